@@ -1,0 +1,41 @@
+"""The errors a user can mend, one class a kind of input.
+
+Every message is one line that names the input and says what to do about it; the command prints it as it is.
+"""
+
+
+class DelfError(Exception):
+    """Base of every error that this project raises on purpose."""
+
+
+class ImageError(DelfError):
+    """A photo that cannot be used.
+
+    Attributes:
+        source: the path, address or description of the photo.
+        reason: what is wrong with it and how to mend it, without the name.
+    """
+
+    def __init__(self, source: str, reason: str) -> None:
+        super().__init__(f"{source}: {reason}")
+        self.source = source
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type["ImageError"], tuple[str, str]]:
+        return type(self), (self.source, self.reason)
+
+
+class ModelError(DelfError):
+    """A model or head file that is missing, damaged, too new, or lacks what was asked of it."""
+
+
+class StoreError(DelfError):
+    """A feature store that is missing, damaged, in use by another writer, or made by another model."""
+
+
+class SearchIndexError(DelfError):
+    """A retrieval index that is missing, damaged, too new, or does not fit the query."""
+
+
+class PredictorError(DelfError):
+    """A foreground predictor that cannot be fitted, opened or applied."""

@@ -1,0 +1,47 @@
+"""The one structure that local features travel in."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class LocalFeatures:
+    """Attentive local features of one photo, or of a batch.
+
+    One photo (what the extractor returns): NumPy arrays without padding, in descending order of score.
+    A batch (what ``Extractor.apply`` returns): the same fields with leading axes ``[B, K]``, padded to a fixed K.
+
+    Attributes:
+        keypoints: float32 [n, 2], (x, y) in pixels of the upright original photo; the centre of the top-left pixel is (0, 0).
+        scales: float32 [n], the image scale at which each feature was found (2 is the photo enlarged twice); relative to the original photo.
+        scores: float32 [n], attention, descending. Units belong to the scorer.
+        descriptors: float32 [n, d], unit length.
+        image_size: (height, width) in pixels of the upright original photo; int32 [B, 2] in a batch.
+        valid: bool [B, K] in a batch, False where a row is padding; None for one photo.
+    """
+
+    keypoints: Any
+    scales: Any
+    scores: Any
+    descriptors: Any
+    image_size: Any
+    valid: Any = None
+
+    def __len__(self) -> int:
+        """Number of features (of rows, padding included, in a batch: K)."""
+        return int(self.keypoints.shape[-2])
+
+    @classmethod
+    def empty(cls, image_size: tuple[int, int], dimension: int) -> "LocalFeatures":
+        """The features of a photo in which nothing was found."""
+        return cls(
+            keypoints=np.zeros((0, 2), np.float32),
+            scales=np.zeros((0,), np.float32),
+            scores=np.zeros((0,), np.float32),
+            descriptors=np.zeros((0, dimension), np.float32),
+            image_size=image_size,
+        )

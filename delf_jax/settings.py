@@ -1,0 +1,54 @@
+"""What an extraction was asked to do: written into every store and index, compared before they are mixed."""
+
+import dataclasses
+import math
+from typing import Any, Literal
+
+Scorer = Literal["foreground", "learned", "norm"]
+Precision = Literal["float32", "bfloat16"]
+
+PAPER_SCALES = (0.25, 0.3536, 0.5, 0.7071, 1.0, 1.4142, 2.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class ExtractionSettings:
+    """Everything besides the weights that decides which features a photo gets.
+
+    Attributes:
+        model: name of a packaged model, or the path of a model file.
+        scorer: ``foreground``, ``learned`` or ``norm``.
+        max_features: features kept per photo (K of the top-k).
+        max_side: longest side in pixels that a photo is reduced to before the pyramid; never enlarged.
+        scales: image scales of the pyramid, relative to the reduced photo.
+        precision: compute type of the backbone.
+        threshold: keep scores at or above this (raw units of the scorer); None keeps all.
+        quantile: keep scores at or above this quantile of the photo's own scores (0 to 1); None keeps all.
+    """
+
+    model: str = "delf-r50"
+    scorer: Scorer = "foreground"
+    max_features: int = 1000
+    max_side: int = 1024
+    scales: tuple[float, ...] = PAPER_SCALES
+    precision: Precision = "float32"
+    threshold: float | None = None
+    quantile: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_features < 1:
+            raise ValueError(f"max_features is {self.max_features}; it must be at least 1")
+        if self.max_side < 16:
+            raise ValueError(f"max_side is {self.max_side}; it must be at least 16 pixels")
+        if not self.scales or not all(math.isfinite(s) and 0 < s <= 8 for s in self.scales):
+            raise ValueError(f"scales are {self.scales}; give one or more numbers above 0 and up to 8")
+        if self.quantile is not None and not 0 <= self.quantile < 1:
+            raise ValueError(f"quantile is {self.quantile}; it must be at least 0 and below 1")
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict of plain JSON values; ``from_json`` reads it back."""
+        return dataclasses.asdict(self) | {"scales": list(self.scales)}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "ExtractionSettings":
+        """Reads what ``to_json`` wrote; unknown keys raise TypeError."""
+        return cls(**(values | {"scales": tuple(values["scales"])}))
