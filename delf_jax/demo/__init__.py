@@ -1,0 +1,1 @@
+"""The demo's photos, and the page on which it shows what it found."""
