@@ -1,0 +1,51 @@
+"""What all tests share: the compilation cache, where photos lie, a way to run on several devices."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Read by JAX when it is first imported, by subprocesses too: compiled programs outlive a test run.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of the real photos with ground truth, which are not part of the repository."""
+    folder = Path(os.environ.get("DELF_SHARED", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no photos with ground truth in {folder}; DELF_SHARED names their folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def demo_photos() -> Path:
+    """Folder of the packaged photos."""
+    return ROOT / "delf_jax" / "demo" / "photos"
+
+
+@pytest.fixture(scope="session")
+def on_devices() -> Callable[[int, str], str]:
+    """Runs Python source in a process of its own with so many simulated devices, and returns what it printed.
+
+    A process of its own, because the number of devices is fixed when JAX starts, and with eight of them every
+    other test would pad its batches to a multiple of eight photos.
+    """
+
+    def run(devices: int, source: str) -> str:
+        environment = os.environ | {
+            "JAX_PLATFORMS": "cpu",
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        }
+        finished = subprocess.run(
+            [sys.executable, "-c", source], cwd=ROOT, env=environment, capture_output=True, text=True
+        )
+        assert finished.returncode == 0, finished.stderr
+        return finished.stdout
+
+    return run
