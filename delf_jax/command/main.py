@@ -1,0 +1,157 @@
+"""Entry point of `delf-jax`: finds the subcommand, runs it, and turns every outcome into an exit code.
+
+0 done, 1 finished but some inputs failed, 2 nothing could be done, 130 interrupted. Errors that a user can mend are one
+line on stderr; only a mistake of the program itself shows a traceback.
+"""
+
+import contextlib
+import errno
+import importlib
+import io
+import os
+import re
+import signal
+import sys
+import textwrap
+import traceback
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, ClassVar, Protocol, Union
+
+import tyro
+
+from delf_jax.command import environment
+from delf_jax.command.report import INTERRUPTED, NOTHING_DONE, Report, one_line
+from delf_jax.errors import DelfError
+
+_DESCRIPTION = "Attentive deep local features in JAX: extract, index, search, match, and explain."
+
+_COMMANDS = {
+    "extract": "delf_jax.command.extract:Extract",
+    "index": "delf_jax.command.index:Index",
+    "search": "delf_jax.command.search:Search",
+    "match": "delf_jax.command.match:Match",
+    "pca": "delf_jax.command.pca:Pca",
+    "check": "delf_jax.command.check:Check",
+}
+
+
+class Subcommand(Protocol):
+    """A dataclass whose fields are the options; its docstring and ``example`` are the help."""
+
+    example: ClassVar[str]
+    json: bool
+
+    def run(self, report: Report) -> None:
+        """Does the work; raises what stops it, reports what does not."""
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs `delf-jax` with these arguments (the process's own when None) and returns the exit code."""
+    environment.quiet()
+    args = sys.argv[1:] if args is None else list(args)
+    try:
+        with _terminate_as_interrupt():
+            command = _parse(args)
+            report = Report(json=command.json)
+            command.run(report)
+            return report.exit_code
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
+    except KeyboardInterrupt:
+        return _stop("interrupted; what was finished is kept, the same command goes on from there", INTERRUPTED)
+    except BrokenPipeError:
+        # The reader has gone; the interpreter would complain once more when it flushes at exit.
+        _detach_stdout()
+        return INTERRUPTED
+    except DelfError as error:
+        return _stop(str(error))
+    except OSError as error:
+        return _stop(_explain(error))
+    except MemoryError:
+        return _stop("out of memory: use a smaller --max-side, --max-features or --batch-size")
+    except Exception as error:
+        if "RESOURCE_EXHAUSTED" in str(error):
+            return _stop("out of device memory: use a smaller --batch-size, --max-side or fewer --scales")
+        traceback.print_exc()
+        return _stop(f"this is a mistake in delf-jax, please report it: {type(error).__name__}: {error}")
+
+
+def _parse(args: Sequence[str]) -> Subcommand:
+    """The subcommand with its options; SystemExit after help or, with one line on stderr, after wrong usage."""
+    chosen = args[0] if args and args[0] in _COMMANDS else None
+    union = Union[tuple(_described(name, full=name == chosen) for name in _COMMANDS)]  # type: ignore[valid-type]  # noqa: UP007
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            parsed: Subcommand = tyro.cli(
+                union,
+                prog="delf-jax",
+                description=_DESCRIPTION,
+                args=args,
+                config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
+            )
+            return parsed
+    except SystemExit as end:
+        if end.code:
+            raise SystemExit(_stop(_sentence(complaint.getvalue()))) from None
+        raise
+
+
+def _described(name: str, *, full: bool) -> Any:
+    """The type tyro builds a subcommand from. The list of subcommands shows summaries, a subcommand's own help all."""
+    module, _, attribute = _COMMANDS[name].partition(":")
+    command = getattr(importlib.import_module(module), attribute)
+    description = (command.__doc__ or "").split("Attributes:")[0].strip()
+    if full:
+        paragraphs = re.split(r"\n\s*\n", description)
+        description = "\n\n".join([*(textwrap.fill(" ".join(p.split()), 80) for p in paragraphs), f"Example:\n  {command.example}"])
+    else:
+        description = description.split("\n")[0]
+    return Annotated[command, tyro.conf.subcommand(name=name, description=description)]
+
+
+def _sentence(box: str) -> str:
+    """tyro's framed complaint as one line."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    lines = [line.strip("│ \t") for line in text.splitlines() if not line.startswith(("╭", "╰"))]
+    sections = re.split(r"\s*─{3,}\s*", " ".join(filter(None, lines)))
+    return "; ".join(section.rstrip(".; ") for section in sections if section)
+
+
+def _explain(error: OSError) -> str:
+    where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{where}the disk is full; make room or choose another --out, then run the same command again"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{where}{error.strerror}; allow access to it or choose another place"
+    return f"{where}{error.strerror or error}"
+
+
+def _stop(message: str, code: int = NOTHING_DONE) -> int:
+    print(f"delf-jax: {one_line(message)}", file=sys.stderr, flush=True)
+    return code
+
+
+def _detach_stdout() -> None:
+    with contextlib.suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+
+
+@contextlib.contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """Schedulers end jobs with SIGTERM: it stops the work as tidily as Ctrl-C does."""
+    try:
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    except ValueError:  # not in the main thread: the host program handles signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
