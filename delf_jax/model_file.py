@@ -1,0 +1,89 @@
+"""Model files: one safetensors file whose metadata carries a JSON description and a checksum of the tensors."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from delf_jax.errors import ModelError
+
+METADATA_KEY = "delf_jax"
+FORMAT_VERSION = 1
+
+
+def write(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], description: Mapping[str, Any]) -> None:
+    """Writes `tensors` and the JSON `description` to `path`, whole or not at all.
+
+    The same content always gives the same bytes. `description` gets two more keys: ``format_version`` and ``checksum``.
+    """
+    target = Path(path)
+    arrays = {name: np.ascontiguousarray(array) for name, array in sorted(tensors.items())}
+    full = dict(description) | {"format_version": FORMAT_VERSION, "checksum": _checksum(arrays)}
+    metadata = {METADATA_KEY: json.dumps(full, sort_keys=True)}
+    handle, aside = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    os.close(handle)
+    try:
+        save_file(arrays, aside, metadata=metadata)
+        os.chmod(aside, 0o644)
+        os.replace(aside, target)
+    except BaseException:
+        os.unlink(aside)
+        raise
+
+
+def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The description and the tensors of a model file.
+
+    Raises:
+        ModelError: the file is missing, damaged, not a model file, or of a newer format.
+    """
+    try:
+        with safe_open(os.fspath(path), framework="numpy") as file:
+            metadata = file.metadata() or {}
+            if METADATA_KEY not in metadata:
+                raise ModelError(f"{path}: a safetensors file, but not a delf-jax model; import it first")
+            description = json.loads(metadata[METADATA_KEY])
+            if description["format_version"] > FORMAT_VERSION:
+                raise ModelError(
+                    f"{path}: model format {description['format_version']} is newer than this delf-jax reads "
+                    f"({FORMAT_VERSION}); update delf-jax"
+                )
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise ModelError(f"{path}: no such model file") from error
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path}: damaged or not a model file ({error}); get it again") from error
+    if description.get("checksum") != _checksum(tensors):
+        raise ModelError(f"{path}: its tensors do not match their checksum; the file is damaged, get it again")
+    return description, tensors
+
+
+def fingerprint(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of the file's bytes, in hex.
+
+    Raises:
+        ModelError: the file cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def _checksum(tensors: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        array = tensors[name]
+        digest.update(f"{name} {array.dtype.str} {list(array.shape)}\n".encode())
+        digest.update(memoryview(np.ascontiguousarray(array)).cast("B") if array.size else b"")
+    return digest.hexdigest()

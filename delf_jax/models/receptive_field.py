@@ -1,0 +1,50 @@
+"""What part of the photo a cell of a feature map sees, derived from the network's own list of windows."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from delf_jax.models.resnet import MapName, ResNetConfig, layers_to
+
+
+class ReceptiveField(NamedTuple):
+    """Pixels that a cell sees, and pixels between neighbouring cells, along each axis."""
+
+    size: int
+    stride: int
+
+
+def receptive_field(config: ResNetConfig, name: MapName) -> ReceptiveField:
+    """Size and stride in pixels of the cells of the map `name`.
+
+    Each window adds (kernel - 1) times the distance between the cells it reads (Araujo et al., Distill 2019).
+
+    >>> receptive_field(ResNetConfig(layout="keras_v1", norm_epsilon=1e-3), "conv4")
+    ReceptiveField(size=291, stride=16)
+    """
+    size, stride = 1, 1
+    for layer in layers_to(config, name):
+        size += (layer.kernel - 1) * stride
+        stride *= layer.stride
+    return ReceptiveField(size, stride)
+
+
+def cell_offset(config: ResNetConfig, name: MapName, valid_hw: Any) -> Any:
+    """Centre of cell (0, 0) of the map `name`, in pixels of the photo given to the network, as `valid_hw` is ordered.
+
+    The centre of the top-left pixel is 0; cell (i, j) lies at ``offset + stride * (i, j)``. Zero wherever windows are
+    padded alike on both sides; TensorFlow's SAME padding moves cells by the parity of the photo's size.
+
+    Args:
+        valid_hw: integer [..., 2] (height, width) of the photo, NumPy or traced.
+
+    Returns:
+        float32 [..., 2], (y, x).
+    """
+    offset: Any = np.zeros(np.shape(valid_hw), np.float32)
+    stride, size = 1, valid_hw
+    for layer in layers_to(config, name):
+        offset = offset + np.float32(stride) * (np.float32((layer.kernel - 1) / 2) - layer.low_padding(size))
+        size = layer.output_size(size)
+        stride *= layer.stride
+    return offset.astype(np.float32)

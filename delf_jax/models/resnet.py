@@ -1,0 +1,317 @@
+"""ResNet-50 and -101 with the three stride layouts found in the wild, padding-safe, returning every named map."""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+MapName = Literal["conv1", "conv2", "conv3", "conv4", "conv5"]
+MAP_NAMES: tuple[MapName, ...] = ("conv1", "conv2", "conv3", "conv4", "conv5")
+STAGE_NAMES = MAP_NAMES[1:]
+
+
+@dataclass(frozen=True)
+class ResNetConfig:
+    """Which residual network a set of weights belongs to.
+
+    Attributes:
+        layout: where the strides and paddings sit. ``keras_v1``: stride in the first 1x1 of a stage.
+            ``torchvision`` (v1.5): in the 3x3 of a stage's first unit. ``tf_slim``: in the 3x3 of a stage's last unit,
+            first pool padded SAME; its released checkpoints use ``conv5_stride=1``.
+        blocks: residual units of conv2 to conv5; (3, 4, 6, 3) is ResNet-50, (3, 4, 23, 3) ResNet-101.
+        width: channels of conv1; conv2 to conv5 have 4, 8, 16 and 32 times as many.
+        conv5_stride: stride of the last stage, placed where the layout puts strides.
+        norm_epsilon: batch-norm epsilon that the weights were trained with.
+    """
+
+    layout: Literal["keras_v1", "torchvision", "tf_slim"]
+    norm_epsilon: float
+    blocks: tuple[int, int, int, int] = (3, 4, 6, 3)
+    width: int = 64
+    conv5_stride: Literal[1, 2] = 2
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict of plain JSON values; ``from_json`` reads it back."""
+        return asdict(self) | {"blocks": list(self.blocks)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "ResNetConfig":
+        """Reads what ``to_json`` wrote; unknown keys raise TypeError."""
+        return cls(**(dict(values) | {"blocks": tuple(values["blocks"])}))
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Geometry of one square convolution or pooling window. ``padding`` is that of each side, or TensorFlow's SAME."""
+
+    kernel: int
+    stride: int
+    padding: int | Literal["same"]
+
+    def output_size(self, size: Any) -> Any:
+        """Cells along an axis that has `size` cells; integers, NumPy or traced arrays."""
+        if self.padding == "same":
+            return -(-size // self.stride)
+        return (size + 2 * self.padding - self.kernel) // self.stride + 1
+
+    def low_padding(self, size: Any) -> Any:
+        """Padding before the first cell of an axis that has `size` cells; SAME gives the odd cell to the far side."""
+        if self.padding != "same":
+            return self.padding
+        total = (self.output_size(size) - 1) * self.stride + self.kernel - size
+        return (
+            np.maximum(total, 0) // 2
+            if isinstance(total, int | np.generic | np.ndarray)
+            else jnp.maximum(total, 0) // 2
+        )
+
+
+STEM = Layer(kernel=7, stride=2, padding=3)
+
+
+def pool_layer(config: ResNetConfig) -> Layer:
+    """The max pool between conv1 and conv2."""
+    return Layer(kernel=3, stride=2, padding="same" if config.layout == "tf_slim" else 1)
+
+
+def unit_layers(config: ResNetConfig, stage: int, index: int) -> tuple[Layer, Layer, Layer]:
+    """The 1x1, 3x3 and 1x1 convolutions of residual unit `index` of `stage` (0 is conv2), strides in their layout."""
+    stride = (1, 2, 2, config.conv5_stride)[stage]
+    if config.layout == "tf_slim":
+        # TF-slim strides at the end of conv2, conv3 and conv4, so that the next stage starts on the coarser grid.
+        stride = (2, 2, 2, config.conv5_stride)[stage]
+    carrier = config.blocks[stage] - 1 if config.layout == "tf_slim" else 0
+    stride = stride if index == carrier else 1
+    in_reduce = config.layout == "keras_v1"
+    return (
+        Layer(kernel=1, stride=stride if in_reduce else 1, padding=0),
+        Layer(kernel=3, stride=1 if in_reduce else stride, padding=1),
+        Layer(kernel=1, stride=1, padding=0),
+    )
+
+
+def layers_to(config: ResNetConfig, name: MapName) -> list[Layer]:
+    """All windows on the residual path from the photo to the map `name`; shortcuts see no further than these."""
+    layers = [STEM]
+    if name != "conv1":
+        layers.append(pool_layer(config))
+    for stage in range(MAP_NAMES.index(name)):
+        for index in range(config.blocks[stage]):
+            layers.extend(unit_layers(config, stage, index))
+    return layers
+
+
+def map_size(valid_hw: Any, name: MapName, config: ResNetConfig) -> Any:
+    """Cells of the map `name` that a photo of `valid_hw` pixels fills.
+
+    Integer arithmetic on whatever `valid_hw` is: an int, or an integer NumPy or JAX array [..., 2] (height, width).
+    """
+    for layer in layers_to(config, name):
+        valid_hw = layer.output_size(valid_hw)
+    return valid_hw
+
+
+def mask_padding(x: Float[Array, "b h w c"], valid_hw: Int[Array, "b 2"]) -> Float[Array, "b h w c"]:
+    """Zeroes the cells outside each photo's own valid size (height, width); NaN there goes too."""
+    rows = jnp.arange(x.shape[1]) < valid_hw[:, :1]
+    columns = jnp.arange(x.shape[2]) < valid_hw[:, 1:]
+    inside = rows[:, :, None, None] & columns[:, None, :, None]
+    return jnp.where(inside, x, jnp.zeros((), x.dtype))
+
+
+class Convolution(nnx.Module):
+    """A convolution with the batch norm that followed it folded in."""
+
+    def __init__(self, layer: Layer, inputs: int, outputs: int, *, rngs: nnx.Rngs) -> None:
+        shape = (layer.kernel, layer.kernel, inputs, outputs)
+        self.layer = layer
+        self.kernel = nnx.Param(nnx.initializers.he_normal()(rngs.params(), shape, jnp.float32))
+        self.bias = nnx.Param(jnp.zeros((outputs,), jnp.float32))
+
+    def __call__(self, x: Array, precision: lax.PrecisionLike) -> Array:
+        pad, stride = self.layer.padding, self.layer.stride
+        y = lax.conv_general_dilated(
+            x,
+            self.kernel[...].astype(x.dtype),
+            window_strides=(stride, stride),
+            padding=((pad, pad), (pad, pad)),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            precision=precision,
+        )
+        return y + self.bias[...].astype(x.dtype)
+
+
+class Unit(nnx.Module):
+    """One bottleneck residual unit: 1x1 reduce, 3x3, 1x1 expand, beside an identity, subsampled or 1x1 shortcut."""
+
+    def __init__(self, layers: tuple[Layer, Layer, Layer], inputs: int, width: int, *, rngs: nnx.Rngs) -> None:
+        reduce, spatial, expand = layers
+        self.stride = reduce.stride * spatial.stride
+        self.reduce = Convolution(reduce, inputs, width, rngs=rngs)
+        self.spatial = Convolution(spatial, width, width, rngs=rngs)
+        self.expand = Convolution(expand, width, 4 * width, rngs=rngs)
+        self.has_projection = inputs != 4 * width
+        if self.has_projection:
+            self.shortcut = Convolution(Layer(1, self.stride, 0), inputs, 4 * width, rngs=rngs)
+
+    def __call__(self, x: Array, valid_hw: Array, precision: lax.PrecisionLike) -> tuple[Array, Array]:
+        reduced_hw = self.reduce.layer.output_size(valid_hw)
+        # The 3x3 is the only window of the unit that could read a cell outside the photo.
+        y = mask_padding(nnx.relu(self.reduce(x, precision)), reduced_hw)
+        y = nnx.relu(self.spatial(y, precision))
+        y = self.expand(y, precision)
+        if self.has_projection:
+            x = self.shortcut(x, precision)
+        elif self.stride > 1:
+            x = x[:, :: self.stride, :: self.stride]
+        return nnx.relu(x + y), self.spatial.layer.output_size(reduced_hw)
+
+
+class Stage(nnx.Module):
+    """The residual units ``unit1``, ``unit2``, ... of one stage."""
+
+    def __init__(self, config: ResNetConfig, stage: int, *, rngs: nnx.Rngs) -> None:
+        self.units = config.blocks[stage]
+        width = config.width * 2**stage
+        inputs = config.width if stage == 0 else 2 * width
+        for index in range(self.units):
+            unit = Unit(unit_layers(config, stage, index), inputs, width, rngs=rngs)
+            setattr(self, f"unit{index + 1}", unit)
+            inputs = 4 * width
+
+    def __call__(self, x: Array, valid_hw: Array, precision: lax.PrecisionLike) -> tuple[Array, Array]:
+        for index in range(self.units):
+            x, valid_hw = getattr(self, f"unit{index + 1}")(x, valid_hw, precision)
+        return x, valid_hw
+
+
+class ResNet(nnx.Module):
+    """The network; its parameters, read as a nested dict, are what ``fold`` returns and ``forward`` takes."""
+
+    def __init__(self, config: ResNetConfig, *, rngs: nnx.Rngs) -> None:
+        self.pool = pool_layer(config)
+        self.conv1 = Convolution(STEM, 3, config.width, rngs=rngs)
+        for stage, name in enumerate(STAGE_NAMES):
+            setattr(self, name, Stage(config, stage, rngs=rngs))
+
+    def __call__(
+        self, images: Array, valid_hw: Array, *, last: MapName, precision: lax.PrecisionLike
+    ) -> dict[MapName, Array]:
+        """The maps conv1 (after its ReLU, before the pool) to `last`; see ``forward``."""
+        x = nnx.relu(self.conv1(mask_padding(images, valid_hw), precision))
+        valid_hw = STEM.output_size(valid_hw)
+        maps: dict[MapName, Array] = {"conv1": mask_padding(x, valid_hw)}
+        if last == "conv1":
+            return maps
+        x = max_pool(maps["conv1"], valid_hw, self.pool)
+        valid_hw = self.pool.output_size(valid_hw)
+        for name in STAGE_NAMES[: MAP_NAMES.index(last)]:
+            x, valid_hw = getattr(self, name)(x, valid_hw, precision)
+            maps[name] = mask_padding(x, valid_hw)
+        return maps
+
+
+def max_pool(x: Float[Array, "b h w c"], valid_hw: Int[Array, "b 2"], layer: Layer) -> Float[Array, "b h w c"]:
+    """Max pool of a map that is nowhere negative and zero outside `valid_hw`, so that zero padding never wins.
+
+    SAME pads before the first cell or not, by the parity of each photo's own size: both are pooled, axis by axis.
+    """
+    k, s = layer.kernel, layer.stride
+
+    def pool(x: Array, axis: int, low: int) -> Array:
+        window, strides, padding = [1] * 4, [1] * 4, [(0, 0)] * 4
+        outputs = layer.output_size(x.shape[axis])
+        window[axis], strides[axis] = k, s
+        padding[axis] = (low, (outputs - 1) * s + k - low - x.shape[axis])
+        return lax.reduce_window(x, jnp.zeros((), x.dtype), lax.max, window, strides, padding)
+
+    if layer.padding != "same":
+        return pool(pool(x, 1, layer.padding), 2, layer.padding)
+    for axis in (1, 2):
+        low = layer.low_padding(valid_hw[:, axis - 1])[:, None, None, None]
+        x = jnp.where(low == 1, pool(x, axis, 1), pool(x, axis, 0))
+    return x
+
+
+@functools.lru_cache(maxsize=16)
+def _graph(config: ResNetConfig) -> nnx.GraphDef[ResNet]:
+    return nnx.split(nnx.eval_shape(lambda: ResNet(config, rngs=nnx.Rngs(0))))[0]
+
+
+def initialise(config: ResNetConfig, *, seed: int) -> dict[str, Any]:
+    """Random parameters of the network as a nested dict of float32 arrays."""
+    return nnx.to_pure_dict(nnx.state(ResNet(config, rngs=nnx.Rngs(seed))))
+
+
+def forward(
+    params: Mapping[str, Any],
+    images: Float[Array, "b h w 3"],
+    valid_hw: Int[Array, "b 2"],
+    *,
+    config: ResNetConfig,
+    last: MapName = "conv4",
+    dtype: Any = jnp.float32,
+    precision: lax.PrecisionLike = lax.Precision.HIGHEST,
+) -> dict[MapName, Float[Array, "b _ _ _"]]:
+    """The maps conv1 to `last` of a batch of padded photos; pure, differentiable, made for ``jit``.
+
+    Whatever stands in the padding, the valid cells are those of the photo alone, and all others are zero.
+
+    Args:
+        params: nested dict of float32 arrays, as from ``fold``.
+        images: [B, H, W, 3], RGB, already normalised as the weights ask; padded at the bottom and the right.
+        valid_hw: int32 [B, 2], height and width of each photo inside its canvas.
+        last: deepest map wanted; nothing behind it is computed.
+        dtype: compute type, float32 or bfloat16, and the type of the maps.
+        precision: of the matrix units; the default is full float32 everywhere.
+
+    Returns:
+        {name: [B, h, w, channels]}; ``map_size`` tells which cells are valid.
+    """
+    network = nnx.merge(_graph(config), dict(params))
+    return network(images.astype(dtype), valid_hw, last=last, precision=precision)
+
+
+def fold(tensors: Mapping[str, np.ndarray], config: ResNetConfig) -> dict[str, Any]:
+    """Parameters for ``forward`` from the unfolded tensors of a model file, batch norm folded into each convolution.
+
+    kernel' = kernel * scale / sqrt(variance + epsilon);  bias' = shift + (bias - mean) * scale / sqrt(variance + epsilon)
+
+    Args:
+        tensors: ``{"conv3.unit1.reduce.kernel": [1, 1, in, out], "...bias": [out] (where the source has it),
+            "...norm.scale", "...norm.shift", "...norm.mean", "...norm.variance": [out]}`` of any float type.
+
+    Returns:
+        Nested dict of float32 arrays; computed in float64.
+
+    Raises:
+        KeyError: a tensor is missing. ValueError: one has the wrong shape.
+    """
+
+    def convolution(path: str, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+        kernel = np.asarray(tensors[f"{path}.kernel"], np.float64)
+        if kernel.shape != shape:
+            raise ValueError(f"{path}.kernel has shape {kernel.shape} where the network needs {shape}")
+        scale, shift, mean, variance = (
+            np.asarray(tensors[f"{path}.norm.{part}"], np.float64) for part in ("scale", "shift", "mean", "variance")
+        )
+        bias = np.asarray(tensors.get(f"{path}.bias", 0.0), np.float64)
+        factor = scale / np.sqrt(variance + config.norm_epsilon)
+        return {
+            "kernel": (kernel * factor).astype(np.float32),
+            "bias": (shift + (bias - mean) * factor).astype(np.float32),
+        }
+
+    def walk(shapes: Mapping[str, Any], path: str) -> dict[str, Any]:
+        if "kernel" in shapes:
+            return convolution(path, shapes["kernel"].shape)
+        return {name: walk(child, f"{path}.{name}" if path else name) for name, child in shapes.items()}
+
+    return walk(nnx.to_pure_dict(nnx.state(nnx.eval_shape(lambda: ResNet(config, rngs=nnx.Rngs(0))))), "")
