@@ -18,7 +18,7 @@ from delf_jax.errors import ImageError
 MAX_PIXELS = 200_000_000
 MAX_FILE_BYTES = 1 << 30
 
-# Photo formats only: others in Pillow's registry start programs (EPS) or have no use here, and each is a parser to attack.
+# Photo formats only: others in Pillow's registry start programs (EPS) or have no use here, and each can be attacked.
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "AVIF", "JPEG2000", "PPM")
 Image.init()
 
@@ -49,7 +49,7 @@ def load_photo(source: Source, *, max_side: int | None, max_pixels: int = MAX_PI
     counts, colour profiles are ignored. The size in the header is judged before pixels are decoded.
 
     Args:
-        source: a path, an fsspec address (``s3://...``), or an array: uint8 [H, W, 3] RGB, [H, W, 4] RGBA or [H, W] grey.
+        source: a path, an fsspec address (``s3://...``), or a uint8 array: [H, W, 3] RGB, [H, W, 4] RGBA or [H, W] grey.
         max_side: longest side in pixels to reduce to (area averaging); None keeps the size. Never enlarged.
         max_pixels: photos of more pixels than this are refused.
 
@@ -81,7 +81,7 @@ def reduced_size(size: tuple[int, int], max_side: int | None) -> tuple[int, int]
 
 
 def read_bytes(name: str) -> bytes:
-    """The bytes of a photo file, from a path or an fsspec address; ImageError when it cannot be read or is not a photo's size."""
+    """The bytes of a photo file, from a path or an fsspec address; raises ImageError when it cannot be read."""
     try:
         data = _read_address(name) if "://" in name else _read_local(name)
     except ImageError:
@@ -166,7 +166,7 @@ class _Jpeg(JpegImagePlugin.JpegImageFile):
 
 
 def _open_header(name: str, data: bytes) -> Image.Image:
-    """Like Image.open, without its process-wide pixel limit: that one warns, and warnings cannot be caught per thread."""
+    """Like Image.open, without its process-wide pixel limit, whose warning cannot be caught in one thread alone."""
     for format_name in FORMATS:
         if format_name not in Image.OPEN:
             continue
