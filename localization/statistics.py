@@ -27,7 +27,7 @@ _VERSION = 1
 
 
 class PositionSums(NamedTuple):
-    """Sums over the positions of each photo: feature and unit [..., C], positions int32 [...]; and norms [..., h, w]."""
+    """Sums over the positions of each photo: feature, unit [..., C], positions int32 [...]; and norms [..., h, w]."""
 
     feature: Array
     unit: Array

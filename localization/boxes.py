@@ -1,0 +1,86 @@
+"""From a map in pixels to boxes and masks."""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+
+class Box(NamedTuple):
+    """A box [x0, y0, x1, y1] of pixel edges, and the peak of the map inside its region."""
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+    score: float
+
+
+class Region(NamedTuple):
+    """One connected region of a thresholded map.
+
+    Attributes:
+        box: its bounding box.
+        area: of its outer contour in pixels, as OpenCV measures it: what "largest" means in the official code.
+        contour: int32 [n, 1, 2], the outer contour as pixel indices (x, y).
+    """
+
+    box: Box
+    area: float
+    contour: np.ndarray
+
+
+def threshold_map(activation: Float[np.ndarray, "H W"], threshold: float) -> UInt8[np.ndarray, "H W"]:
+    """255 where the map in 8 bits exceeds int(threshold * its maximum), as the official code does it; 0 elsewhere."""
+    grey = (np.clip(activation, 0, 1) * 255).astype(np.uint8)
+    return np.where(grey > int(threshold * grey.max()), np.uint8(255), np.uint8(0))
+
+
+def find_regions(
+    activation: Float[np.ndarray, "H W"], threshold: float, *, high: float = 1.0, minimum_area: float = 0.0
+) -> list[Region]:
+    """The connected regions above a threshold, largest contour first (localization spec 1.7).
+
+    Args:
+        activation: float32 [H, W] in 0-1, a map in pixels.
+        threshold: share of the map's maximum, 0 to 1.
+        high: what an activation of 1 stands for: box scores are multiplied by it.
+        minimum_area: regions below this share of the photo are dropped, the largest one never.
+    """
+    above = threshold_map(activation, threshold)
+    contours, hierarchy = cv2.findContours(above, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    count, labels = cv2.connectedComponents(above, connectivity=8)
+    peaks = np.zeros(count, np.float32)
+    np.maximum.at(peaks, labels.reshape(-1), activation.reshape(-1))
+    regions = []
+    for contour, (_, _, _, parent) in zip(contours, hierarchy[0] if contours else ()):
+        if parent >= 0:  # a hole
+            continue
+        x, y, w, h = cv2.boundingRect(contour)
+        start_x, start_y = contour[0, 0]
+        peak = float(peaks[labels[start_y, start_x]])
+        regions.append(Region(Box(x, y, x + w, y + h, high * peak), cv2.contourArea(contour), contour))
+    regions.sort(key=lambda region: -region.area)
+    floor = minimum_area * activation.size
+    return [region for i, region in enumerate(regions) if i == 0 or region.area >= floor]
+
+
+def largest_box(activation: Float[np.ndarray, "H W"], threshold: float) -> Box | None:
+    """The bounding box of the region with the largest contour, or None when nothing is above the threshold."""
+    regions = find_regions(activation, threshold)
+    return regions[0].box if regions else None
+
+
+def region_mask(activation: Float[np.ndarray, "H W"], threshold: float, region: Region) -> Bool[np.ndarray, "H W"]:
+    """The pixels of one region, its holes left out."""
+    above = threshold_map(activation, threshold)
+    _, labels = cv2.connectedComponents(above, connectivity=8)
+    x, y = region.contour[0, 0]
+    return labels == labels[y, x]
+
+
+def rescale_box(box: Box, from_hw: tuple[int, int], to_hw: tuple[int, int]) -> Box:
+    """The same box in a photo of another (height, width): edges scale, whole photos stay whole."""
+    sy, sx = to_hw[0] / from_hw[0], to_hw[1] / from_hw[1]
+    return Box(box.x0 * sx, box.y0 * sy, box.x1 * sx, box.y1 * sy, box.score)
