@@ -13,6 +13,9 @@ ROOT = Path(__file__).resolve().parent.parent
 # Read by JAX when it is first imported, by subprocesses too: compiled programs outlive a test run.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
 
+from tests.tiny_model import write_tiny_model  # noqa: E402
+
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
@@ -27,6 +30,12 @@ def shared_data() -> Path:
 def demo_photos() -> Path:
     """Folder of the packaged photos."""
     return ROOT / "delf_jax" / "demo" / "photos"
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a small random model for ``delf_jax.load``."""
+    return write_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture(scope="session")

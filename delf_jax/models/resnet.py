@@ -118,6 +118,11 @@ def map_size(valid_hw: Any, name: MapName, config: ResNetConfig) -> Any:
     return valid_hw
 
 
+def channels(name: MapName, config: ResNetConfig) -> int:
+    """Channels of the map `name`."""
+    return config.width * (1 if name == "conv1" else 4 * 2 ** STAGE_NAMES.index(name))
+
+
 def mask_padding(x: Float[Array, "b h w c"], valid_hw: Int[Array, "b 2"]) -> Float[Array, "b h w c"]:
     """Zeroes the cells outside each photo's own valid size (height, width); NaN there goes too."""
     rows = jnp.arange(x.shape[1]) < valid_hw[:, :1]

@@ -1,0 +1,325 @@
+"""Photo -> local features: pyramid, backbone, attention, top-k over scales, PCA and normalisation in one program."""
+
+import functools
+import os
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Bool, Float, Int, Num
+
+from delf_jax import pipeline, scorers, selection
+from delf_jax.buckets import default_buckets
+from delf_jax.errors import ImageError
+from delf_jax.features import LocalFeatures
+from delf_jax.head import Head
+from delf_jax.models import receptive_field, resnet
+from delf_jax.models.resnet import ResNetConfig
+from delf_jax.pyramid import content_box, inside, resize, scaled_size
+from delf_jax.settings import ExtractionSettings
+
+Params = Mapping[str, Any]
+Key = TypeVar("Key", bound=Hashable)
+Source = str | os.PathLike[str] | np.ndarray
+
+_SMALLEST_SIDE = 10
+
+
+class Extractor:
+    """Turns photos into local features, a fixed batch and a few compiled programs at a time.
+
+    ``extractor(photos)`` is the simple call, ``stream`` the bounded-memory one; ``apply`` and ``dense`` are the pure
+    functions underneath, for callers that bring their own ``jit``, ``vmap``, ``grad`` or sharding.
+    """
+
+    def __init__(
+        self,
+        config: ResNetConfig,
+        backbone: Params,
+        preprocess: Mapping[str, Sequence[float]],
+        head: Head,
+        settings: ExtractionSettings,
+        *,
+        fingerprint: str,
+        batch_size: int | None = None,
+        devices: Sequence[jax.Device] | None = None,
+    ) -> None:
+        head.require(settings.scorer, name=settings.model)
+        self.settings = settings
+        self.head = head
+        self.fingerprint = fingerprint
+        self.devices = tuple(devices or jax.local_devices())
+        self.batch_size = _batch_size(batch_size, self.devices)
+        self.buckets = default_buckets(settings.max_side)
+        self._config = config
+        self._mean = np.asarray(preprocess["mean"], np.float32)
+        self._std = np.asarray(preprocess["std"], np.float32)
+        self._mesh = Mesh(np.array(self.devices), ("batch",))
+        self.params: Params = jax.device_put(
+            {"backbone": backbone, "head": head.arrays()}, NamedSharding(self._mesh, P())
+        )
+        self._program = self._sharded(self.apply)
+
+    @property
+    def dimension(self) -> int:
+        """Length of a descriptor."""
+        return len(self.head.pca.basis) if self.head.pca else resnet.channels(self.head.layer, self._config)
+
+    def __call__(self, images: Iterable[Source]) -> list[LocalFeatures]:
+        """Local features of each photo, in input order.
+
+        Args:
+            images: paths, fsspec addresses or uint8 arrays [h, w, 3] (RGB).
+
+        Raises:
+            ImageError: names the first photo that cannot be used.
+        """
+        results: dict[int, LocalFeatures] = {}
+        for position, features, _ in self.stream(enumerate(images)):
+            if isinstance(features, ImageError):
+                raise features
+            results[position] = features
+        return [results[position] for position in range(len(results))]
+
+    def stream(
+        self, items: Iterable[tuple[Key, Source]], *, workers: int | None = None
+    ) -> Iterator[tuple[Key, LocalFeatures | ImageError, str | None]]:
+        """Features of a stream of photos, out of order, in bounded memory.
+
+        Photos are decoded by ``workers`` threads ahead of the device, and a batch is read back while the next one runs.
+
+        Args:
+            items: (key, photo) pairs; keys come back with the results.
+            workers: decoding threads; None for one a core, at most 16.
+
+        Yields:
+            (key, features or the ImageError that explains why there are none, content hash of the file or None).
+        """
+        for key, photo, row in pipeline.run(self._program, self.params, items, self._plan(), workers=workers):
+            if isinstance(photo, ImageError):
+                yield key, photo, None
+            else:
+                yield key, _to_original(row, photo.original_size, photo.pixels.shape[:2]), photo.content_hash
+
+    def dense_stream(
+        self,
+        items: Iterable[tuple[Key, Source]],
+        *,
+        name: str = "conv4",
+        scales: Sequence[float] = (1.0,),
+        workers: int | None = None,
+    ) -> Iterator[tuple[Key, list[tuple[Float[np.ndarray, "h w c"], Bool[np.ndarray, "h w"]]] | ImageError]]:
+        """One named map of every photo at every scale, cut to the photo's own size, for fitting on the host.
+
+        Yields:
+            (key, [(map float32 [h, w, C], usable bool [h, w]) for each scale] or ImageError). A cell is usable where
+            the photo varies and is not a constant frame.
+        """
+        program = self._sharded(functools.partial(self._dense_scales, name=name, scales=tuple(scales)))
+        for key, photo, row in pipeline.run(program, self.params, items, self._plan(), workers=workers):
+            if isinstance(photo, ImageError):
+                yield key, photo
+            else:
+                yield key, [(m[: int(h), : int(w)], u[: int(h), : int(w)]) for m, u, (h, w) in row]
+
+    def apply(
+        self, params: Params, images: Num[Array, "b H W 3"], valid_hw: Int[Array, "b 2"]
+    ) -> LocalFeatures:
+        """Local features of a padded batch; pure, so ``jit``, ``vmap`` and shard it as you like.
+
+        Args:
+            params: ``extractor.params`` or a pytree of the same structure.
+            images: RGB, uint8 or float32 in 0-255, [B, H, W, 3]; photos in the top-left corners.
+            valid_hw: int32 [B, 2], each photo's own (height, width); (0, 0) marks an empty row.
+
+        Returns:
+            LocalFeatures with leading axes [B, K], K = ``settings.max_features``; keypoints and scales relative to the
+            given images; ``valid`` [B, K] False on padding rows, which are zero.
+        """
+        settings = self.settings
+        pixels = images.astype(jnp.float32)
+        box = content_box(pixels, valid_hw)
+        texture = selection.texture_map(pixels, valid_hw)
+        levels = [
+            self._level(params, images, valid_hw, box, texture, scale) for scale in self._usable_scales(images)
+        ]
+        joined = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), *levels)
+        best = selection.top_candidates(joined, settings.max_features)
+        valid = selection.above(
+            best.scores,
+            where=jnp.isfinite(best.scores),
+            threshold=settings.threshold,
+            quantile=settings.quantile,
+        )
+        descriptors = self._describe(params["head"], best.features)
+        missing = settings.max_features - valid.shape[1]
+        features = LocalFeatures(
+            keypoints=jnp.where(valid[..., None], best.keypoints, 0),
+            scales=jnp.where(valid, best.scales, 0),
+            scores=jnp.where(valid, best.scores, 0),
+            descriptors=jnp.where(valid[..., None], descriptors, 0),
+            image_size=valid_hw,
+            valid=valid,
+        )
+        if missing <= 0:
+            return features
+        pad = jax.tree.map(lambda a: jnp.pad(a, ((0, 0), (0, missing)) + ((0, 0),) * (a.ndim - 2)), features)
+        return LocalFeatures(
+            pad.keypoints, pad.scales, pad.scores, pad.descriptors, image_size=valid_hw, valid=pad.valid
+        )
+
+    def dense(
+        self,
+        params: Params,
+        images: Num[Array, "b H W 3"],
+        valid_hw: Int[Array, "b 2"],
+        *,
+        last: str = "conv5",
+    ) -> dict[str, Float[Array, "b _h _w _c"]]:
+        """The named feature maps of a padded batch at scale 1; pure and differentiable.
+
+        Args:
+            params, images, valid_hw: as in ``apply``.
+            last: the deepest map wanted; later layers are not computed.
+
+        Returns:
+            conv1 ... ``last``, float32 (or bfloat16) [B, h, w, C], zero outside each photo's valid size.
+        """
+        maps, _ = self._maps(params, images, valid_hw, 1.0, last)
+        return maps
+
+    def map_size(self, valid_hw: Any, name: str) -> Any:
+        """Valid (height, width) of a named map for photos of size ``valid_hw`` [..., 2]; NumPy or traced."""
+        return resnet.map_size(valid_hw, name, self._config)
+
+    def cell_centres(self, valid_hw: Int[Array, "b 2"], name: str, height: int, width: int) -> Float[Array, "b h w 2"]:
+        """(x, y) of the receptive field's centre of every cell of a [height, width] map, in pixels of the input."""
+        stride = receptive_field.receptive_field(self._config, name).stride
+        offset = jnp.asarray(receptive_field.cell_offset(self._config, name, valid_hw), jnp.float32)
+        offset = jnp.broadcast_to(offset, (valid_hw.shape[0], 2))
+        rows, columns = jnp.arange(height) * stride, jnp.arange(width) * stride
+        shape = (valid_hw.shape[0], height, width)
+        y = jnp.broadcast_to((offset[:, :1] + rows)[:, :, None], shape)
+        x = jnp.broadcast_to((offset[:, 1:] + columns)[:, None, :], shape)
+        return jnp.stack([x, y], axis=-1)
+
+    def _maps(
+        self, params: Params, images: Array, valid_hw: Array, scale: float, last: str
+    ) -> tuple[dict[str, Array], Array]:
+        resized, scaled_hw = resize(images, valid_hw, scale)
+        normalised = (resized - self._mean) / self._std
+        normalised = jnp.where(inside(scaled_hw, *resized.shape[1:3])[..., None], normalised, 0)
+        dtype = jnp.bfloat16 if self.settings.precision == "bfloat16" else jnp.float32
+        maps = resnet.forward(params["backbone"], normalised, scaled_hw, config=self._config, last=last, dtype=dtype)
+        return maps, scaled_hw
+
+    def _cells(
+        self,
+        params: Params,
+        images: Array,
+        valid_hw: Array,
+        box: Array,
+        texture: Array,
+        scale: float,
+        name: str,
+    ) -> tuple[Float[Array, "b h w c"], Float[Array, "b h w 2"], Bool[Array, "b h w"]]:
+        """Dense features of one scale, the cells' centres in the given images, and which cells may be used."""
+        maps, scaled_hw = self._maps(params, images, valid_hw, scale, name)
+        dense = maps[name].astype(jnp.float32)
+        batch, height, width, _ = dense.shape
+        ratio = (valid_hw / jnp.maximum(scaled_hw, 1))[:, None, None, ::-1]
+        centres = (self.cell_centres(scaled_hw, name, height, width) + 0.5) * ratio - 0.5
+        x, y = centres[..., 0], centres[..., 1]
+        top, left, bottom, right = (box[:, side, None, None] for side in range(4))
+        usable = inside(resnet.map_size(scaled_hw, name, self._config), height, width)
+        usable &= (scaled_hw.min(axis=-1) >= _SMALLEST_SIDE)[:, None, None]
+        usable &= (y > top - 0.5) & (y < bottom - 0.5) & (x > left - 0.5) & (x < right - 0.5)
+        flat = centres.reshape(batch, -1, 2)
+        usable &= selection.is_textured(texture, flat).reshape(batch, height, width)
+        return dense, centres, usable
+
+    def _level(
+        self, params: Params, images: Array, valid_hw: Array, box: Array, texture: Array, scale: float
+    ) -> selection.Candidates:
+        dense, centres, usable = self._cells(params, images, valid_hw, box, texture, scale, self.head.layer)
+        batch, _, _, channels = dense.shape
+        scores = scorers.score(dense, params["head"], self.settings.scorer)
+        usable &= scores > 0
+        candidates = selection.Candidates(
+            scores=jnp.where(usable, scores, -jnp.inf).reshape(batch, -1),
+            keypoints=centres.reshape(batch, -1, 2),
+            scales=jnp.full((batch, usable[0].size), scale, jnp.float32),
+            features=dense.reshape(batch, -1, channels),
+        )
+        return selection.top_candidates(candidates, self.settings.max_features)
+
+    def _describe(self, head: Params, features: Float[Array, "*b c"]) -> Float[Array, "*b d"]:
+        unit = _l2_normalise(features)
+        if "pca_projection" not in head:
+            return unit
+        projected = jnp.matmul(
+            unit - head["pca_mean"], head["pca_projection"], precision=lax.Precision.HIGHEST
+        )
+        return _l2_normalise(projected)
+
+    def _dense_scales(
+        self, params: Params, images: Array, valid_hw: Array, *, name: str, scales: tuple[float, ...]
+    ) -> list[tuple[Array, Array, Array]]:
+        pixels = images.astype(jnp.float32)
+        box, texture = content_box(pixels, valid_hw), selection.texture_map(pixels, valid_hw)
+        levels = []
+        for scale in scales:
+            dense, _, usable = self._cells(params, images, valid_hw, box, texture, scale, name)
+            size = resnet.map_size(scaled_size(valid_hw, scale), name, self._config)
+            levels.append((dense, usable, size))
+        return levels
+
+    def _usable_scales(self, images: Array) -> list[float]:
+        """Scales at which the canvas is large enough to hold a feature at all."""
+        longest = max(images.shape[1:3])
+        usable = [s for s in self.settings.scales if longest * s >= _SMALLEST_SIDE]
+        return usable or [max(self.settings.scales)]
+
+    def _sharded(self, function: Any) -> Any:
+        """One program a canvas shape: each device runs its rows of the batch, and none waits for another."""
+        return jax.jit(
+            jax.shard_map(function, mesh=self._mesh, in_specs=(P(), P("batch"), P("batch")), out_specs=P("batch"))
+        )
+
+    def _plan(self) -> pipeline.Plan:
+        return pipeline.Plan(
+            self.buckets, self.batch_size, self.settings.max_side, NamedSharding(self._mesh, P("batch"))
+        )
+
+
+def _batch_size(asked: int | None, devices: Sequence[jax.Device]) -> int:
+    """A multiple of the devices; by default one photo a CPU device and eight an accelerator."""
+    if asked is None:
+        asked = len(devices) * (1 if devices[0].platform == "cpu" else 8)
+    if asked < 1:
+        raise ValueError(f"batch_size is {asked}; it must be at least 1")
+    return -(-asked // len(devices)) * len(devices)
+
+
+def _l2_normalise(vectors: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
+    squared = jnp.sum(vectors * vectors, axis=-1, keepdims=True)
+    return vectors * lax.rsqrt(jnp.maximum(squared, 1e-24))
+
+
+def _to_original(row: LocalFeatures, original_size: tuple[int, int], size: tuple[int, ...]) -> LocalFeatures:
+    """Valid rows of one photo, in pixels of the original instead of the reduced photo."""
+    valid = row.valid
+    ratio = np.array([original_size[1] / size[1], original_size[0] / size[0]], np.float32)
+    keypoints = (row.keypoints[valid] + np.float32(0.5)) * ratio - np.float32(0.5)
+    return LocalFeatures(
+        keypoints=keypoints.astype(np.float32),
+        scales=(row.scales[valid] / np.sqrt(ratio.prod())).astype(np.float32),
+        scores=row.scores[valid],
+        descriptors=row.descriptors[valid],
+        image_size=(int(original_size[0]), int(original_size[1])),
+    )

@@ -1,0 +1,123 @@
+"""The head file: everything small that turns dense features into scored, compact descriptors.
+
+One safetensors file: ``pca_mean`` [C], ``pca_basis`` [d, C], ``pca_variance`` [d], ``foreground`` [C] (the vector w*), and
+``attention.*`` where an attention was trained. Its description says which layer it belongs to, whether descriptors are
+whitened, and at which ``log10_nfa`` a match is accepted.
+"""
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from delf_jax import model_file
+from delf_jax.errors import ModelError
+from delf_jax.pca import Pca
+from delf_jax.settings import Scorer
+
+_ATTENTION = ("hidden_kernel", "hidden_bias", "kernel", "bias")
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """What is fitted or trained on top of a frozen backbone.
+
+    Attributes:
+        pca: the projection of descriptors; None keeps the raw C dimensions.
+        whiten: divide projections by the square root of their variance.
+        foreground: float32 [C], unit vector w* of the ``foreground`` scorer, or None.
+        attention: arrays of the ``learned`` scorer (see ``scorers.score``), or None.
+        layer: the named map that all of this applies to.
+        log10_nfa_threshold: a match is accepted at or below this, calibrated on non-matching photos.
+        notes: free description kept in the file: what it was fitted on, by which command.
+    """
+
+    pca: Pca | None = None
+    whiten: bool = True
+    foreground: Float[np.ndarray, " c"] | None = None
+    attention: dict[str, np.ndarray] | None = None
+    layer: str = "conv4"
+    log10_nfa_threshold: float | None = None
+    notes: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> "Head":
+        """Reads a head file.
+
+        Raises:
+            ModelError: missing, damaged, or not a head file.
+        """
+        description, tensors = model_file.read(Path(path))
+        if description.get("kind") != "head":
+            raise ModelError(f"{path}: this is a {description.get('kind')} file, not a head; name a head file")
+        pca = None
+        if "pca_basis" in tensors:
+            pca = Pca(tensors["pca_mean"], tensors["pca_basis"], tensors["pca_variance"])
+        attention = {name: tensors[f"attention.{name}"] for name in _ATTENTION if f"attention.{name}" in tensors}
+        return cls(
+            pca=pca,
+            whiten=description["whiten"],
+            foreground=tensors.get("foreground"),
+            attention=attention or None,
+            layer=description["layer"],
+            log10_nfa_threshold=description["log10_nfa_threshold"],
+            notes=description["notes"],
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the head file atomically."""
+        tensors: dict[str, np.ndarray] = {}
+        if self.pca is not None:
+            tensors |= {
+                "pca_mean": self.pca.mean,
+                "pca_basis": self.pca.basis,
+                "pca_variance": self.pca.variance,
+            }
+        if self.foreground is not None:
+            tensors["foreground"] = self.foreground
+        if self.attention is not None:
+            tensors |= {f"attention.{name}": np.asarray(value) for name, value in self.attention.items()}
+        description = {
+            "kind": "head",
+            "whiten": self.whiten,
+            "layer": self.layer,
+            "log10_nfa_threshold": self.log10_nfa_threshold,
+            "notes": self.notes,
+        }
+        model_file.write(Path(path), tensors, description)
+
+    def require(self, scorer: Scorer, *, name: str) -> None:
+        """Refuses a scorer that this head does not carry.
+
+        Raises:
+            ModelError: says which scorers it has.
+        """
+        if scorer not in self.scorers:
+            have = ", ".join(self.scorers)
+            raise ModelError(f"{name}: this head has no '{scorer}' scorer; it has: {have}. Choose one with --scorer")
+
+    @property
+    def scorers(self) -> tuple[Scorer, ...]:
+        """The scorers this head can serve."""
+        found: list[Scorer] = ["norm"]
+        if self.foreground is not None:
+            found.append("foreground")
+        if self.attention is not None:
+            found.append("learned")
+        return tuple(found)
+
+    def arrays(self) -> dict[str, Any]:
+        """The pytree of arrays that the compiled program takes; whitening is folded into the projection."""
+        arrays: dict[str, Any] = {}
+        if self.pca is not None:
+            scale = 1 / np.sqrt(np.maximum(self.pca.variance, 1e-12)) if self.whiten else 1.0
+            arrays["pca_mean"] = self.pca.mean
+            arrays["pca_projection"] = (self.pca.basis.T * scale).astype(np.float32)
+        if self.foreground is not None:
+            arrays["foreground"] = self.foreground
+        if self.attention is not None:
+            arrays["attention"] = self.attention
+        return arrays

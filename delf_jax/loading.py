@@ -1,0 +1,95 @@
+"""``load``: a model by name or by folder -> an Extractor."""
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from delf_jax import model_file
+from delf_jax.errors import ModelError
+from delf_jax.extractor import Extractor
+from delf_jax.head import Head
+from delf_jax.models import resnet
+from delf_jax.models.resnet import ResNetConfig
+from delf_jax.settings import ExtractionSettings
+
+_WEIGHTS = Path(__file__).parent / "weights"
+
+PACKAGED = {"delf-r50": (_WEIGHTS / "resnet50_imagenet.safetensors", _WEIGHTS / "delf-r50.safetensors")}
+
+
+def load(
+    name: str | os.PathLike[str] | None = None,
+    *,
+    settings: ExtractionSettings | None = None,
+    head: str | os.PathLike[str] | Head | None = None,
+    batch_size: int | None = None,
+    devices: Sequence[jax.Device] | None = None,
+    **overrides: Any,
+) -> Extractor:
+    """Loads a model; the packaged one works offline.
+
+    Args:
+        name: ``"delf-r50"``, or a folder with ``backbone.safetensors`` and ``head.safetensors``.
+        settings: what to extract; the default is ``ExtractionSettings()`` for ``name``.
+        head: another head (a file or a ``Head``) on the same backbone.
+        batch_size: photos a compiled program takes at once, rounded up to a multiple of the devices; by default one a
+            CPU device and eight an accelerator.
+        devices: local devices to spread batches over; all by default.
+        **overrides: any field of ``ExtractionSettings``, for example ``scorer="norm"`` or ``max_features=500``.
+
+    Raises:
+        ModelError: unknown name, missing or damaged file, or a scorer that the head does not carry.
+
+    >>> load("delf-r51")
+    Traceback (most recent call last):
+    delf_jax.errors.ModelError: delf-r51: no such model; packaged: delf-r50, or name a folder with backbone.safetensors
+    """
+    settings = settings or ExtractionSettings()
+    if name is not None:
+        overrides = {"model": os.fspath(name)} | overrides
+    settings = dataclasses.replace(settings, **overrides)
+    backbone_path, head_path = model_paths(settings.model)
+    chosen = head if isinstance(head, Head) else Head.open(head or head_path)
+    description, tensors = model_file.read(backbone_path)
+    if description.get("kind") != "backbone":
+        raise ModelError(f"{backbone_path}: this is a {description.get('kind')} file, not a backbone")
+    config = ResNetConfig.from_json(description["config"])
+    return Extractor(
+        config,
+        resnet.fold(tensors, config),
+        description["preprocess"],
+        chosen,
+        settings,
+        fingerprint=_fingerprint(backbone_path, chosen),
+        batch_size=batch_size,
+        devices=devices,
+    )
+
+
+def model_paths(name: str) -> tuple[Path, Path]:
+    """Backbone and head file of a packaged model or a model folder.
+
+    Raises:
+        ModelError: there is no such model.
+    """
+    if name in PACKAGED:
+        return PACKAGED[name]
+    folder = Path(name)
+    if not (folder / "backbone.safetensors").is_file():
+        packaged = ", ".join(PACKAGED)
+        raise ModelError(f"{name}: no such model; packaged: {packaged}, or name a folder with backbone.safetensors")
+    return folder / "backbone.safetensors", folder / "head.safetensors"
+
+
+def _fingerprint(backbone: Path, head: Head) -> str:
+    """Identity of all numbers that features depend on: the backbone's file and the head's arrays."""
+    digest = hashlib.sha256(model_file.fingerprint(backbone).encode())
+    for path, array in jax.tree_util.tree_leaves_with_path(head.arrays()):
+        digest.update(jax.tree_util.keystr(path).encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

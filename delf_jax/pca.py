@@ -1,0 +1,77 @@
+"""Principal components of unit features, from running sums in float64 that add up over batches, processes and machines."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float
+
+
+@dataclasses.dataclass(frozen=True)
+class PcaStatistics:
+    """Count, sum and second moment of L2-normalised features; ``a + b`` is the statistics of both sets together.
+
+    Attributes:
+        count: features seen.
+        total: float64 [C], their sum.
+        moment: float64 [C, C], the sum of their outer products.
+    """
+
+    count: int
+    total: Float[np.ndarray, " c"]
+    moment: Float[np.ndarray, "c c"]
+
+    @classmethod
+    def zero(cls, channels: int) -> "PcaStatistics":
+        """Statistics of no feature at all."""
+        return cls(0, np.zeros(channels), np.zeros((channels, channels)))
+
+    @classmethod
+    def of(cls, features: Float[np.ndarray, "n c"]) -> "PcaStatistics":
+        """Statistics of ``features`` [n, C], normalised here; zero features are left out."""
+        features = np.asarray(features, np.float32)
+        norms = np.linalg.norm(features, axis=1)
+        unit = features[norms > 0] / norms[norms > 0, None]
+        # One batch's products in float32 (BLAS), the running sums in float64.
+        return cls(len(unit), unit.sum(axis=0, dtype=np.float64), (unit.T @ unit).astype(np.float64))
+
+    def __add__(self, other: "PcaStatistics") -> "PcaStatistics":
+        return PcaStatistics(self.count + other.count, self.total + other.total, self.moment + other.moment)
+
+    def solve(self, dimension: int) -> "Pca":
+        """The first ``dimension`` principal components.
+
+        Raises:
+            ValueError: fewer features than dimensions, or more dimensions than channels.
+        """
+        channels = len(self.total)
+        if not 1 <= dimension <= channels:
+            raise ValueError(f"{dimension} dimensions of {channels} channels; choose 1 to {channels}")
+        if self.count <= dimension:
+            raise ValueError(f"{self.count} features are too few for {dimension} dimensions; give more photos")
+        mean = self.total / self.count
+        covariance = (self.moment - self.count * np.outer(mean, mean)) / (self.count - 1)
+        variances, vectors = np.linalg.eigh(covariance)
+        order = np.argsort(variances)[::-1][:dimension]
+        basis = vectors[:, order].T
+        # An eigenvector's sign is free; the largest entry positive makes refits comparable.
+        signs = np.sign(basis[np.arange(dimension), np.abs(basis).argmax(axis=1)])
+        return Pca(
+            mean.astype(np.float32),
+            (basis * signs[:, None]).astype(np.float32),
+            np.maximum(variances[order], 0).astype(np.float32),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Pca:
+    """A fitted projection: ``(l2norm(f) - mean) @ basis.T``, optionally divided by ``sqrt(variance)``, then L2 again.
+
+    Attributes:
+        mean: float32 [C].
+        basis: float32 [d, C], orthonormal rows, by descending variance.
+        variance: float32 [d].
+    """
+
+    mean: Float[np.ndarray, " c"]
+    basis: Float[np.ndarray, "d c"]
+    variance: Float[np.ndarray, " d"]

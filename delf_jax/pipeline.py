@@ -1,0 +1,114 @@
+"""Decode, batch, compute and read back, all at once: the host side of every pass over photos.
+
+Threads decode ahead of the device; photos wait in one queue a bucket until a batch is full; a batch is read back only
+after the next one has been sent, so the device never waits for the host.
+"""
+
+import collections
+import concurrent.futures
+import itertools
+import os
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding
+
+from delf_jax.buckets import Bucket, choose_bucket, pad_batch
+from delf_jax.errors import ImageError
+from delf_jax.images import Photo, load_photo
+
+Key = TypeVar("Key", bound=Hashable)
+
+_MOST_WORKERS = 16
+_DECODED_AHEAD = 4
+
+
+class Plan(NamedTuple):
+    """How photos become batches.
+
+    Attributes:
+        buckets: the canvases, one compiled program each.
+        batch_size: photos a batch, a multiple of the devices.
+        max_side: longest side in pixels that photos are reduced to while decoding.
+        sharding: where the batch axis goes.
+    """
+
+    buckets: Sequence[Bucket]
+    batch_size: int
+    max_side: int
+    sharding: NamedSharding
+
+
+def run(
+    program: Callable[[Any, Any, Any], Any],
+    params: Any,
+    items: Iterable[tuple[Key, Any]],
+    plan: Plan,
+    *,
+    workers: int | None = None,
+) -> Iterator[tuple[Key, Photo | ImageError, Any]]:
+    """Runs ``program(params, images, valid_hw)`` over a stream of photos.
+
+    Yields:
+        (key, photo, the photo's row of the program's output as NumPy arrays), or (key, ImageError, None); out of order.
+    """
+    waiting: dict[Bucket, list[tuple[Key, Photo]]] = collections.defaultdict(list)
+    in_flight: collections.deque[tuple[list[tuple[Key, Photo]], Any]] = collections.deque()
+
+    def send(bucket: Bucket) -> None:
+        batch = waiting.pop(bucket)
+        images, valid_hw = pad_batch([photo.pixels for _, photo in batch], bucket, plan.batch_size)
+        output = program(params, *jax.device_put((images, valid_hw), plan.sharding))
+        in_flight.append((batch, output))
+
+    for key, photo in _decoded(items, plan, workers):
+        if isinstance(photo, ImageError):
+            yield key, photo, None
+            continue
+        bucket = choose_bucket(*photo.pixels.shape[:2], plan.buckets)
+        waiting[bucket].append((key, photo))
+        if len(waiting[bucket]) == plan.batch_size:
+            send(bucket)
+        if len(in_flight) > 1:
+            yield from _read_back(*in_flight.popleft())
+    for bucket in list(waiting):
+        send(bucket)
+        if len(in_flight) > 1:
+            yield from _read_back(*in_flight.popleft())
+    while in_flight:
+        yield from _read_back(*in_flight.popleft())
+
+
+def _read_back(batch: list[tuple[Key, Photo]], output: Any) -> Iterator[tuple[Key, Photo, Any]]:
+    host = jax.tree.map(np.asarray, jax.device_get(output))
+    for row, (key, photo) in enumerate(batch):
+        yield key, photo, jax.tree.map(lambda array, row=row: array[row], host)
+
+
+def _decoded(
+    items: Iterable[tuple[Key, Any]], plan: Plan, workers: int | None
+) -> Iterator[tuple[Key, Photo | ImageError]]:
+    """Photos in input order, decoded by threads that stay a bounded number of photos ahead."""
+    workers = workers or min(_MOST_WORKERS, os.cpu_count() or 1)
+    ahead = plan.batch_size + _DECODED_AHEAD * workers
+    iterator = iter(items)
+
+    def decode(source: Any) -> Photo | ImageError:
+        try:
+            return load_photo(source, max_side=plan.max_side)
+        except ImageError as error:
+            return error
+
+    pool = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="decode")
+    try:
+        queue = collections.deque(
+            (key, pool.submit(decode, source)) for key, source in itertools.islice(iterator, ahead)
+        )
+        while queue:
+            key, future = queue.popleft()
+            yield key, future.result()
+            queue.extend((key, pool.submit(decode, source)) for key, source in itertools.islice(iterator, 1))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,104 @@
+"""The image pyramid inside a bucket: every photo resized by its own interpolation matrices.
+
+Photos of one batch have different valid sizes, so each gets its own pair of matrices (one a side). Sample positions are
+half-pixel centres; reduction is antialiased by a triangle filter as wide as the reduction factor; weights are
+renormalised over the photo's own pixels, which clamps at the valid edge and never reads padding.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, Num
+
+_FRAME_LEVELS = 6.0
+
+
+def scaled_size(valid_hw: Int[Array, "*b 2"], scale: float) -> Int[Array, "*b 2"]:
+    """``round(valid_hw * scale)``, at least 1 where the photo has any pixel (official pyramid sizes)."""
+    size = jnp.floor(valid_hw * jnp.float32(scale) + 0.5).astype(jnp.int32)
+    return jnp.where(valid_hw > 0, jnp.maximum(size, 1), 0)
+
+
+def inside(valid_hw: Int[Array, "*b 2"], height: int, width: int) -> Bool[Array, "*b {height} {width}"]:
+    """True on the cells of a [height, width] canvas that belong to a photo of size ``valid_hw``."""
+    rows = jnp.arange(height) < valid_hw[..., :1]
+    columns = jnp.arange(width) < valid_hw[..., 1:]
+    return rows[..., :, None] & columns[..., None, :]
+
+
+def interpolation_matrix(
+    valid_in: Int[Array, ""], valid_out: Int[Array, ""], size_in: int, size_out: int
+) -> Float[Array, "{size_out} {size_in}"]:
+    """Weights that resize the first ``valid_in`` of ``size_in`` samples to the first ``valid_out`` of ``size_out``.
+
+    Output sample q sits at ``(q + 1/2) * valid_in / valid_out - 1/2``. Rows sum to 1; rows past ``valid_out`` are 0.
+    """
+    ratio = valid_in.astype(jnp.float32) / jnp.maximum(valid_out, 1)
+    centre = (jnp.arange(size_out) + 0.5) * ratio - 0.5
+    source = jnp.arange(size_in)
+    weights = jnp.maximum(1 - jnp.abs(source - centre[:, None]) / jnp.maximum(ratio, 1.0), 0)
+    weights = jnp.where(source < valid_in, weights, 0)
+    weights = weights / jnp.maximum(weights.sum(axis=1, keepdims=True), 1e-6)
+    return jnp.where((jnp.arange(size_out) < valid_out)[:, None], weights, 0)
+
+
+def resize(
+    images: Num[Array, "b H W c"], valid_hw: Int[Array, "b 2"], scale: float
+) -> tuple[Float[Array, "b h w c"], Int[Array, "b 2"]]:
+    """Every photo of a padded batch resized by ``scale``.
+
+    Args:
+        images: uint8 or float32 [b, H, W, c]; pixels outside ``valid_hw`` are never read.
+        valid_hw: int32 [b, 2], each photo's own (height, width).
+        scale: factor of both sides; the canvas becomes ``ceil(H * scale)`` x ``ceil(W * scale)``.
+
+    Returns:
+        float32 [b, h, w, c], zero outside, and the resized photos' valid sizes int32 [b, 2].
+    """
+    height, width = images.shape[1:3]
+    out_hw = scaled_size(valid_hw, scale)
+    images = images.astype(jnp.float32)
+    if scale == 1.0:
+        return jnp.where(inside(valid_hw, height, width)[..., None], images, 0), out_hw
+    out_height, out_width = math.ceil(height * scale), math.ceil(width * scale)
+    matrices = jax.vmap(interpolation_matrix, (0, 0, None, None))
+    rows = matrices(valid_hw[:, 0], out_hw[:, 0], height, out_height)
+    columns = matrices(valid_hw[:, 1], out_hw[:, 1], width, out_width)
+    images = jnp.where(inside(valid_hw, height, width)[..., None], images, 0)
+    resized = jnp.einsum("bph,bhwc->bpwc", rows, images, precision=lax.Precision.HIGHEST)
+    return jnp.einsum("bqw,bpwc->bpqc", columns, resized, precision=lax.Precision.HIGHEST), out_hw
+
+
+def content_box(images: Float[Array, "b h w c"], valid_hw: Int[Array, "b 2"]) -> Int[Array, "b 4"]:
+    """The part of each photo inside its constant frame or letterbox bars.
+
+    A border row (then, among the rows left, a border column) belongs to the frame when its pixels differ by at most
+    6 of 255 levels in every channel.
+
+    Returns:
+        int32 [b, 4]: first row, first column, end row, end column (ends excluded); empty for a constant photo.
+    """
+    height, width = images.shape[1:3]
+    mask = inside(valid_hw, height, width)
+    top, bottom = _content_span(images, mask, axis=2)
+    rows = jnp.arange(height)
+    mask &= ((rows >= top[:, None]) & (rows < bottom[:, None]))[:, :, None]
+    left, right = _content_span(images, mask, axis=1)
+    return jnp.stack([top, left, bottom, right], axis=-1)
+
+
+def _content_span(
+    images: Float[Array, "b h w c"], mask: Bool[Array, "b h w"], *, axis: int
+) -> tuple[Int[Array, " b"], Int[Array, " b"]]:
+    """First and end index of the lines (along the other axis) whose values vary along ``axis``."""
+    highest = jnp.where(mask[..., None], images, -jnp.inf).max(axis=axis)
+    lowest = jnp.where(mask[..., None], images, jnp.inf).min(axis=axis)
+    varies = (highest - lowest).max(axis=-1) > _FRAME_LEVELS
+    length = varies.shape[1]
+    any_line = varies.any(axis=1)
+    first = jnp.where(any_line, jnp.argmax(varies, axis=1), 0)
+    end = jnp.where(any_line, length - jnp.argmax(varies[:, ::-1], axis=1), 0)
+    return first.astype(jnp.int32), end.astype(jnp.int32)
+
