@@ -49,7 +49,7 @@ def load_photo(source: Source, *, max_side: int | None, max_pixels: int = MAX_PI
     counts, colour profiles are ignored. The size in the header is judged before pixels are decoded.
 
     Args:
-        source: a path, an fsspec address (``s3://...``), or a uint8 array: [H, W, 3] RGB, [H, W, 4] RGBA or [H, W] grey.
+        source: a path, an fsspec address (``s3://...``), or a uint8 array: [H, W, 3] RGB, [H, W, 4] RGBA, [H, W] grey.
         max_side: longest side in pixels to reduce to (area averaging); None keeps the size. Never enlarged.
         max_pixels: photos of more pixels than this are refused.
 
