@@ -1,0 +1,142 @@
+"""How good rankings and refusals are: the protocols of landmark retrieval, in NumPy.
+
+A ranking is given by the relevance of its results in rank order. ``where`` is False on results that are taken out
+before anything is counted: junk photos of ROxford and RParis, the query itself, padding. A confidence is higher where an
+answer is surer (the negated ``log10_nfa``).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+
+def top_k_accuracy(
+    relevant: Bool[np.ndarray, "q n"], *, k: int = 1, where: Bool[np.ndarray, "q n"] | None = None
+) -> float:
+    """Share of queries with a relevant photo among their first k results.
+
+    >>> top_k_accuracy(np.array([[True, False], [False, True]]), k=1)
+    0.5
+    """
+    where = np.ones_like(relevant) if where is None else where
+    early = np.cumsum(where, axis=1) <= k
+    return float(np.mean(np.any(relevant & where & early, axis=1)))
+
+
+def average_precision(
+    relevant: Bool[np.ndarray, " n"],
+    *,
+    positives: int,
+    at: int | None = None,
+    trapezoidal: bool = False,
+    where: Bool[np.ndarray, " n"] | None = None,
+) -> float:
+    """Average precision of one ranking; NaN where the query has no positives.
+
+    Sum of the precision at every relevant result over ``positives``, the number of photos that should have been found.
+    With ``at`` only so many results count, and at most so many positives (mAP@100 of Google Landmarks). ``trapezoidal``
+    takes the mean of the precision just before and at a relevant result (Oxford, Paris and their revisited versions).
+
+    >>> average_precision(np.array([True, False, True]), positives=2)
+    0.8333333333333333
+    """
+    if not positives:
+        return float("nan")
+    if where is not None:
+        relevant = relevant[where]
+    if at is not None:
+        relevant, positives = relevant[:at], min(positives, at)
+    ranks = np.flatnonzero(relevant)
+    hits = np.arange(len(ranks))
+    precision = (hits + 1) / (ranks + 1)
+    if trapezoidal:
+        before = np.where(ranks == 0, 1.0, hits / np.maximum(ranks, 1))
+        precision = (precision + before) / 2
+    return float(precision.sum() / positives)
+
+
+def mean_average_precision(
+    relevant: Bool[np.ndarray, "q n"],
+    *,
+    positives: Int[np.ndarray, " q"],
+    at: int | None = None,
+    trapezoidal: bool = False,
+    where: Bool[np.ndarray, "q n"] | None = None,
+) -> float:
+    """Mean of ``average_precision`` over the queries that have positives; the others are skipped."""
+    where = np.ones_like(relevant) if where is None else where
+    precisions = [
+        average_precision(row, positives=int(count), at=at, trapezoidal=trapezoidal, where=kept)
+        for row, count, kept in zip(relevant, positives, where)
+        if count
+    ]
+    return float(np.mean(precisions)) if precisions else float("nan")
+
+
+def precision_at(relevant: Bool[np.ndarray, " n"], *, k: int, where: Bool[np.ndarray, " n"] | None = None) -> float:
+    """Precision among the first k results, or up to the last relevant one if that comes sooner (ROxford and RParis)."""
+    ranks = np.flatnonzero(relevant if where is None else relevant[where]) + 1
+    if not len(ranks):
+        return 0.0
+    depth = min(int(ranks[-1]), k)
+    return float(np.sum(ranks <= depth) / depth)
+
+
+def global_average_precision(
+    confidence: Float[np.ndarray, " q"], correct: Bool[np.ndarray, " q"], *, positives: int
+) -> float:
+    """GAP, also micro-AP: one answer a query, all queries in one list by confidence.
+
+    Sum over correct answers of the precision at their place, over ``positives``, the number of queries that have a
+    right answer. Among equal confidences the wrong answers come first.
+    """
+    order = np.lexsort((correct, -confidence))
+    return average_precision(correct[order], positives=positives)
+
+
+class PrecisionRecall(NamedTuple):
+    """One point for every distinct confidence, from the surest down.
+
+    Attributes:
+        threshold: float [t], answers of at least this confidence are given.
+        precision: float [t], share of correct answers among them.
+        true_positives: int [t], their absolute number over all queries: the x axis of the paper's Figure 4.
+    """
+
+    threshold: Float[np.ndarray, " t"]
+    precision: Float[np.ndarray, " t"]
+    true_positives: Int[np.ndarray, " t"]
+
+
+def precision_recall(confidence: Float[np.ndarray, " a"], correct: Bool[np.ndarray, " a"]) -> PrecisionRecall:
+    """The curve over all answers of all queries, distractor queries included (theirs are never correct)."""
+    order = np.argsort(-confidence, kind="stable")
+    given = confidence[order]
+    last = np.append(given[1:] != given[:-1], True)[: len(given)]
+    true = np.cumsum(correct[order])[last]
+    return PrecisionRecall(given[last], true / (np.flatnonzero(last) + 1), true)
+
+
+class SafeRecall(NamedTuple):
+    """Recall at the lowest threshold that accepts nothing wrong.
+
+    Attributes:
+        recall: accepted and correct over the number of queries that have a right answer.
+        threshold: confidence that an answer must exceed: the surest wrong one, minus infinity without any.
+    """
+
+    recall: float
+    threshold: float
+
+
+def recall_without_false_accepts(
+    confidence: Float[np.ndarray, " q"], correct: Bool[np.ndarray, " q"], *, positives: int
+) -> SafeRecall:
+    """How many answers survive a threshold that refuses every wrong one, those to unknown photos included.
+
+    >>> recall_without_false_accepts(np.array([3.0, 2.0, 1.0]), np.array([True, False, True]), positives=2)
+    SafeRecall(recall=0.5, threshold=2.0)
+    """
+    threshold = float(np.max(confidence[~correct], initial=-np.inf))
+    return SafeRecall(float(np.sum(confidence[correct] > threshold) / positives), threshold)
