@@ -42,8 +42,7 @@ def is_documentable(value: Any) -> bool:
     return (
         inspect.isclass(value)
         or inspect.ismodule(value)
-        or callable(value)
-        and not isinstance(value, types.GenericAlias)
+        or (callable(value) and not isinstance(value, types.GenericAlias))
     )
 
 
