@@ -24,7 +24,7 @@ def write(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], descr
     The same content always gives the same bytes. `description` gets two more keys: ``format_version`` and ``checksum``.
     """
     target = Path(path)
-    arrays = {name: np.ascontiguousarray(array) for name, array in sorted(tensors.items())}
+    arrays = {name: np.asarray(array, order="C") for name, array in sorted(tensors.items())}
     full = dict(description) | {"format_version": FORMAT_VERSION, "checksum": _checksum(arrays)}
     metadata = {METADATA_KEY: json.dumps(full, sort_keys=True)}
     handle, aside = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
@@ -55,7 +55,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.nda
                     f"{path}: model format {description['format_version']} is newer than this delf-jax reads "
                     f"({FORMAT_VERSION}); update delf-jax"
                 )
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
     except (FileNotFoundError, IsADirectoryError) as error:
         raise ModelError(f"{path}: no such model file") from error
     except OSError as error:
@@ -85,5 +85,5 @@ def _checksum(tensors: Mapping[str, np.ndarray]) -> str:
     for name in sorted(tensors):
         array = tensors[name]
         digest.update(f"{name} {array.dtype.str} {list(array.shape)}\n".encode())
-        digest.update(memoryview(np.ascontiguousarray(array)).cast("B") if array.size else b"")
+        digest.update(np.asarray(array, order="C").data)
     return digest.hexdigest()

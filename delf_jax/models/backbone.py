@@ -1,9 +1,9 @@
-"""A backbone between its file and the network: what importers return, how it is packed, how it is opened."""
+"""A backbone between its file and the network: what importers return, and how it is packed."""
 
 import os
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,22 +26,6 @@ class ImportedBackbone(NamedTuple):
     preprocess: dict[str, list[float]]
 
 
-class Backbone(NamedTuple):
-    """A backbone ready for ``resnet.forward``.
-
-    Attributes:
-        config: the network.
-        params: nested dict of float32 arrays, batch norm folded in.
-        mean: float32 [3], RGB on the 0-255 scale, to be subtracted from a photo.
-        std: float32 [3], to divide it by.
-    """
-
-    config: ResNetConfig
-    params: dict[str, Any]
-    mean: np.ndarray
-    std: np.ndarray
-
-
 def pack_backbone(imported: ImportedBackbone, path: str | os.PathLike[str], *, source: Mapping[str, str]) -> None:
     """Writes a model file: kernels float16, batch-norm vectors and biases float32 (they overflow float16).
 
@@ -51,8 +35,9 @@ def pack_backbone(imported: ImportedBackbone, path: str | os.PathLike[str], *, s
         source: where the weights come from: package, address, sha256, licence.
 
     Raises:
-        ModelError: a kernel does not fit float16.
+        ModelError: a tensor is missing or misshapen, or a kernel does not fit float16.
     """
+    fold(imported.tensors, imported.config)
     tensors = {}
     for name, array in imported.tensors.items():
         is_kernel = name.endswith(".kernel")
@@ -66,23 +51,6 @@ def pack_backbone(imported: ImportedBackbone, path: str | os.PathLike[str], *, s
         "source": dict(source),
     }
     model_file.write(path, tensors, description)
-
-
-def open_backbone(path: str | os.PathLike[str]) -> Backbone:
-    """Reads a model file of kind ``backbone`` and folds its batch norm.
-
-    Raises:
-        ModelError: the file is missing, damaged, newer, of another kind, or lacks tensors of its own network.
-    """
-    description, tensors = model_file.read(path)
-    if description.get("kind") != "backbone":
-        raise ModelError(f"{path}: holds a {description.get('kind')}, not a backbone; give a backbone's file")
-    try:
-        config = ResNetConfig.from_json(description["config"])
-        mean, std = (np.asarray(description["preprocess"][key], np.float32) for key in ("mean", "std"))
-        return Backbone(config, fold(tensors, config), mean, std)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{path}: does not hold the network it describes ({error}); import it again") from error
 
 
 def count_units(tensors: Mapping[str, np.ndarray], place: str) -> tuple[int, int, int, int]:

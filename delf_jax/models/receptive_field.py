@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from delf_jax.models.resnet import MapName, ResNetConfig, layers_to
+from delf_jax.models.resnet import ResNetConfig, layers_to
 
 
 class ReceptiveField(NamedTuple):
@@ -14,7 +14,7 @@ class ReceptiveField(NamedTuple):
     stride: int
 
 
-def receptive_field(config: ResNetConfig, name: MapName) -> ReceptiveField:
+def receptive_field(config: ResNetConfig, name: str) -> ReceptiveField:
     """Size and stride in pixels of the cells of the map `name`.
 
     Each window adds (kernel - 1) times the distance between the cells it reads (Araujo et al., Distill 2019).
@@ -29,7 +29,7 @@ def receptive_field(config: ResNetConfig, name: MapName) -> ReceptiveField:
     return ReceptiveField(size, stride)
 
 
-def cell_offset(config: ResNetConfig, name: MapName, valid_hw: Any) -> Any:
+def cell_offset(config: ResNetConfig, name: str, valid_hw: Any) -> Any:
     """Centre of cell (0, 0) of the map `name`, in pixels of the photo given to the network, as `valid_hw` is ordered.
 
     The centre of the top-left pixel is 0; cell (i, j) lies at ``offset + stride * (i, j)``. Zero wherever windows are

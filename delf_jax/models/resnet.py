@@ -5,15 +5,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-MapName = Literal["conv1", "conv2", "conv3", "conv4", "conv5"]
-MAP_NAMES: tuple[MapName, ...] = ("conv1", "conv2", "conv3", "conv4", "conv5")
+from delf_jax.errors import ModelError
+
+MAP_NAMES = ("conv1", "conv2", "conv3", "conv4", "conv5")
 STAGE_NAMES = MAP_NAMES[1:]
 
 
@@ -65,12 +65,7 @@ class Layer:
         """Padding before the first cell of an axis that has `size` cells; SAME gives the odd cell to the far side."""
         if self.padding != "same":
             return self.padding
-        total = (self.output_size(size) - 1) * self.stride + self.kernel - size
-        return (
-            np.maximum(total, 0) // 2
-            if isinstance(total, int | np.generic | np.ndarray)
-            else jnp.maximum(total, 0) // 2
-        )
+        return ((self.output_size(size) - 1) * self.stride + self.kernel - size) // 2
 
 
 STEM = Layer(kernel=7, stride=2, padding=3)
@@ -97,7 +92,7 @@ def unit_layers(config: ResNetConfig, stage: int, index: int) -> tuple[Layer, La
     )
 
 
-def layers_to(config: ResNetConfig, name: MapName) -> list[Layer]:
+def layers_to(config: ResNetConfig, name: str) -> list[Layer]:
     """All windows on the residual path from the photo to the map `name`; shortcuts see no further than these."""
     layers = [STEM]
     if name != "conv1":
@@ -108,7 +103,7 @@ def layers_to(config: ResNetConfig, name: MapName) -> list[Layer]:
     return layers
 
 
-def map_size(valid_hw: Any, name: MapName, config: ResNetConfig) -> Any:
+def map_size(valid_hw: Any, name: str, config: ResNetConfig) -> Any:
     """Cells of the map `name` that a photo of `valid_hw` pixels fills.
 
     Integer arithmetic on whatever `valid_hw` is: an int, or an integer NumPy or JAX array [..., 2] (height, width).
@@ -118,7 +113,7 @@ def map_size(valid_hw: Any, name: MapName, config: ResNetConfig) -> Any:
     return valid_hw
 
 
-def channels(name: MapName, config: ResNetConfig) -> int:
+def channels(name: str, config: ResNetConfig) -> int:
     """Channels of the map `name`."""
     return config.width * (1 if name == "conv1" else 4 * 2 ** STAGE_NAMES.index(name))
 
@@ -141,7 +136,7 @@ class Convolution(nnx.Module):
         self.bias = nnx.Param(jnp.zeros((outputs,), jnp.float32))
 
     def __call__(self, x: Array, precision: lax.PrecisionLike) -> Array:
-        pad, stride = self.layer.padding, self.layer.stride
+        pad, stride = self.layer.low_padding(x.shape[1]), self.layer.stride
         y = lax.conv_general_dilated(
             x,
             self.kernel[...].astype(x.dtype),
@@ -206,13 +201,11 @@ class ResNet(nnx.Module):
         for stage, name in enumerate(STAGE_NAMES):
             setattr(self, name, Stage(config, stage, rngs=rngs))
 
-    def __call__(
-        self, images: Array, valid_hw: Array, *, last: MapName, precision: lax.PrecisionLike
-    ) -> dict[MapName, Array]:
+    def __call__(self, images: Array, valid_hw: Array, *, last: str, precision: lax.PrecisionLike) -> dict[str, Array]:
         """The maps conv1 (after its ReLU, before the pool) to `last`; see ``forward``."""
         x = nnx.relu(self.conv1(mask_padding(images, valid_hw), precision))
         valid_hw = STEM.output_size(valid_hw)
-        maps: dict[MapName, Array] = {"conv1": mask_padding(x, valid_hw)}
+        maps: dict[str, Array] = {"conv1": mask_padding(x, valid_hw)}
         if last == "conv1":
             return maps
         x = max_pool(maps["conv1"], valid_hw, self.pool)
@@ -246,8 +239,9 @@ def max_pool(x: Float[Array, "b h w c"], valid_hw: Int[Array, "b 2"], layer: Lay
 
 
 @functools.lru_cache(maxsize=16)
-def _graph(config: ResNetConfig) -> nnx.GraphDef[ResNet]:
-    return nnx.split(nnx.eval_shape(lambda: ResNet(config, rngs=nnx.Rngs(0))))[0]
+def _split(config: ResNetConfig) -> tuple[nnx.GraphDef[ResNet], nnx.State]:
+    """The network's structure and the shapes of its parameters; nothing is computed."""
+    return nnx.split(nnx.eval_shape(lambda: ResNet(config, rngs=nnx.Rngs(0))))
 
 
 def initialise(config: ResNetConfig, *, seed: int) -> dict[str, Any]:
@@ -261,10 +255,10 @@ def forward(
     valid_hw: Int[Array, "b 2"],
     *,
     config: ResNetConfig,
-    last: MapName = "conv4",
+    last: str = "conv4",
     dtype: Any = jnp.float32,
     precision: lax.PrecisionLike = lax.Precision.HIGHEST,
-) -> dict[MapName, Float[Array, "b _ _ _"]]:
+) -> dict[str, Float[Array, "b _ _ _"]]:
     """The maps conv1 to `last` of a batch of padded photos; pure, differentiable, made for ``jit``.
 
     Whatever stands in the padding, the valid cells are those of the photo alone, and all others are zero.
@@ -280,14 +274,14 @@ def forward(
     Returns:
         {name: [B, h, w, channels]}; ``map_size`` tells which cells are valid.
     """
-    network = nnx.merge(_graph(config), dict(params))
+    network = nnx.merge(_split(config)[0], dict(params))
     return network(images.astype(dtype), valid_hw, last=last, precision=precision)
 
 
 def fold(tensors: Mapping[str, np.ndarray], config: ResNetConfig) -> dict[str, Any]:
     """Parameters for ``forward`` from the unfolded tensors of a model file, batch norm folded into each convolution.
 
-    kernel' = kernel * scale / sqrt(variance + epsilon);  bias' = shift + (bias - mean) * scale / sqrt(variance + epsilon)
+    factor = scale / sqrt(variance + epsilon);  kernel' = kernel * factor;  bias' = shift + (bias - mean) * factor
 
     Args:
         tensors: ``{"conv3.unit1.reduce.kernel": [1, 1, in, out], "...bias": [out] (where the source has it),
@@ -297,17 +291,22 @@ def fold(tensors: Mapping[str, np.ndarray], config: ResNetConfig) -> dict[str, A
         Nested dict of float32 arrays; computed in float64.
 
     Raises:
-        KeyError: a tensor is missing. ValueError: one has the wrong shape.
+        ModelError: a tensor is missing or has another shape than the network's.
     """
 
+    def tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
+        if name not in tensors:
+            raise ModelError(f"{name}: missing; give the weights of a whole {config.layout} ResNet")
+        if tensors[name].shape != shape:
+            raise ModelError(f"{name}: shape {tensors[name].shape} where {shape} is needed; give its own weights")
+        return np.asarray(tensors[name], np.float64)
+
     def convolution(path: str, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
-        kernel = np.asarray(tensors[f"{path}.kernel"], np.float64)
-        if kernel.shape != shape:
-            raise ValueError(f"{path}.kernel has shape {kernel.shape} where the network needs {shape}")
+        kernel = tensor(f"{path}.kernel", shape)
         scale, shift, mean, variance = (
-            np.asarray(tensors[f"{path}.norm.{part}"], np.float64) for part in ("scale", "shift", "mean", "variance")
+            tensor(f"{path}.norm.{part}", shape[-1:]) for part in ("scale", "shift", "mean", "variance")
         )
-        bias = np.asarray(tensors.get(f"{path}.bias", 0.0), np.float64)
+        bias = tensor(f"{path}.bias", shape[-1:]) if f"{path}.bias" in tensors else 0.0
         factor = scale / np.sqrt(variance + config.norm_epsilon)
         return {
             "kernel": (kernel * factor).astype(np.float32),
@@ -319,4 +318,4 @@ def fold(tensors: Mapping[str, np.ndarray], config: ResNetConfig) -> dict[str, A
             return convolution(path, shapes["kernel"].shape)
         return {name: walk(child, f"{path}.{name}" if path else name) for name, child in shapes.items()}
 
-    return walk(nnx.to_pure_dict(nnx.state(nnx.eval_shape(lambda: ResNet(config, rngs=nnx.Rngs(0))))), "")
+    return walk(nnx.to_pure_dict(_split(config)[1]), "")

@@ -1,0 +1,153 @@
+"""Reads the tensors of a PyTorch file without PyTorch and without running what its pickle asks for."""
+
+import io
+import os
+import pickle
+import struct
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, BinaryIO, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from delf_jax.errors import ModelError
+
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_STORAGES = {
+    "DoubleStorage": np.dtype("<f8"),
+    "FloatStorage": np.dtype("<f4"),
+    "HalfStorage": np.dtype("<f2"),
+    "BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
+    "LongStorage": np.dtype("<i8"),
+    "IntStorage": np.dtype("<i4"),
+    "ShortStorage": np.dtype("<i2"),
+    "CharStorage": np.dtype("i1"),
+    "ByteStorage": np.dtype("u1"),
+    "BoolStorage": np.dtype("?"),
+}
+
+
+class _Storage(NamedTuple):
+    key: str
+    dtype: np.dtype
+
+
+class _Tensor(NamedTuple):
+    storage: _Storage
+    offset: int
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+
+
+def read_torch_file(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """The tensors of a ``.pth`` file (zip or legacy format), by name; nested dicts join their names with ".".
+
+    The pickle inside may only name plain containers and tensors: anything else is refused, never imported or called.
+
+    Raises:
+        ModelError: the file is missing, damaged, not PyTorch's, or holds other objects than tensors.
+    """
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                return _read_zip(archive)
+        with open(path, "rb") as file:
+            return _read_legacy(file)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+    except Exception as error:
+        # A damaged pickle raises almost anything; all of it means the same to the user.
+        raise ModelError(f"{path}: damaged or not a PyTorch file ({type(error).__name__}: {error})") from error
+
+
+def _read_zip(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
+    index = next((name for name in archive.namelist() if name.endswith("/data.pkl")), None)
+    if index is None:
+        raise ModelError("a zip file, but not one that PyTorch wrote (no data.pkl)")
+    root = index.removesuffix("data.pkl")
+    if f"{root}byteorder" in archive.namelist() and archive.read(f"{root}byteorder") != b"little":
+        raise ModelError("written on a big-endian machine; save it again as safetensors")
+    content = _TensorUnpickler(io.BytesIO(archive.read(index))).load()
+    return _materialise(content, lambda key: archive.read(f"{root}data/{key}"))
+
+
+def _read_legacy(file: BinaryIO) -> dict[str, np.ndarray]:
+    """Pickles of magic number, version, machine, content and storage keys, then each storage with its length."""
+    if _TensorUnpickler(file).load() != _LEGACY_MAGIC:
+        raise ModelError("not a PyTorch file")
+    _TensorUnpickler(file).load()
+    if not _TensorUnpickler(file).load().get("little_endian", True):
+        raise ModelError("written on a big-endian machine; save it again as safetensors")
+    unpickler = _TensorUnpickler(file)
+    content = unpickler.load()
+    storages: dict[str, bytes] = {}
+    for key in _TensorUnpickler(file).load():
+        (count,) = struct.unpack("<q", file.read(8))
+        storages[key] = file.read(count * unpickler.dtypes[key].itemsize)
+    return _materialise(content, storages.__getitem__)
+
+
+class _TensorUnpickler(pickle.Unpickler):
+    """An unpickler for which only plain containers and tensors exist, the latter as records of where their data lie."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__(file)
+        self.dtypes: dict[str, np.dtype] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        if module == "torch" and name in _STORAGES:
+            return _STORAGES[name]
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return _rebuild_tensor
+        if (module, name) == ("torch._utils", "_rebuild_parameter"):
+            return _rebuild_parameter
+        raise ModelError(f"holds a {module}.{name}; only tensors are read, so save its state_dict alone")
+
+    def persistent_load(self, identifier: Any) -> _Storage:
+        kind, dtype, key, *rest = identifier
+        # Legacy files may end with a view (key, offset, size) of the storage, unused since PyTorch 0.4.
+        if kind != "storage" or not isinstance(dtype, np.dtype) or (len(rest) > 2 and rest[2] is not None):
+            raise ModelError("holds an unknown kind of storage; save its state_dict again")
+        self.dtypes[str(key)] = dtype
+        return _Storage(str(key), dtype)
+
+
+def _rebuild_tensor(storage: _Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> _Tensor:
+    return _Tensor(storage, offset, tuple(size), tuple(stride))
+
+
+def _rebuild_parameter(tensor: _Tensor, *_: Any) -> _Tensor:
+    return tensor
+
+
+def _materialise(content: Any, read_storage: Callable[[str], bytes]) -> dict[str, np.ndarray]:
+    if not isinstance(content, Mapping):
+        raise ModelError("does not hold a state_dict; save model.state_dict()")
+    return {name: _array(name, tensor, read_storage) for name, tensor in _flatten(content, "")}
+
+
+def _flatten(content: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, _Tensor]]:
+    for name, value in content.items():
+        if isinstance(value, _Tensor):
+            yield f"{prefix}{name}", value
+        elif isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{name}.")
+
+
+def _array(name: str, tensor: _Tensor, read_storage: Callable[[str], bytes]) -> np.ndarray:
+    storage = np.frombuffer(read_storage(tensor.storage.key), tensor.storage.dtype)
+    if 0 in tensor.size:
+        return np.zeros(tensor.size, storage.dtype)
+    last = tensor.offset + sum((n - 1) * step for n, step in zip(tensor.size, tensor.stride, strict=True))
+    if min((tensor.offset, *tensor.size, *tensor.stride)) < 0 or last >= storage.size:
+        raise ModelError(f"{name} reaches beyond its data; the file is damaged, get it again")
+    if np.prod(tensor.size, dtype=object) > storage.size:
+        raise ModelError(f"{name} claims more elements than the file holds; save its state_dict again")
+    steps = [step * storage.itemsize for step in tensor.stride]
+    return np.lib.stride_tricks.as_strided(storage[tensor.offset :], tensor.size, steps, writeable=False).copy()
