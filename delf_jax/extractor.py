@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -18,6 +18,7 @@ from delf_jax.buckets import default_buckets
 from delf_jax.errors import ImageError
 from delf_jax.features import LocalFeatures
 from delf_jax.head import Head
+from delf_jax.images import Photo
 from delf_jax.models import receptive_field, resnet
 from delf_jax.models.resnet import ResNetConfig
 from delf_jax.pyramid import content_box, inside, resize, scaled_size
@@ -63,7 +64,7 @@ class Extractor:
         self.params: Params = jax.device_put(
             {"backbone": backbone, "head": head.arrays()}, NamedSharding(self._mesh, P())
         )
-        self._program = self._sharded(self.apply)
+        self._program = self.compiled(self.apply)
 
     @property
     def dimension(self) -> int:
@@ -100,7 +101,7 @@ class Extractor:
         Yields:
             (key, features or the ImageError that explains why there are none, content hash of the file or None).
         """
-        for key, photo, row in pipeline.run(self._program, self.params, items, self._plan(), workers=workers):
+        for key, photo, row in self.run(self._program, self.params, items, workers=workers):
             if isinstance(photo, ImageError):
                 yield key, photo, None
             else:
@@ -120,16 +121,38 @@ class Extractor:
             (key, [(map float32 [h, w, C], usable bool [h, w]) for each scale] or ImageError). A cell is usable where
             the photo varies and is not a constant frame.
         """
-        program = self._sharded(functools.partial(self._dense_scales, name=name, scales=tuple(scales)))
-        for key, photo, row in pipeline.run(program, self.params, items, self._plan(), workers=workers):
+        program = self.compiled(functools.partial(self._dense_scales, name=name, scales=tuple(scales)))
+        for key, photo, row in self.run(program, self.params, items, workers=workers):
             if isinstance(photo, ImageError):
                 yield key, photo
             else:
                 yield key, [(m[: int(h), : int(w)], u[: int(h), : int(w)]) for m, u, (h, w) in row]
 
-    def apply(
-        self, params: Params, images: Num[Array, "b H W 3"], valid_hw: Int[Array, "b 2"]
-    ) -> LocalFeatures:
+    def compiled(self, function: Callable[[Any, Array, Array], Any]) -> Any:
+        """A pure ``function(params, images, valid_hw)``, jitted and sharded: each device runs its rows of the batch.
+
+        Every output needs the batch as its leading axis; no device waits for another. One program a canvas.
+        """
+        return jax.jit(
+            jax.shard_map(function, mesh=self._mesh, in_specs=(P(), P("batch"), P("batch")), out_specs=P("batch"))
+        )
+
+    def run(
+        self,
+        program: Callable[[Any, Any, Any], Any],
+        params: Any,
+        items: Iterable[tuple[Key, Source]],
+        *,
+        workers: int | None = None,
+    ) -> Iterator[tuple[Key, Photo | ImageError, Any]]:
+        """Runs what ``compiled`` gave over a stream of photos, out of order, in bounded memory.
+
+        Yields:
+            (key, the reduced photo, its row of the output in NumPy), or (key, ImageError, None).
+        """
+        return pipeline.run(program, params, items, self._plan(), workers=workers)
+
+    def apply(self, params: Params, images: Num[Array, "b H W 3"], valid_hw: Int[Array, "b 2"]) -> LocalFeatures:
         """Local features of a padded batch; pure, so ``jit``, ``vmap`` and shard it as you like.
 
         Args:
@@ -145,9 +168,7 @@ class Extractor:
         pixels = images.astype(jnp.float32)
         box = content_box(pixels, valid_hw)
         texture = selection.texture_map(pixels, valid_hw)
-        levels = [
-            self._level(params, images, valid_hw, box, texture, scale) for scale in self._usable_scales(images)
-        ]
+        levels = [self._level(params, images, valid_hw, box, texture, scale) for scale in self._usable_scales(images)]
         joined = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), *levels)
         best = selection.top_candidates(joined, settings.max_features)
         valid = selection.above(
@@ -192,6 +213,18 @@ class Extractor:
         """
         maps, _ = self._maps(params, images, valid_hw, 1.0, last)
         return maps
+
+    @property
+    def compiled_programs(self) -> int:
+        """How many programs ``__call__`` and ``stream`` have compiled so far: one a bucket used."""
+        return self._program._cache_size()
+
+    def lower(self, shape: tuple[int, int, int, int]) -> jax.stages.Lowered:
+        """The sharded program for batches of ``shape`` [B, H, W, 3], lowered but not compiled: for inspection."""
+        sharding = NamedSharding(self._mesh, P("batch"))
+        images = jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=sharding)
+        valid_hw = jax.ShapeDtypeStruct((shape[0], 2), jnp.int32, sharding=sharding)
+        return self._program.lower(self.params, images, valid_hw)
 
     def map_size(self, valid_hw: Any, name: str) -> Any:
         """Valid (height, width) of a named map for photos of size ``valid_hw`` [..., 2]; NumPy or traced."""
@@ -262,9 +295,7 @@ class Extractor:
         unit = _l2_normalise(features)
         if "pca_projection" not in head:
             return unit
-        projected = jnp.matmul(
-            unit - head["pca_mean"], head["pca_projection"], precision=lax.Precision.HIGHEST
-        )
+        projected = jnp.matmul(unit - head["pca_mean"], head["pca_projection"], precision=lax.Precision.HIGHEST)
         return _l2_normalise(projected)
 
     def _dense_scales(
@@ -284,12 +315,6 @@ class Extractor:
         longest = max(images.shape[1:3])
         usable = [s for s in self.settings.scales if longest * s >= _SMALLEST_SIDE]
         return usable or [max(self.settings.scales)]
-
-    def _sharded(self, function: Any) -> Any:
-        """One program a canvas shape: each device runs its rows of the batch, and none waits for another."""
-        return jax.jit(
-            jax.shard_map(function, mesh=self._mesh, in_specs=(P(), P("batch"), P("batch")), out_specs=P("batch"))
-        )
 
     def _plan(self) -> pipeline.Plan:
         return pipeline.Plan(

@@ -52,7 +52,7 @@ def find_regions(
     contours, hierarchy = cv2.findContours(above, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     count, labels = cv2.connectedComponents(above, connectivity=8)
     peaks = np.zeros(count, np.float32)
-    np.maximum.at(peaks, labels.reshape(-1), activation.reshape(-1))
+    np.maximum.at(peaks, np.asarray(labels, np.intp).reshape(-1), activation.reshape(-1))
     regions = []
     for contour, (_, _, _, parent) in zip(contours, hierarchy[0] if contours else ()):
         if parent >= 0:  # a hole
