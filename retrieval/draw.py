@@ -145,7 +145,7 @@ def draw_matches(
     for start, end, colour in zip(starts, ends, colours, strict=True):
         cv2.line(lines, _fixed(start), _fixed(end), colour.tolist(), 2, cv2.LINE_AA, SHIFT)
     # Many lines would hide the photos that they are to explain.
-    opacity = float(np.clip(30 / max(len(starts), 1), 0.45, 0.85))
+    opacity = float(np.clip(30 / max(len(starts), 1), 0.28, 0.85))
     canvas = cv2.addWeighted(lines, opacity, canvas, 1 - opacity, 0)
     for point, colour in zip(np.concatenate([starts, ends]), np.concatenate([colours, colours])):
         _circle(canvas, point, 4.0, np.zeros(3, np.uint8), thickness=cv2.FILLED)

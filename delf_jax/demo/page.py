@@ -1,0 +1,249 @@
+"""The demo's page: one HTML file with everything inside, made from what was found."""
+
+import base64
+import dataclasses
+import math
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from string import Template
+
+_TEMPLATE = Path(__file__).parent / "page.html"
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """A photo of the collection as an answer: its name, a small JPEG, and how sure the match is."""
+
+    name: str
+    thumbnail: bytes
+    inliers: int
+    log10_nfa: float
+    accepted: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Query:
+    """A question and its ranked answers. Pictures are JPEG files; None where none was drawn."""
+
+    name: str
+    features: int
+    accepted: bool
+    candidates: Sequence[Candidate]
+    photo: bytes
+    proof: bytes | None = None
+    heat: bytes | None = None
+    keypoints: bytes | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """A part of the work and the seconds that it took."""
+
+    name: str
+    seconds: float
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Story:
+    """All that the page tells.
+
+    Attributes:
+        partnered: queries whose partner is in the collection, each with its name; the first one explains the features.
+        strangers: queries without a partner.
+        members: photos of the collection without a partner, each searched among the others.
+        threshold: largest log10_nfa that is accepted.
+        database: photos in the collection.
+        photos, features: counted over everything that was extracted.
+        steps: what took how long, in order.
+        environment: the machine and the versions, in words.
+    """
+
+    partnered: Sequence[tuple[Query, str]]
+    strangers: Sequence[Query]
+    members: Sequence[Query]
+    threshold: float
+    database: int
+    photos: int
+    features: int
+    steps: Sequence[Step]
+    environment: str
+
+    @property
+    def found(self) -> int:
+        """Partnered queries that rank their partner first and accept it."""
+        return sum(
+            q.accepted and q.candidates[0].name == partner and q.candidates[0].accepted for q, partner in self.partnered
+        )
+
+    @property
+    def refused(self) -> int:
+        """Queries without a partner for which nothing was accepted."""
+        return sum(not q.accepted for q in (*self.strangers, *self.members))
+
+
+def render(story: Story) -> str:
+    """The page as HTML that needs nothing from elsewhere: pictures are data, there is no script."""
+    queries = [*(q for q, _ in story.partnered), *story.strangers, *story.members]
+    best = [q.candidates[0].log10_nfa for q in queries if q.candidates]
+    surest = min(best, default=0.0)
+    return Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
+        tiles=_tiles(story),
+        trio=_trio(story.partnered[0][0]),
+        database=story.database,
+        found="\n".join(_card(q) for q, _ in story.partnered),
+        refused="\n".join(_card(q) for q in story.strangers),
+        others=_members(story.members),
+        threshold=_number(story.threshold),
+        surest=_number(round(surest)),
+        surest_power=f"{max(0, -round(surest))}",
+        scale=_scale(queries, story.threshold),
+        environment=escape(story.environment),
+        times=_times(story.steps),
+    )
+
+
+def _tiles(story: Story) -> str:
+    tiles = [
+        (f"{story.found} of {len(story.partnered)}", "partners ranked first and accepted"),
+        (f"{story.refused} of {len(story.strangers) + len(story.members)}", "photos without a partner refused"),
+        (f"{story.features:,}", f"local features in {story.photos} photos"),
+        (f"{sum(step.seconds for step in story.steps):.0f} s", "from nothing to this page"),
+    ]
+    return "".join(f"<div><dd>{escape(value)}</dd><dt>{escape(label)}</dt></div>" for value, label in tiles)
+
+
+def _trio(query: Query) -> str:
+    name = escape(query.name)
+    figures = [
+        (query.photo, f"The photo {name}", "<b>The photo.</b> Upright, reduced where it is too large, never enlarged."),
+        (
+            query.heat,
+            f"Heat-map of attention over {name}",
+            "<b>Attention.</b> Bright where features are worth keeping; sky, road and blank wall stay dark.",
+        ),
+        (
+            query.keypoints,
+            f"Circles around the strongest features of {name}",
+            "<b>Features.</b> The strongest of all scales; a circle's size tells its scale, yellow scores highest.",
+        ),
+    ]
+    return "".join(
+        f"<figure>{_image(data, alt)}<figcaption>{text}</figcaption></figure>" for data, alt, text in figures if data
+    )
+
+
+def _card(query: Query) -> str:
+    name, best = escape(query.name), query.candidates[0] if query.candidates else None
+    verdict = f"{_chip(True)} {escape(best.name)}" if query.accepted and best else _chip(False)
+    proof = ""
+    if query.proof and best:
+        alt = f"{query.name} beside {best.name}, {best.inliers} matching features joined by lines"
+        proof = f'<div class="proof">{_image(query.proof, alt)}</div>'
+    pictures = "".join(
+        f"<figure>{_image(data, f'{what} of {query.name}')}<figcaption>{what}</figcaption></figure>"
+        for data, what in ((query.heat, "Attention"), (query.keypoints, "Features"))
+        if data
+    )
+    return (
+        f'<article class="card" aria-label="Query {name}"><div class="head"><h3>{name}</h3>{verdict}'
+        f'<span class="count">{query.features:,} features</span></div>{proof}'
+        f'<div class="body">{pictures}<div class="wide scroll">{_ranking(query)}</div></div></article>'
+    )
+
+
+def _ranking(query: Query) -> str:
+    if not query.candidates:
+        return "<p>No photo of the collection shares enough features to be verified.</p>"
+    rows = "".join(
+        f"<tr{' class=first' if rank == 1 and c.accepted else ''}><td>{rank}</td><td>{_image(c.thumbnail, '')}</td>"
+        f'<td>{escape(c.name)}</td><td class="number">{c.inliers}</td><td class="number">{_number(c.log10_nfa)}</td>'
+        f"<td>{_chip(c.accepted)}</td></tr>"
+        for rank, c in enumerate(query.candidates, start=1)
+    )
+    return (
+        f"<table><caption>Ranked answers to {escape(query.name)}</caption>"
+        "<thead><tr><th>#</th><th></th><th>Photo</th>"
+        '<th class="number">Inliers</th><th class="number">log10 NFA</th><th>Verdict</th></tr></thead>'
+        f"<tbody>{rows}</tbody></table>"
+    )
+
+
+def _members(queries: Sequence[Query]) -> str:
+    rows = "".join(
+        f"<tr><td>{_image(q.photo, '')}</td><td>{escape(q.name)}</td><td>{escape(best.name) if best else 'none'}</td>"
+        f'<td class="number">{best.inliers if best else 0}</td>'
+        f'<td class="number">{_number(best.log10_nfa) if best else ""}</td><td>{_chip(q.accepted)}</td></tr>'
+        for q in queries
+        for best in [q.candidates[0] if q.candidates else None]
+    )
+    return (
+        '<div class="card"><div class="head"><h3>The collection’s own singles</h3>'
+        '<span class="count">each searched among all others</span></div><div class="scroll table">'
+        "<table><thead><tr><th></th><th>Photo</th><th>Best candidate</th>"
+        '<th class="number">Inliers</th><th class="number">log10 NFA</th><th>Verdict</th></tr></thead>'
+        f"<tbody>{rows}</tbody></table></div></div>"
+    )
+
+
+def _scale(queries: Sequence[Query], threshold: float) -> str:
+    """A dot a query on one axis, surer to the right."""
+    answered = sorted((q for q in queries if q.candidates), key=lambda q: q.candidates[0].log10_nfa)
+    values = [q.candidates[0].log10_nfa for q in answered] + [threshold, 0.0]
+    left, right = _spread(max(values) + 1), _spread(min(values))
+
+    def place(value: float) -> str:
+        return f"{2 + 96 * (_spread(value) - left) / (right - left):.2f}%"
+
+    limit = f'<span class="limit" style="left:{place(threshold)}"></span>'
+    rows = "".join(
+        f'<li><span>{escape(q.name)} <span class="axis">{escape(best.name)}</span></span><span class="track">{limit}'
+        f'<span class="dot{"" if best.accepted else " out"}" style="left:{place(best.log10_nfa)}"></span></span>'
+        f'<span class="value">{_number(best.log10_nfa)}</span></li>'
+        for q in answered
+        for best in [q.candidates[0]]
+    )
+    ticks = "".join(
+        f'<span class="tick" style="left:{place(value)}">{_number(value)}</span>'
+        for value in (0, -10, -40, -100, -200, -400, -800)
+        if min(values) <= value
+    )
+    axis = f'<span>log10 NFA</span><span class="track">{ticks}</span><span></span>'
+    return f'<ol class="scale">{rows}<li class="axis" aria-hidden="true">{axis}</li></ol>'
+
+
+def _spread(log10_nfa: float) -> float:
+    """Square root with sign: room near the threshold, and the surest still on the page."""
+    bounded = min(max(log10_nfa, -1e4), 10.0)  # matches without hope may count as infinite
+    return math.copysign(math.sqrt(abs(bounded)), -bounded)
+
+
+def _times(steps: Sequence[Step]) -> str:
+    longest = max((step.seconds for step in steps), default=0.0) or 1.0
+    rows = "".join(
+        f"<tr><td>{escape(step.name)}</td>"
+        f'<td><div class="bar" style="width:{100 * step.seconds / longest:.1f}%"></div></td>'
+        f'<td class="number">{step.seconds:.1f} s</td><td>{escape(step.note)}</td></tr>'
+        for step in steps
+    )
+    return (
+        '<div class="card scroll table"><table class="times"><thead><tr><th>Step</th><th></th>'
+        f'<th class="number">Time</th><th></th></tr></thead><tbody>{rows}</tbody></table></div>'
+    )
+
+
+def _chip(accepted: bool) -> str:
+    return f'<span class="chip {"yes" if accepted else "no"}">{"✓ accepted" if accepted else "✕ refused"}</span>'
+
+
+def _image(data: bytes, alt: str) -> str:
+    return f'<img alt="{escape(alt)}" loading="lazy" src="data:image/jpeg;base64,{base64.b64encode(data).decode()}">'
+
+
+def _number(value: float) -> str:
+    """A number with a real minus sign; the value of a hopeless match may be infinite."""
+    if not math.isfinite(value):
+        return "∞" if value > 0 else "−∞"
+    text = f"{value:.1f}" if isinstance(value, float) and value != round(value) else f"{round(value)}"
+    return text.replace("-", "−")
