@@ -3,12 +3,17 @@
 ``load`` gives an ``Extractor``; an extractor gives ``LocalFeatures``. Errors a user can mend are ``DelfError``s.
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from delf_jax.errors import DelfError, ImageError, ModelError, PredictorError, SearchIndexError, StoreError
-from delf_jax.extractor import Extractor
-from delf_jax.features import LocalFeatures
-from delf_jax.head import Head
-from delf_jax.loading import load
 from delf_jax.settings import ExtractionSettings
+
+if TYPE_CHECKING:
+    from delf_jax.extractor import Extractor
+    from delf_jax.features import LocalFeatures
+    from delf_jax.head import Head
+    from delf_jax.loading import load
 
 __all__ = [
     "DelfError",
@@ -23,3 +28,13 @@ __all__ = [
     "StoreError",
     "load",
 ]
+
+# JAX takes a second to import, which `delf-jax --help` should not wait for: these come when first asked for (PEP 562).
+_HOMES = {"Extractor": "extractor", "Head": "head", "LocalFeatures": "features", "load": "loading"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return value
