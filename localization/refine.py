@@ -31,6 +31,8 @@ def refine_mask(
         return mask
     background, foreground = np.zeros((1, 65)), np.zeros((1, 65))
     cv2.setRNGSeed(0)  # GrabCut starts from k-means: without this two runs differ
-    cv2.grabCut(np.ascontiguousarray(pixels), labels, None, background, foreground, iterations, cv2.GC_INIT_WITH_MASK)
+    cv2.grabCut(
+        np.ascontiguousarray(pixels), labels, (0, 0, 0, 0), background, foreground, iterations, cv2.GC_INIT_WITH_MASK
+    )
     refined = (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
     return refined if refined.any() else mask

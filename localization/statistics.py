@@ -37,7 +37,7 @@ class PositionSums(NamedTuple):
 
 @jax.jit
 def position_sums(
-    dense: Float[Array, "*b h w c"], where: Bool[Array, "*b h w"], norm_cap: float = np.inf
+    dense: Float[Array, "*b h w c"], where: Bool[Array, "*b h w"], norm_cap: Float[Array, ""] | float = np.inf
 ) -> PositionSums:
     """Sums of f and f / max(||f||, 1e-12) over the positions of each photo (localization spec 1.2).
 
@@ -90,8 +90,13 @@ class Solution:
     count: int
     angle: float
 
-    def importance(self, norms: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
-        """Global sample importance alpha_i of training positions with these norms (identity I2)."""
+    def importance(
+        self, norms: Float[np.ndarray, "*n"], cosines: Float[np.ndarray, "*n"] | None = None
+    ) -> Float[np.ndarray, "*n"]:
+        """Global sample importance alpha_i of training positions with these norms (identity I2).
+
+        ``cosines`` with w* matter only to losses at finite regularisation.
+        """
         return (np.asarray(norms, np.float64) - self.tau) / (self.count * self.scale)
 
 
