@@ -4,6 +4,7 @@ import datetime
 import glob
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -12,25 +13,8 @@ import fsspec
 
 from delf_jax.errors import ImageError
 
-EXTENSIONS = frozenset(
-    [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".webp",
-        ".tif",
-        ".tiff",
-        ".gif",
-        ".bmp",
-        ".avif",
-        ".jp2",
-        ".j2k",
-        ".ppm",
-        ".pgm",
-        ".pnm",
-    ]
+_PHOTO_NAME = re.compile(
+    r"[^.].*\.(jpe?g|jpe|jfif|png|webp|tiff?|gif|bmp|avif|jp2|j2k|p[pgn]m)", re.IGNORECASE | re.DOTALL
 )
 
 
@@ -200,5 +184,4 @@ def _remote_photo(filesystem: Any, info: dict[str, Any]) -> PhotoFile:
 
 
 def _is_photo_name(name: str) -> bool:
-    base = os.path.basename(name)
-    return not base.startswith(".") and os.path.splitext(base)[1].lower() in EXTENSIONS
+    return _PHOTO_NAME.fullmatch(os.path.basename(name)) is not None

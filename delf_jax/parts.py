@@ -1,0 +1,105 @@
+"""One part of a feature store: the features of some photos as a Parquet file, one row a photo."""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from delf_jax.features import LocalFeatures
+
+
+class StoredPhoto(NamedTuple):
+    """A photo of a store.
+
+    Attributes:
+        path: absolute path, or fsspec address.
+        size: bytes of the file.
+        mtime_ns: its time of change in nanoseconds since 1970; 0 where the file system does not say.
+        content_hash: sha256 of the file's bytes in hexadecimal.
+        features: its local features; descriptors were kept as float16 and are float32 of unit length again.
+    """
+
+    path: str
+    size: int
+    mtime_ns: int
+    content_hash: str
+    features: LocalFeatures
+
+
+def encode(photos: Sequence[StoredPhoto], *, dimension: int, fingerprint: str) -> bytes:
+    """The Parquet file of ``photos``.
+
+    Columns: path, size, mtime_ns, content_hash, height, width, keypoints (x and y by turns), scales, scores,
+    descriptors (float16, ``dimension`` values a feature, in a row) and model. Lists of plain numbers are written
+    and read several times faster than lists of lists; n is the length of ``scores``.
+    """
+    features = [photo.features for photo in photos]
+    counts = np.array([len(f) for f in features], np.int64)
+
+    def lists(values: list[np.ndarray], dtype: type, width: int) -> pa.ListArray:
+        offsets = np.concatenate([[0], np.cumsum(counts * width)])
+        flat = np.concatenate([np.asarray(v, dtype).ravel() for v in values])
+        return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(flat))
+
+    table = pa.table(
+        {
+            "path": pa.array([photo.path for photo in photos], pa.string()),
+            "size": pa.array([photo.size for photo in photos], pa.int64()),
+            "mtime_ns": pa.array([photo.mtime_ns for photo in photos], pa.int64()),
+            "content_hash": pa.array([photo.content_hash for photo in photos], pa.string()),
+            "height": pa.array([f.image_size[0] for f in features], pa.int32()),
+            "width": pa.array([f.image_size[1] for f in features], pa.int32()),
+            "keypoints": lists([f.keypoints for f in features], np.float32, 2),
+            "scales": lists([f.scales for f in features], np.float32, 1),
+            "scores": lists([f.scores for f in features], np.float32, 1),
+            "descriptors": lists([f.descriptors for f in features], np.float16, dimension),
+            "model": pa.array([fingerprint] * len(photos), pa.string()),
+        }
+    ).replace_schema_metadata({"delf_jax": json.dumps({"dimension": dimension})})
+    sink = pa.BufferOutputStream()
+    # Descriptors hardly compress; trying costs more than the disk does.
+    pq.write_table(table, sink, compression="none", use_dictionary=["model"], write_statistics=False)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def decode(data: bytes, *, dimension: int, skip: frozenset[int] = frozenset()) -> Iterator[StoredPhoto]:
+    """The photos of a part, but for the rows in ``skip``; ValueError or an Arrow error when it is not one."""
+    table = pq.read_table(pa.BufferReader(data)).combine_chunks()
+    scalars = {name: table.column(name).to_pylist() for name in ("path", "size", "mtime_ns", "content_hash")}
+    heights, widths = table.column("height").to_pylist(), table.column("width").to_pylist()
+    ends, scores = _lists(table, "scores", 1)
+    _, scales = _lists(table, "scales", 1)
+    _, keypoints = _lists(table, "keypoints", 2)
+    _, descriptors = _lists(table, "descriptors", dimension)
+    if not len(scores) == len(scales) == len(keypoints) == len(descriptors):
+        raise ValueError("its columns have different lengths")
+    for row in range(len(table)):
+        if row in skip:
+            continue
+        here = slice(ends[row], ends[row + 1])
+        unit = descriptors[here].astype(np.float32)
+        unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
+        features = LocalFeatures(
+            keypoints[here], scales[here, 0], scores[here, 0], unit, image_size=(heights[row], widths[row])
+        )
+        yield StoredPhoto(**{name: values[row] for name, values in scalars.items()}, features=features)
+
+
+def identities(file: Any) -> dict[str, list[Any]]:
+    """Columns path, size, mtime_ns and content_hash of a part, given as a binary file; its features are not read."""
+    table = pq.ParquetFile(file).read(columns=["path", "size", "mtime_ns", "content_hash"])
+    columns: dict[str, list[Any]] = table.to_pydict()
+    return columns
+
+
+def _lists(table: pa.Table, name: str, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where each row's list ends, in units of ``width``, and all values [n, width]."""
+    column = table.column(name)
+    if len(column) == 0:
+        return np.zeros(1, np.int64), np.zeros((0, width), np.float32)
+    chunk = column.chunk(0)
+    return chunk.offsets.to_numpy() // width, chunk.values.to_numpy().reshape(-1, width)

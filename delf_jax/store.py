@@ -1,0 +1,178 @@
+"""The feature store: local features of any number of photos, in parts that are whole or absent."""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from delf_jax import manifest as manifests
+from delf_jax import parts
+from delf_jax.errors import StoreError
+from delf_jax.folder import Folder
+from delf_jax.lease import Lease
+from delf_jax.manifest import Manifest, Part
+from delf_jax.parts import StoredPhoto
+
+HEAD = "head.safetensors"
+FAILURES = "failures.jsonl"
+
+
+class Damage(NamedTuple):
+    """A file of a store that is not what the manifest says, and why."""
+
+    name: str
+    reason: str
+
+
+class FeatureStore:
+    """A store opened for reading: iterate over it for its photos, each once, one part in memory at a time.
+
+    Attributes:
+        settings: what the extraction was asked to do.
+        fingerprint: of the model that made the features.
+        dimension: length of a descriptor.
+    """
+
+    def __init__(self, folder: Folder, manifest: Manifest) -> None:
+        self._folder = folder
+        self._manifest = manifest
+        self.settings = manifest.settings
+        self.fingerprint = manifest.fingerprint
+        self.dimension = manifest.dimension
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> "FeatureStore":
+        """Opens the store at a path or fsspec address; StoreError when there is none, or a damaged or newer one."""
+        folder = Folder(path)
+        manifest = read_manifest(folder)
+        if manifest is None:
+            raise StoreError(
+                f"{folder.address}: there is no feature store; make one with `delf-jax extract PHOTOS --out ...`"
+            )
+        return cls(folder, manifest)
+
+    def __len__(self) -> int:
+        """Number of photos."""
+        return sum(part.photos for part in self._manifest.parts)
+
+    def __iter__(self) -> Iterator[StoredPhoto]:
+        """Every photo; StoreError, naming the part, at the first damaged one."""
+        for photos in self.iter_parts():
+            yield from photos
+
+    def iter_parts(self) -> Iterator[list[StoredPhoto]]:
+        """The photos of one part after another."""
+        for part in self._manifest.parts:
+            data = _checked(self._folder, part)
+            try:
+                yield list(parts.decode(data, dimension=self.dimension, skip=part.superseded))
+            except (pa.ArrowException, ValueError, KeyError, TypeError) as error:
+                raise damaged(self._folder, part.name, f"it is not readable: {error}") from None
+
+    @property
+    def head_path(self) -> Path | str | None:
+        """The store's own head file (an address where the store is not on a disk); None where the model's serves."""
+        if self._manifest.head is None:
+            return None
+        return f"{self._folder.address}/{HEAD}" if self._folder.path is None else self._folder.path / HEAD
+
+    def failures(self) -> list[tuple[str, str]]:
+        """(path, reason) of every photo that the last extraction could not use."""
+        try:
+            lines = self._folder.read(FAILURES).decode().splitlines()
+        except FileNotFoundError:
+            return []
+        try:
+            return [(entry["image"], entry["error"]) for entry in map(json.loads, lines)]
+        except (ValueError, KeyError, TypeError):
+            return []  # a list for people, made anew by every extraction
+
+    def check(self) -> list[Damage]:
+        """Reads every file of the store and compares it with the manifest; what is damaged."""
+        damages = []
+        for part in self._manifest.parts:
+            try:
+                photos = sum(1 for _ in parts.decode(_checked(self._folder, part), dimension=self.dimension))
+                if photos != part.rows:
+                    damages.append(Damage(part.name, f"it has {photos} photos instead of {part.rows}"))
+            except StoreError as error:
+                damages.append(Damage(part.name, str(error)))
+            except (pa.ArrowException, ValueError, KeyError, TypeError) as error:
+                damages.append(Damage(part.name, f"it is not readable: {error}"))
+        if self._manifest.head is not None:
+            try:
+                if hashlib.sha256(self._folder.read(HEAD)).hexdigest() != self._manifest.head:
+                    damages.append(Damage(HEAD, "its checksum is wrong; the store cannot be continued without it"))
+            except FileNotFoundError:
+                damages.append(Damage(HEAD, "it is missing; the store cannot be continued without it"))
+        return damages
+
+
+def repair(path: str | os.PathLike[str]) -> list[Damage]:
+    """Drops the damaged parts of a store, so that the rest can be used; the next extraction does their photos again.
+
+    Returns:
+        What was damaged. A damaged head file is named but stays.
+
+    Raises:
+        StoreError: when there is no store, its manifest is damaged, or a writer is at work in it.
+    """
+    FeatureStore.open(path)
+    folder = Folder(path)
+    lease = Lease(folder)
+    try:
+        store = FeatureStore.open(path)
+        damages = store.check()
+        dropped = {damage.name for damage in damages}
+        manifest = read_manifest(folder)
+        if manifest is not None and any(part.name in dropped for part in manifest.parts):
+            kept = tuple(part for part in manifest.parts if part.name not in dropped)
+            lease.check()
+            folder.write(manifests.FILE, dataclasses.replace(manifest, parts=kept).to_bytes())
+            for part in manifest.parts:
+                if part.name in dropped:
+                    folder.remove(f"parts/{part.name}")
+        return damages
+    finally:
+        lease.release()
+
+
+def read_manifest(folder: Folder) -> Manifest | None:
+    """The manifest of a store; None where there is no store, StoreError where it is damaged or newer."""
+    try:
+        data = folder.read(manifests.FILE)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise StoreError(
+            f"{folder.address}: cannot be read ({error}); check its permissions or the connection"
+        ) from None
+    return Manifest.from_bytes(data, folder.address)
+
+
+def _checked(folder: Folder, part: Part) -> bytes:
+    try:
+        data = folder.read(f"parts/{part.name}")
+    except FileNotFoundError:
+        raise damaged(folder, part.name, "it is missing") from None
+    except OSError as error:
+        raise damaged(folder, part.name, f"it cannot be read ({error})") from None
+    if len(data) != part.size:
+        raise damaged(folder, part.name, f"it has {len(data)} bytes instead of {part.size}")
+    if hashlib.sha256(data).hexdigest() != part.sha256:
+        raise damaged(folder, part.name, "its checksum is wrong")
+    return data
+
+
+def damaged(folder: Folder, name: str, reason: str) -> StoreError:
+    """The error for a damaged part: which, why, and how to go on."""
+    reason = " ".join(reason.split())
+    return StoreError(
+        f"{folder.address}: part {name} is damaged, {reason}; `delf-jax check {folder.address} --repair` drops it, "
+        "then extract again"
+    )

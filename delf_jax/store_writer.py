@@ -1,0 +1,166 @@
+"""Writing a feature store: one writer, one part at a time, the manifest last."""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from delf_jax import lease as leases
+from delf_jax import manifest as manifests
+from delf_jax import parts
+from delf_jax.errors import StoreError
+from delf_jax.folder import Folder
+from delf_jax.lease import Lease
+from delf_jax.manifest import Manifest, Part
+from delf_jax.parts import StoredPhoto
+from delf_jax.photo_table import KnownPhoto, PhotoTable
+from delf_jax.settings import ExtractionSettings
+from delf_jax.store import FAILURES, HEAD, damaged, read_manifest
+
+_OWN_NAMES = (manifests.FILE, leases.FILE, HEAD, FAILURES, "parts")
+
+
+class StoreWriter:
+    """A store opened for writing, by one writer at a time; a context manager that gives the store free at its end."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        settings: ExtractionSettings,
+        fingerprint: str,
+        dimension: int,
+        head: str | os.PathLike[str] | None = None,
+        lease_seconds: float = 60.0,
+    ) -> None:
+        """Opens the store at ``path`` or makes it.
+
+        Args:
+            path: a folder or fsspec address.
+            settings, fingerprint, dimension: of the extractor; an existing store must have the same.
+            head: a head file that the store shall carry with it.
+            lease_seconds: a writer on another computer that was silent for longer counts as dead.
+
+        Raises:
+            StoreError: when another writer is at work, or the store is of other settings or another model.
+        """
+        self._folder = Folder(path)
+        head_bytes = None if head is None else Path(head).read_bytes()
+        head_hash = None if head_bytes is None else hashlib.sha256(head_bytes).hexdigest()
+        self._refuse_foreign()
+        self._folder.create()
+        self._lease = Lease(self._folder, seconds=lease_seconds)
+        try:
+            found = read_manifest(self._folder)
+            if found is None:
+                if head_bytes is not None:
+                    self._folder.write(HEAD, head_bytes)
+                self._manifest = Manifest(settings, fingerprint, dimension, head=head_hash)
+                self._folder.write(manifests.FILE, self._manifest.to_bytes())
+            else:
+                different = manifests.difference(
+                    found, settings=settings, fingerprint=fingerprint, dimension=dimension, head=head_hash
+                )
+                if different:
+                    raise StoreError(
+                        f"{self._folder.address}: was made otherwise ({different}); "
+                        "use the same settings and model, or another --out"
+                    )
+                self._manifest = found
+            self._remove_unlisted()
+            self._known = PhotoTable()
+            for position, part in enumerate(self._manifest.parts):
+                self._learn(position, part)
+        except BaseException:
+            self._lease.release()
+            raise
+
+    def __enter__(self) -> "StoreWriter":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Gives the store free for the next writer."""
+        self._lease.release()
+
+    def __len__(self) -> int:
+        """Number of photos."""
+        return sum(part.photos for part in self._manifest.parts)
+
+    def known(self, path: str) -> KnownPhoto | None:
+        """What the store knows of the photo at ``path``; None where it has no such photo."""
+        return self._known.get(path)
+
+    def append(self, photos: Sequence[StoredPhoto]) -> None:
+        """Writes ``photos`` as one part; older rows of the same photos count no longer.
+
+        Raises:
+            StoreError: when the disk is full or cannot be written, or another writer took over. Nothing changed then.
+        """
+        photos = list({photo.path: photo for photo in photos}.values())
+        if not photos:
+            return
+        before = self._manifest
+        data = parts.encode(photos, dimension=before.dimension, fingerprint=before.fingerprint)
+        sha256 = hashlib.sha256(data).hexdigest()
+        part = Part(manifests.part_name(before.next_part, sha256), len(photos), len(data), sha256)
+        superseded: dict[int, set[int]] = {}
+        for photo in photos:
+            older = self._known.get(photo.path)
+            if older is not None:
+                superseded.setdefault(older.part, set()).add(older.row)
+        listed = list(before.parts)
+        for position, rows in superseded.items():
+            listed[position] = dataclasses.replace(listed[position], superseded=listed[position].superseded | rows)
+        after = dataclasses.replace(before, parts=(*listed, part), next_part=before.next_part + 1)
+
+        self._lease.check()
+        self._folder.write(f"parts/{part.name}", data)
+        self._lease.check()
+        self._folder.write(manifests.FILE, after.to_bytes())
+        self._manifest = after
+        for row, photo in enumerate(photos):
+            self._known.add(
+                photo.path, KnownPhoto.of(photo.size, photo.mtime_ns, photo.content_hash, len(before.parts), row)
+            )
+
+    def write_failures(self, failures: Iterable[tuple[str, str]]) -> None:
+        """Replaces the list of photos that could not be used, (path, reason) each."""
+        lines = [json.dumps({"image": path, "error": reason}, ensure_ascii=False) + "\n" for path, reason in failures]
+        self._lease.check()
+        self._folder.write(FAILURES, "".join(lines).encode(errors="backslashreplace"))
+
+    def _refuse_foreign(self) -> None:
+        names = [name for name in self._folder.names() if not name.startswith(".")]
+        if manifests.FILE not in names and any(name not in _OWN_NAMES for name in names):
+            raise StoreError(
+                f"{self._folder.address}: is neither empty nor a feature store; choose another folder for it"
+            )
+
+    def _remove_unlisted(self) -> None:
+        """Parts that a killed writer finished but did not list, and what it was writing."""
+        listed = {part.name for part in self._manifest.parts}
+        for name in self._folder.names("parts"):
+            if name not in listed and (name.endswith((".parquet", ".tmp"))):
+                self._folder.remove(f"parts/{name}")
+        for name in self._folder.names():
+            if name.startswith(".") and name.endswith(".tmp"):
+                self._folder.remove(name)
+
+    def _learn(self, position: int, part: Part) -> None:
+        try:
+            with self._folder.open(f"parts/{part.name}") as file:
+                columns = parts.identities(file)
+        except FileNotFoundError:
+            raise damaged(self._folder, part.name, "it is missing") from None
+        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+            raise damaged(self._folder, part.name, f"it is not readable: {error}") from None
+        for row, (path, size, mtime_ns, content_hash) in enumerate(zip(*columns.values(), strict=True)):
+            if row not in part.superseded:
+                self._known.add(path, KnownPhoto.of(size, mtime_ns, content_hash, position, row))

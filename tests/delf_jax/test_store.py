@@ -1,0 +1,289 @@
+"""The feature store keeps what was put in, names what is damaged, and lets one writer in at a time."""
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from delf_jax.errors import StoreError
+from delf_jax.features import LocalFeatures
+from delf_jax.parts import StoredPhoto
+from delf_jax.settings import ExtractionSettings
+from delf_jax.store import FeatureStore, repair
+from delf_jax.store_writer import StoreWriter
+
+DIMENSION = 8
+
+
+def writer(path: str | Path, **changes: object) -> StoreWriter:
+    arguments = {"settings": ExtractionSettings(), "fingerprint": "f" * 64, "dimension": DIMENSION} | changes
+    return StoreWriter(path, **arguments)  # type: ignore[arg-type]
+
+
+def photo(name: str, *, count: int = 7, seed: int = 0) -> StoredPhoto:
+    random = np.random.default_rng(seed)
+    descriptors = random.standard_normal((count, DIMENSION)).astype(np.float32)
+    descriptors /= np.maximum(np.linalg.norm(descriptors, axis=1, keepdims=True), 1e-9)
+    features = LocalFeatures(
+        keypoints=random.uniform(-1, 4000, (count, 2)).astype(np.float32),
+        scales=random.uniform(0.1, 2, count).astype(np.float32),
+        scores=-np.sort(-random.uniform(0, 9, count).astype(np.float32)),
+        descriptors=descriptors,
+        image_size=(3000, 4000),
+    )
+    return StoredPhoto(name, 1000 + seed, 123_456_789_012_345_678, f"{seed:064x}", features)
+
+
+def assert_same(a: StoredPhoto, b: StoredPhoto) -> None:
+    assert a[:4] == b[:4]
+    assert a.features.image_size == b.features.image_size
+    for name in ("keypoints", "scales", "scores"):
+        np.testing.assert_array_equal(getattr(a.features, name), getattr(b.features, name))
+        assert getattr(a.features, name).dtype == np.float32
+    assert a.features.descriptors.dtype == np.float32
+    assert a.features.descriptors.shape == b.features.descriptors.shape
+    np.testing.assert_allclose(a.features.descriptors, b.features.descriptors, atol=1e-3)
+    np.testing.assert_allclose(np.linalg.norm(a.features.descriptors, axis=1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("where", ["folder", "memory"])
+def test_what_goes_in_comes_out(where: str, tmp_path: Path) -> None:
+    path = str(tmp_path / "größe 日本") if where == "folder" else f"memory://stores/{tmp_path.name}"
+    photos = [
+        photo("/a/é 日本.jpg", seed=1),
+        photo("/a/empty.jpg", count=0, seed=2),
+        photo("/a/3.jpg", count=1, seed=3),
+    ]
+    with writer(path) as store:
+        store.append(photos[:2])
+        store.append(photos[2:])
+    with writer(path) as store:
+        store.append([photo("/b.jpg", count=0, seed=4)])
+    read = FeatureStore.open(path)
+    assert (len(read), read.fingerprint, read.dimension) == (4, "f" * 64, DIMENSION)
+    assert read.settings == ExtractionSettings()
+    for kept, given in zip(read, [*photos, photo("/b.jpg", count=0, seed=4)], strict=True):
+        assert_same(kept, given)
+    assert [len(part) for part in read.iter_parts()] == [2, 1, 1]
+    assert read.check() == []
+    assert read.head_path is None
+
+
+def test_any_arrow_tool_reads_it(tmp_path: Path) -> None:
+    with writer(tmp_path / "s") as store:
+        store.append([photo("/1.jpg", seed=1), photo("/2.jpg", count=3, seed=2)])
+    table = pq.read_table(tmp_path / "s" / "parts")
+    assert table.column("path").to_pylist() == ["/1.jpg", "/2.jpg"]
+    assert str(table.schema.field("descriptors").type.value_type) == "halffloat"
+    assert [len(row) for row in table.column("descriptors").to_pylist()] == [7 * DIMENSION, 3 * DIMENSION]
+
+
+def test_a_photo_done_anew_counts_once(tmp_path: Path) -> None:
+    with writer(tmp_path / "s") as store:
+        store.append([photo("/1.jpg", seed=1), photo("/2.jpg", seed=2)])
+    with writer(tmp_path / "s") as store:
+        store.append([photo("/3.jpg", seed=3), photo("/1.jpg", seed=4), photo("/1.jpg", seed=5)])
+        known = store.known("/1.jpg")
+        assert known is not None
+        assert known.has_content(f"{5:064x}")
+        store.append([photo("/3.jpg", seed=6)])
+    with writer(tmp_path / "s") as store:
+        known = store.known("/3.jpg")
+        assert known is not None
+        assert known.size == 1006
+        assert store.known("/4.jpg") is None
+    read = FeatureStore.open(tmp_path / "s")
+    assert [(p.path, p.size) for p in read] == [("/2.jpg", 1002), ("/1.jpg", 1005), ("/3.jpg", 1006)]
+    assert len(read) == 3
+    assert read.check() == []
+
+
+def test_a_second_writer_is_refused(tmp_path: Path) -> None:
+    with writer(tmp_path / "s"), pytest.raises(StoreError, match=r"another writer is at work in it \(process \d+ on"):
+        writer(tmp_path / "s")
+    with writer("memory://two/writers"), pytest.raises(StoreError, match="another writer is at work"):
+        writer("memory://two/writers")
+    for path in (tmp_path / "s", "memory://two/writers"):
+        writer(path).close()
+
+
+def test_a_dead_writer_elsewhere_is_forgotten_and_notices(tmp_path: Path) -> None:
+    first = writer(tmp_path / "s")
+    lease = tmp_path / "s" / "lease.json"
+    fresh = json.loads(lease.read_bytes())
+    first.close()
+    lease.write_text(json.dumps(fresh | {"computer": "another"}))
+    with pytest.raises(StoreError, match="another writer is at work"):
+        writer(tmp_path / "s")
+    lease.write_text(json.dumps(fresh | {"computer": "another", "time": fresh["time"] - 61}))
+    second = writer(tmp_path / "s")
+    second.append([photo("/1.jpg")])
+    lease.write_text(json.dumps(fresh | {"computer": "another"}))
+    with pytest.raises(StoreError, match="another writer took it over"):
+        second.append([photo("/2.jpg")])
+    second.close()
+    assert lease.exists()
+    assert len(FeatureStore.open(tmp_path / "s")) == 1
+
+
+def test_a_lease_is_kept_fresh(tmp_path: Path) -> None:
+    with writer(tmp_path / "s", lease_seconds=0.04) as store:
+        first = json.loads((tmp_path / "s" / "lease.json").read_bytes())["time"]
+        for _ in range(200):
+            if json.loads((tmp_path / "s" / "lease.json").read_bytes())["time"] > first:
+                break
+            store._lease._released.wait(0.01)
+        else:
+            pytest.fail("the lease was never renewed")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"settings": ExtractionSettings(max_side=512)}, "max_side 1024 there, 512 here"),
+        ({"dimension": 40}, "descriptors of 8 values there, 40 here"),
+        ({"fingerprint": "another"}, "the weights or the head file differ"),
+    ],
+)
+def test_a_store_of_another_kind_is_refused(change: dict[str, object], words: str, tmp_path: Path) -> None:
+    writer(tmp_path / "s").close()
+    with pytest.raises(StoreError, match=words):
+        writer(tmp_path / "s", **change)
+    writer(tmp_path / "s").close()
+
+
+def test_it_carries_its_head_file(tmp_path: Path) -> None:
+    head = tmp_path / "head"
+    head.write_bytes(b"basis")
+    writer(tmp_path / "s", head=head).close()
+    kept = FeatureStore.open(tmp_path / "s").head_path
+    assert kept == tmp_path / "s" / "head.safetensors"
+    assert kept.read_bytes() == b"basis"
+    writer(tmp_path / "s", head=kept).close()
+    head.write_bytes(b"other")
+    with pytest.raises(StoreError, match="head file differ"):
+        writer(tmp_path / "s", head=head)
+    kept.write_bytes(b"bent")
+    assert [damage.name for damage in FeatureStore.open(tmp_path / "s").check()] == ["head.safetensors"]
+
+
+@pytest.mark.parametrize("how", ["bit", "cut", "gone"])
+def test_a_damaged_part_is_named_and_dropped(how: str, tmp_path: Path) -> None:
+    with writer(tmp_path / "s") as store:
+        for seed in range(3):
+            store.append([photo(f"/{seed}.jpg", seed=seed)])
+    part = sorted((tmp_path / "s" / "parts").iterdir())[1]
+    data = bytearray(part.read_bytes())
+    if how == "bit":
+        data[len(data) // 3] ^= 4
+        part.write_bytes(data)
+    elif how == "cut":
+        part.write_bytes(data[:-5])
+    else:
+        part.unlink()
+    read = FeatureStore.open(tmp_path / "s")
+    with pytest.raises(StoreError, match=f"{part.name} is damaged.*--repair"):
+        list(read)
+    assert [damage.name for damage in read.check()] == [part.name]
+    assert [damage.name for damage in repair(tmp_path / "s")] == [part.name]
+    assert repair(tmp_path / "s") == []
+    assert [p.path for p in FeatureStore.open(tmp_path / "s")] == ["/0.jpg", "/2.jpg"]
+    assert len(list((tmp_path / "s" / "parts").iterdir())) == 2
+    with writer(tmp_path / "s") as store:
+        assert store.known("/1.jpg") is None
+        assert store.known("/2.jpg") is not None
+        store.append([photo("/1.jpg", seed=1)])
+    assert len(FeatureStore.open(tmp_path / "s")) == 3
+
+
+def test_a_damaged_or_newer_manifest_is_refused(tmp_path: Path) -> None:
+    with writer(tmp_path / "s") as store:
+        store.append([photo("/1.jpg")])
+    manifest = tmp_path / "s" / "manifest.json"
+    good = manifest.read_text()
+    for bad, words in (
+        (good.replace('"version": 1', '"version": 2'), "written by a newer delf-jax"),
+        (good.replace('"rows": 1', '"rows": 2'), "manifest.json is damaged"),
+        (good[:-9], "manifest.json is damaged"),
+        ("[]", "manifest.json is damaged"),
+        ('{"version": 1, "format": "other"}', "is not a feature store"),
+    ):
+        manifest.write_text(bad)
+        with pytest.raises(StoreError, match=words):
+            FeatureStore.open(tmp_path / "s")
+        with pytest.raises(StoreError, match=words):
+            writer(tmp_path / "s")
+
+
+def test_a_part_name_cannot_lead_out_of_the_store(tmp_path: Path) -> None:
+    import hashlib
+
+    with writer(tmp_path / "s") as store:
+        store.append([photo("/1.jpg")])
+    manifest = tmp_path / "s" / "manifest.json"
+    envelope = json.loads(manifest.read_bytes())
+    envelope["store"]["parts"][0]["name"] = "../../secret.parquet"
+    body = json.dumps(envelope["store"], sort_keys=True, separators=(",", ":")).encode()
+    manifest.write_text(json.dumps(envelope | {"sha256": hashlib.sha256(body).hexdigest()}))
+    with pytest.raises(StoreError, match="damaged"):
+        FeatureStore.open(tmp_path / "s")
+
+
+def test_places_that_hold_no_store(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="there is no feature store; make one"):
+        FeatureStore.open(tmp_path / "none")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "1.jpg").write_bytes(b"x")
+    with pytest.raises(StoreError, match="neither empty nor a feature store"):
+        writer(tmp_path / "photos")
+    assert os.listdir(tmp_path / "photos") == ["1.jpg"]
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(StoreError, match="file"):
+        writer(tmp_path / "file")
+    with pytest.raises(StoreError, match="Protocol not known"):
+        FeatureStore.open("nope://x")
+
+
+def test_a_full_disk_leaves_the_store_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with writer(tmp_path / "s") as store:
+        store.append([photo("/1.jpg", seed=1)])
+        sync = os.fsync
+
+        def full(descriptor: int) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(StoreError, match="the disk is full; free some space"):
+            store.append([photo("/2.jpg", seed=2)])
+        monkeypatch.setattr(os, "fsync", sync)
+        assert len(store) == 1
+        assert store.known("/2.jpg") is None
+        assert len(list((tmp_path / "s" / "parts").iterdir())) == 1
+        store.append([photo("/2.jpg", seed=2)])
+    assert [p.path for p in FeatureStore.open(tmp_path / "s")] == ["/1.jpg", "/2.jpg"]
+
+
+def test_unlisted_leftovers_of_a_killed_writer_go_away(tmp_path: Path) -> None:
+    with writer(tmp_path / "s") as store:
+        store.append([photo("/1.jpg")])
+    parts = tmp_path / "s" / "parts"
+    (parts / "part-000009-0123456789ab.parquet").write_bytes(b"finished, not listed")
+    (parts / ".part-000010-0123456789ab.parquet.0.tmp").write_bytes(b"hal")
+    assert len(FeatureStore.open(tmp_path / "s")) == 1
+    writer(tmp_path / "s").close()
+    assert len(list(parts.iterdir())) == 1
+
+
+def test_an_object_store_gets_one_put_a_part() -> None:
+    memory = fsspec.filesystem("memory")
+    with writer("memory://puts/s") as store:
+        store.append([photo("/1.jpg")])
+    assert sorted(os.path.basename(name) for name in memory.find("/puts/s")) == [
+        "manifest.json",
+        os.path.basename(memory.ls("/puts/s/parts", detail=False)[0]),
+    ]
