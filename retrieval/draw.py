@@ -1,6 +1,7 @@
 """The one way to draw what was found: keypoints, attention, matches and their proof, as plain RGB pictures."""
 
 import dataclasses
+import io
 from collections.abc import Sequence
 
 import cv2
@@ -140,7 +141,7 @@ def draw_matches(
     keep = np.ones(len(left_points), bool) if where is None else where
     starts = panels[0].to_picture(left_points[keep].astype(np.float64))
     ends = panels[1].to_picture(right_points[keep].astype(np.float64)) + np.array([shift, 0.0])
-    colours = _position_colours(starts / np.array([panels[0].pixels.shape[1], height]))
+    colours = _position_colours(starts)
     lines = canvas.copy()
     for start, end, colour in zip(starts, ends, colours, strict=True):
         cv2.line(lines, _fixed(start), _fixed(end), colour.tolist(), 2, cv2.LINE_AA, SHIFT)
@@ -178,6 +179,13 @@ def with_caption(picture: Picture, text: str, *, accepted: bool | None = None) -
     return np.concatenate([picture, np.asarray(strip)])
 
 
+def to_jpeg(picture: Picture, *, quality: int = 85) -> bytes:
+    """The picture as a JPEG file."""
+    encoded = io.BytesIO()
+    Image.fromarray(picture).save(encoded, "JPEG", quality=quality, optimize=True)
+    return encoded.getvalue()
+
+
 def proof(inliers: int, log10_nfa: float, *, accepted: bool) -> str:
     """The caption of a verified match.
 
@@ -203,12 +211,13 @@ def _colours(values: Float[np.ndarray, "..."], colormap: int) -> UInt8[np.ndarra
 
 
 def _position_colours(points: Float[np.ndarray, "n 2"]) -> UInt8[np.ndarray, "n 3"]:
-    """Neighbours get like colours, so that a line can be followed: hue from x, lightness from y, both in 0 to 1."""
-    hsv = np.empty((len(points), 1, 3), np.uint8)
-    hsv[:, 0, 0] = np.clip(points[:, 0], 0, 1) * 160
-    hsv[:, 0, 1] = 110 + 110 * np.clip(points[:, 1], 0, 1)
-    hsv[:, 0, 2] = 255
-    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[:, 0] if len(points) else np.zeros((0, 3), np.uint8)
+    """Neighbours get like colours, so that a line can be followed: hue from x, saturation from y, over their extent."""
+    if not len(points):
+        return np.zeros((0, 3), np.uint8)
+    extent = np.maximum(np.ptp(points, axis=0), 1e-6)
+    x, y = ((points - points.min(axis=0)) / extent).T
+    hsv = np.stack([160 * x, 110 + 110 * y, np.full(len(points), 255)], axis=-1).astype(np.uint8)
+    return cv2.cvtColor(hsv[:, None], cv2.COLOR_HSV2RGB)[:, 0]
 
 
 def _fixed(point: Float[np.ndarray, " 2"]) -> tuple[int, int]:

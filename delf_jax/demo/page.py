@@ -13,10 +13,11 @@ _TEMPLATE = Path(__file__).parent / "page.html"
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """A photo of the collection as an answer: its name, a small JPEG, and how sure the match is."""
+    """A photo of the collection as an answer: its name, a small JPEG, first-stage votes, and how sure the match is."""
 
     name: str
     thumbnail: bytes
+    score: float
     inliers: int
     log10_nfa: float
     accepted: bool

@@ -1,0 +1,281 @@
+"""`delf-jax demo`: the whole story on packaged photos, told in pictures and on one page."""
+
+import contextlib
+import dataclasses
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from tyro.conf import arg
+
+from delf_jax.command.options import ExtractionOptions
+from delf_jax.command.report import Report
+from delf_jax.errors import ImageError
+
+if TYPE_CHECKING:
+    from delf_jax.demo.page import Query, Step, Story
+    from delf_jax.extractor import Extractor
+    from delf_jax.features import LocalFeatures
+    from retrieval.search import SearchResult
+
+_PHOTOS = Path(__file__).parent.parent / "demo" / "photos"
+
+PARTNERS = {
+    "graf3": "graf1",
+    "leuvenB": "leuvenA",
+    "box_in_scene": "box",
+    "aero3": "aero1",
+    "motorcycle_right": "motorcycle_left",
+    "rubberwhale2": "rubberwhale1",
+}
+STRANGERS = ("chelsea", "china")
+
+_SHOWN = 5
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Demo:
+    """See it work: packaged photos are found again with proof, or refused.
+
+    Needs no network. Writes pictures and one page, index.html, that can be sent around as it is.
+
+    Attributes:
+        out: folder for the page and the pictures.
+        json: print one JSON line per query.
+    """
+
+    out: Annotated[str, arg(metavar="DIR")] = "demo_out"
+    extraction: ExtractionOptions
+    json: bool = False
+
+    example: ClassVar[str] = "delf-jax demo --out demo_out"
+
+    def run(self, report: Report) -> None:
+        """Extracts, indexes, searches, draws, and prints what was found."""
+        folder = Path(self.out)
+        folder.mkdir(parents=True, exist_ok=True)
+        story, pictures = _tell(self.extraction, report)
+
+        from delf_jax import atomic
+        from delf_jax.demo import page
+
+        for name, data in pictures.items():
+            atomic.write_bytes(folder / name, data)
+        address = folder / "index.html"
+        atomic.write_bytes(address, page.render(story).encode())
+        queries = [*(query for query, _ in story.partnered), *story.strangers, *story.members]
+        report.succeeded += len(queries)
+        if self.json:
+            for query in queries:
+                report.result(_record(query), "")
+        else:
+            _print_table(story)
+            report.note(f"The page: {address.resolve().as_uri()}")
+
+
+class _Clock:
+    """Collects what took how long."""
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+
+    @contextlib.contextmanager
+    def step(self, name: str, note: str = "") -> Iterator[None]:
+        from delf_jax.demo.page import Step
+
+        start = time.perf_counter()
+        yield
+        self.steps.append(Step(name, time.perf_counter() - start, note))
+
+
+def _tell(options: ExtractionOptions, report: Report) -> tuple["Story", dict[str, bytes]]:
+    clock = _Clock()
+    names = sorted(path.stem for path in _PHOTOS.glob("*.jpg"))
+    queries = [*PARTNERS, *STRANGERS]
+    collection = [name for name in names if name not in queries]
+    members = [name for name in collection if name not in PARTNERS.values()]
+    with clock.step("Load the model"):
+        extractor = options.load()
+        from delf_jax.demo import page
+        from retrieval import Index
+    with clock.step("Extract features", f"{len(names)} photos; the first run compiles a program for each photo size"):
+        features = _extract(extractor, names, report)
+    with clock.step("Attention maps", f"{len(queries)} photos, for the pictures only"):
+        heat = _attention_pictures(extractor, queries)
+    with clock.step("Index", f"{len(collection)} photos"):
+        index = Index.build(
+            ((name, features[name]) for name in collection),
+            settings=extractor.settings,
+            fingerprint=extractor.fingerprint,
+            threshold=extractor.head.log10_nfa_threshold,
+        )
+    with clock.step("Search and verify", f"{len(queries) + len(members)} queries"):
+        results = {
+            name: index.search(features[name], top=_SHOWN, exclude=(name,) if name in collection else ())
+            for name in [*queries, *members]
+        }
+    with clock.step("Draw"):
+        told = {name: _query(name, result, features, heat.get(name)) for name, result in results.items()}
+    story = page.Story(
+        partnered=[(told[name], partner) for name, partner in PARTNERS.items()],
+        strangers=[told[name] for name in STRANGERS],
+        members=[told[name] for name in members],
+        threshold=index.threshold,
+        database=len(collection),
+        photos=len(names),
+        features=sum(map(len, features.values())),
+        steps=clock.steps,
+        environment=_environment(extractor),
+    )
+    return story, _pictures(told)
+
+
+def _path(name: str) -> str:
+    return str(_PHOTOS / f"{name}.jpg")
+
+
+def _extract(extractor: "Extractor", names: list[str], report: Report) -> dict[str, "LocalFeatures"]:
+    found = {}
+    with report.progress("Extracting") as advance:
+        for name, features, _ in extractor.stream((name, _path(name)) for name in names):
+            if isinstance(features, ImageError):
+                raise features
+            found[name] = features
+            advance(len(found), len(names))
+    return found
+
+
+def _attention_pictures(extractor: "Extractor", names: list[str]) -> dict[str, bytes]:
+    """The scorer's map of each photo at its own size, laid over the photo; JPEG."""
+    import jax
+    import numpy as np
+
+    from delf_jax import scorers
+    from delf_jax.images import Photo
+    from retrieval import draw
+
+    layer = extractor.head.layer
+
+    def attention(params: Any, images: jax.Array, valid_hw: jax.Array) -> jax.Array:
+        dense = extractor.dense(params, images, valid_hw, last=layer)[layer]
+        return scorers.score(dense, params["head"], extractor.settings.scorer)
+
+    pictures = {}
+    program = extractor.compiled(attention)
+    for name, photo, row in extractor.run(program, extractor.params, ((name, _path(name)) for name in names)):
+        if not isinstance(photo, Photo):
+            raise photo
+        size = np.array([photo.pixels.shape[:2]], np.int32)
+        height, width = (int(side) for side in extractor.map_size(size, layer)[0])
+        centres = np.asarray(extractor.cell_centres(jax.numpy.asarray(size), layer, height, width))[0]
+        first, step = centres[0, 0], centres[1, 1] - centres[0, 0]
+        heat = draw.draw_heat(
+            photo.pixels,
+            np.asarray(row, np.float32)[:height, :width],
+            origin=(float(first[0]), float(first[1])),
+            step=(float(step[0]), float(step[1])),
+        )
+        pictures[name] = draw.to_jpeg(heat)
+    return pictures
+
+
+def _query(name: str, result: "SearchResult", features: Mapping[str, "LocalFeatures"], heat: bytes | None) -> "Query":
+    """What the page shows of a query; photos without a card of their own (no heat) get no drawings."""
+    from delf_jax.demo.page import Candidate, Query
+    from delf_jax.images import load_photo
+    from retrieval import draw
+
+    def panel(name: str, max_side: int = 800) -> draw.Panel:
+        return draw.Panel(load_photo(_path(name), max_side=max_side).pixels, features[name])
+
+    candidates = [
+        Candidate(
+            name=match.image,
+            thumbnail=draw.to_jpeg(panel(match.image, 160).pixels),
+            score=match.score,
+            inliers=match.inliers,
+            log10_nfa=float("inf") if match.log10_nfa is None else match.log10_nfa,
+            accepted=match.accepted,
+        )
+        for match in result.matches
+    ]
+    if heat is None:
+        thumbnail = draw.to_jpeg(panel(name, 160).pixels)
+        return Query(name, len(features[name]), result.accepted, candidates, thumbnail)
+    query, proof = panel(name), None
+    if result.matches:
+        best = result.matches[0]
+        canvas = draw.draw_matches(
+            query, panel(best.image), best.query_points, best.points, where=best.is_inlier, height=480
+        )
+        proof = draw.to_jpeg(canvas)
+    return Query(
+        name=name,
+        features=len(features[name]),
+        accepted=result.accepted,
+        candidates=candidates,
+        photo=draw.to_jpeg(query.pixels),
+        proof=proof,
+        heat=heat,
+        keypoints=draw.to_jpeg(draw.draw_keypoints(query)),
+    )
+
+
+def _pictures(told: Mapping[str, "Query"]) -> dict[str, bytes]:
+    files = {
+        f"{name}_{kind}.jpg": data
+        for name, query in told.items()
+        for kind, data in (("matches", query.proof), ("attention", query.heat), ("features", query.keypoints))
+    }
+    return {name: data for name, data in files.items() if data is not None}
+
+
+def _environment(extractor: "Extractor") -> str:
+    import jax
+
+    device = extractor.devices[0]
+    kind = f"CPU with {os.cpu_count()} cores" if device.platform == "cpu" else device.device_kind
+    many = f"{len(extractor.devices)} × " if len(extractor.devices) > 1 else ""
+    python = ".".join(map(str, sys.version_info[:2]))
+    return (
+        f"{many}{kind}, {extractor.settings.precision}, JAX {jax.__version__}, Python {python}, "
+        f"{platform.system()} {platform.machine()}."
+    )
+
+
+def _record(query: "Query") -> dict[str, Any]:
+    results = [
+        {"image": c.name, "inliers": c.inliers, "log10_nfa": c.log10_nfa, "accepted": c.accepted, "score": c.score}
+        for c in query.candidates
+    ]
+    return {"query": query.name, "accepted": query.accepted, "results": results}
+
+
+def _print_table(story: "Story") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title, justify in (("query", "left"), ("best candidate", "left"), ("inliers", "right"), ("log10 NFA", "right")):
+        table.add_column(title, justify=justify)  # type: ignore[arg-type]
+    table.add_column("verdict")
+    groups = [[query for query, _ in story.partnered], [*story.strangers, *story.members]]
+    for group in groups:
+        for query in group:
+            best = query.candidates[0] if query.candidates else None
+            verdict = "[green]accepted[/]" if query.accepted else "[red]refused[/]"
+            numbers = (best.name, str(best.inliers), f"{best.log10_nfa:.1f}") if best else ("none", "", "")
+            table.add_row(query.name, *numbers, verdict)
+        table.add_section()
+    console = Console()
+    console.print(table)
+    console.print(
+        f"\n{story.found} of {len(story.partnered)} partners ranked first and accepted, {story.refused} of "
+        f"{len(story.strangers) + len(story.members)} photos without a partner refused; "
+        f"{sum(step.seconds for step in story.steps):.0f} s.",
+        highlight=False,
+    )
