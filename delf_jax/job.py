@@ -4,7 +4,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from delf_jax.errors import DelfError, ImageError, StoreError
 from delf_jax.features import LocalFeatures
@@ -18,6 +18,7 @@ from delf_jax.store_writer import StoreWriter
 PART_BYTES = 64 << 20
 
 
+@runtime_checkable
 class PhotoExtractor(Protocol):
     """What the job needs of ``delf_jax.Extractor``."""
 
