@@ -1,11 +1,16 @@
 """`delf-jax check`: is everything there, and is it what was written."""
 
 import dataclasses
-from typing import Annotated, ClassVar
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
 
 from tyro.conf import Positional, arg
 
+from delf_jax.command.options import UsageError
 from delf_jax.command.report import Report
+from delf_jax.errors import DelfError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,4 +30,72 @@ class Check:
     example: ClassVar[str] = "delf-jax check features --repair"
 
     def run(self, report: Report) -> None:
-        """Checks the folder."""
+        """Checks the folder; damage that stays makes the exit code 1."""
+        kind = kind_of(self.path)
+        look = _store if kind == "store" else _index
+        counts, damaged = look(self.path, repair=self.repair)
+        repaired = self.repair and kind == "store" and bool(damaged)
+        report.succeeded += 1
+        if damaged and not repaired:
+            report.failed += 1
+        record = {kind: self.path, "ok": not damaged or repaired, **counts, "damaged": damaged, "repaired": repaired}
+        report.result(record, _sentences(self.path, kind, counts, damaged, repaired))
+
+
+def kind_of(path: str) -> str:
+    """``store`` or ``index``, whatever state it is in.
+
+    Raises:
+        DelfError: there is nothing that can be checked.
+    """
+    if "://" in path:
+        return "store"
+    folder = Path(path)
+    if not folder.is_dir():
+        raise DelfError(f"{path}: there is no such folder; name a feature store, an index or a predictor")
+    try:
+        text = (folder / "manifest.json").read_bytes()
+    except OSError as error:
+        reason = "it has no manifest.json" if isinstance(error, FileNotFoundError) else str(error.strerror)
+        raise DelfError(f"{path}: neither feature store nor index nor predictor, {reason}") from None
+    try:
+        stated = json.loads(text)["format"]
+    except (ValueError, KeyError, TypeError):
+        stated = ""
+    named = {"delf-jax feature store": "store", "delf-jax index": "index"}
+    return named.get(stated) or ("store" if os.path.isdir(folder / "parts") else "index")
+
+
+def _store(path: str, *, repair: bool) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    from delf_jax import store
+
+    opened = store.FeatureStore.open(path)
+    damages = store.repair(path) if repair else opened.check()
+    photos = len(store.FeatureStore.open(path) if repair else opened)
+    counts = {"photos": photos, "fingerprint": opened.fingerprint, "failed_photos": len(opened.failures())}
+    return counts, [{"file": damage.name, "reason": damage.reason} for damage in damages]
+
+
+def _index(path: str, *, repair: bool) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    from retrieval import manifest
+
+    if repair:
+        raise UsageError(f"{path}: an index is not repaired but built again, with `delf-jax index STORE --out {path}`")
+    described = manifest.read(Path(path))
+    counts = {name: described.get(name) for name in ("photos", "features", "dimension", "backend", "fingerprint")}
+    return counts, [{"reason": reason} for reason in manifest.damage(Path(path), described)]
+
+
+def _sentences(path: str, kind: str, counts: dict[str, Any], damaged: list[dict[str, str]], repaired: bool) -> str:
+    held = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in counts.items() if isinstance(value, int))
+    lines = [f"{path}: {kind} of {held}"]
+    lines += [": ".join(entry.values()) for entry in damaged]
+    if repaired:
+        lines.append("repaired: the damaged parts are left out; the same `delf-jax extract` computes them again")
+    elif damaged and kind == "store":
+        lines.append(f"damaged: `delf-jax check {path} --repair` keeps the rest")
+    elif damaged:
+        lines.append("damaged: build it again with `delf-jax index`")
+    else:
+        lines.append("everything is there and as it was written")
+    return "\n".join(lines)

@@ -1,13 +1,25 @@
 """`delf-jax extract`: photos to a feature store."""
 
 import dataclasses
+import os
+import tempfile
 import time
-from typing import Annotated, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from tyro.conf import arg
 
+from delf_jax.command import fitting, photos
 from delf_jax.command.options import ExtractionOptions, Photos, UsageError
 from delf_jax.command.report import Report
+from delf_jax.errors import StoreError
+
+if TYPE_CHECKING:
+    import delf_jax.head
+    import delf_jax.job
+
+# Enough for 128 dimensions many times over; a million photos need not be read twice.
+_ADAPT_PHOTOS = 300
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,7 +31,7 @@ class Extract:
 
     Attributes:
         paths: photos, folders (searched in depth), globs or addresses such as s3://bucket/photos.
-        out: the feature store, a folder; made if it is not there.
+        out: the feature store, a folder or an address; made if it is not there.
         adapt: fit PCA and foreground vector to these photos first (no labels needed) and keep them in the store.
         verify: compare the contents of photos already done with what was done, not only their size and time.
         workers: threads that decode photos.
@@ -27,16 +39,101 @@ class Extract:
     """
 
     paths: Photos
-    out: str
+    out: Annotated[str, arg(metavar="STORE")]
     adapt: bool = False
     verify: bool = False
     workers: Annotated[int | None, arg(help_behavior_hint="(default: by processor)")] = None
-    extraction: ExtractionOptions = ExtractionOptions()
+    extraction: ExtractionOptions
     json: bool = False
 
     example: ClassVar[str] = "delf-jax extract photos/ 'more/*.jpg' --out features --max-features 1000"
 
     def run(self, report: Report) -> None:
         """Runs the batch job."""
-        if not self.paths:
-            raise UsageError("extract needs photos: name files, folders or globs")
+        if self.workers is not None and self.workers < 1:
+            raise UsageError(f"--workers is {self.workers}; it must be at least 1")
+        if self.adapt and self.extraction.head is not None:
+            raise UsageError("--adapt fits a head of its own; give either --adapt or --head")
+        self.extraction.check()
+        if not photos.exist(self.paths, report):
+            return
+        kept = _kept_head(self.out) if self.extraction.head is None else None
+        if kept is not None:
+            report.note(f"{self.out}: going on with the head that this store carries")
+            self._extract(report, head=kept)
+        elif self.adapt:
+            with tempfile.TemporaryDirectory() as folder:
+                path = os.path.join(folder, "head.safetensors")
+                self._adapted(report).save(path)
+                self._extract(report, head=path)
+        else:
+            self._extract(report, head=self.extraction.head)
+
+    def _extract(self, report: Report, *, head: str | os.PathLike[str] | None) -> None:
+        from delf_jax import job
+
+        extractor = self.extraction.load(head=head)
+        begin = time.monotonic()
+        with report.progress("extracting") as advance:
+
+            def show(progress: job.Progress) -> None:
+                advance(progress.done + progress.skipped + progress.failed, progress.total)
+
+            result = job.run(
+                extractor,
+                self.paths,
+                self.out,
+                verify=self.verify,
+                progress=show if report.watched else None,
+                workers=self.workers,
+                head=head,
+            )
+        self._summarise(result, time.monotonic() - begin, report)
+
+    def _summarise(self, result: "delf_jax.job.JobReport", seconds: float, report: Report) -> None:
+        report.succeeded += result.done + result.skipped
+        for path, reason in result.failed:
+            report.failure("image", path, reason)
+        rate = result.done / seconds if seconds else 0.0
+        record = {
+            "store": self.out,
+            "done": result.done,
+            "skipped": result.skipped,
+            "failed": len(result.failed),
+            "stored": result.stored,
+            "seconds": round(seconds, 3),
+            "photos_per_second": round(rate, 3),
+        }
+        counts = [f"{result.done} photos done at {rate:.1f} a second"]
+        if result.skipped:
+            counts.append(f"{result.skipped} were there already")
+        if result.failed:
+            counts.append(f"{len(result.failed)} failed")
+        report.result(record, f"{self.out}: {', '.join(counts)}; it holds {result.stored} photos")
+
+    def _adapted(self, report: Report) -> "delf_jax.head.Head":
+        """The model's head, with PCA and foreground vector fitted to a sample spread evenly over the photos."""
+        found, _ = photos.look(self.paths)
+        sample = found[:: -(-len(found) // _ADAPT_PHOTOS)]
+        # Fitting needs no scorer, and the head may lack the one that it is about to get.
+        extractor = dataclasses.replace(self.extraction, scorer="norm").load()
+        fitted = fitting.fit(extractor, sample, report, workers=self.workers)
+        before = extractor.head.pca
+        dimension = fitting.DIMENSION if before is None else len(before.basis)
+        return dataclasses.replace(
+            extractor.head,
+            pca=fitting.projection(fitted, dimension),
+            foreground=fitted.foreground.solve().w.astype("float32"),
+            notes={"fitted_on": {"command": "delf-jax extract --adapt", "photos": fitted.photos}},
+        )
+
+
+def _kept_head(out: str) -> Path | None:
+    """The head of the store to go on with; None where there is no store yet, or it has none."""
+    from delf_jax.store import FeatureStore
+
+    try:
+        head = FeatureStore.open(out).head_path
+    except StoreError:
+        return None
+    return head if isinstance(head, Path) else None

@@ -1,12 +1,15 @@
 """`delf-jax index`: a feature store to a search index."""
 
 import dataclasses
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from tyro.conf import Positional, arg
 
 from delf_jax.command.options import UsageError
 from delf_jax.command.report import Report
+
+if TYPE_CHECKING:
+    import retrieval
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -18,11 +21,13 @@ class Index:
         out: the index, a folder.
         backend: scann is the fast one, where it has a wheel; exact runs everywhere; auto takes the best at hand.
         add: add the store's photos to the index at --out instead of building it anew.
-        remove: names of photos to take out of the index at --out.
+        remove: names of photos to take out of the index at --out, as they were extracted.
         json: print one JSON line with the counts.
     """
 
-    store: Annotated[Positional[str | None], arg(metavar="STORE", help_behavior_hint="(required unless --remove)")] = None
+    store: Annotated[Positional[str | None], arg(metavar="STORE", help_behavior_hint="(required unless --remove)")] = (
+        None
+    )
     out: Annotated[str, arg(metavar="INDEX")]
     backend: Literal["auto", "scann", "exact"] = "auto"
     add: bool = False
@@ -33,3 +38,44 @@ class Index:
 
     def run(self, report: Report) -> None:
         """Builds or changes the index, and saves it whole or not at all."""
+        if self.store is None and not self.remove:
+            raise UsageError("index needs a feature store: name the one that `delf-jax extract` wrote")
+        if self.store is None and self.add:
+            raise UsageError("--add needs the feature store whose photos to add")
+        if self.store is not None and self.remove and not self.add:
+            raise UsageError("--remove takes photos out of the index at --out; leave the store out, or say --add too")
+        if self.backend != "auto" and (self.add or self.remove):
+            raise UsageError("--backend is chosen when an index is built; leave it out with --add and --remove")
+        index = self._index(report)
+        index.save(self.out)
+        report.succeeded += 1
+        record = {
+            "index": self.out,
+            "photos": len(index),
+            "features": index.feature_count,
+            "dimension": index.dimension,
+            "backend": index.backend,
+        }
+        report.result(
+            record,
+            f"{self.out}: {len(index)} photos, {index.feature_count} features of {index.dimension} dimensions, "
+            f"backend {index.backend}",
+        )
+
+    def _index(self, report: Report) -> "retrieval.Index":
+        from delf_jax.command import environment
+
+        environment.start_jax()
+        import retrieval
+        from delf_jax.store import FeatureStore
+
+        store = None if self.store is None else FeatureStore.open(self.store)
+        if store is not None and not self.add:
+            with report.progress("indexing"):
+                return retrieval.Index.build(store, backend=self.backend)
+        index = retrieval.Index.open(self.out)
+        if self.remove:
+            index.remove(self.remove)
+        if store is not None:
+            index.add(store)
+        return index

@@ -15,7 +15,7 @@ import sys
 import textwrap
 import traceback
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, ClassVar, Protocol, Union
+from typing import Annotated, Any, ClassVar, Protocol, Union, runtime_checkable
 
 import tyro
 
@@ -26,6 +26,7 @@ from delf_jax.errors import DelfError
 _DESCRIPTION = "Attentive deep local features in JAX: extract, index, search, match, and explain."
 
 _COMMANDS = {
+    "demo": "delf_jax.command.demo:Demo",
     "extract": "delf_jax.command.extract:Extract",
     "index": "delf_jax.command.index:Index",
     "search": "delf_jax.command.search:Search",
@@ -35,6 +36,7 @@ _COMMANDS = {
 }
 
 
+@runtime_checkable
 class Subcommand(Protocol):
     """A dataclass whose fields are the options; its docstring and ``example`` are the help."""
 
@@ -79,7 +81,7 @@ def main(args: Sequence[str] | None = None) -> int:
 def _parse(args: Sequence[str]) -> Subcommand:
     """The subcommand with its options; SystemExit after help or, with one line on stderr, after wrong usage."""
     chosen = args[0] if args and args[0] in _COMMANDS else None
-    union = Union[tuple(_described(name, full=name == chosen) for name in _COMMANDS)]  # type: ignore[valid-type]  # noqa: UP007
+    union: Any = Union[tuple(_described(name, full=name == chosen) for name in _COMMANDS)]  # noqa: UP007
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
@@ -103,8 +105,8 @@ def _described(name: str, *, full: bool) -> Any:
     command = getattr(importlib.import_module(module), attribute)
     description = (command.__doc__ or "").split("Attributes:")[0].strip()
     if full:
-        paragraphs = re.split(r"\n\s*\n", description)
-        description = "\n\n".join([*(textwrap.fill(" ".join(p.split()), 80) for p in paragraphs), f"Example:\n  {command.example}"])
+        paragraphs = [textwrap.fill(" ".join(text.split()), 80) for text in re.split(r"\n\s*\n", description)]
+        description = "\n\n".join([*paragraphs, f"Example:\n  {command.example}"])
     else:
         description = description.split("\n")[0]
     return Annotated[command, tyro.conf.subcommand(name=name, description=description)]

@@ -1,6 +1,7 @@
 """The options that subcommands share."""
 
 import dataclasses
+import os
 from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
@@ -51,7 +52,7 @@ class ExtractionOptions:
     quantile: Annotated[float | None, _shown("keep all")] = None
 
     def settings(self, base: ExtractionSettings | None = None) -> ExtractionSettings:
-        """The base settings (the defaults when None) with what was given put in their place; UsageError if impossible."""
+        """The base settings (None: the defaults), with what was given put in their place; UsageError if impossible."""
         names = {field.name for field in dataclasses.fields(ExtractionSettings)}
         given = {name: value for name, value in vars(self).items() if name in names and value is not None}
         try:
@@ -59,11 +60,18 @@ class ExtractionOptions:
         except ValueError as error:
             raise UsageError(f"{error} (see --help)") from error
 
-    def load(self, *, base: ExtractionSettings | None = None, head: str | None = None) -> "delf_jax.extractor.Extractor":
-        """The extractor for these options; ``base`` and ``head`` are those of an index or store to agree with."""
-        settings = self.settings(base)
+    def check(self) -> None:
+        """Raises UsageError where a value is impossible, before anything slow begins."""
+        self.settings()
         if self.batch_size is not None and self.batch_size < 1:
             raise UsageError(f"--batch-size is {self.batch_size}; it must be at least 1")
+
+    def load(
+        self, *, base: ExtractionSettings | None = None, head: str | os.PathLike[str] | None = None
+    ) -> "delf_jax.extractor.Extractor":
+        """The extractor for these options; ``base`` and ``head`` are those of an index or store to agree with."""
+        self.check()
+        settings = self.settings(base)
 
         from delf_jax.command import environment
 

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar
 
 from tyro.conf import arg
 
+from delf_jax.command import fitting, photos
 from delf_jax.command.options import ExtractionOptions, Photos, UsageError
 from delf_jax.command.report import Report
 
@@ -23,14 +24,45 @@ class Pca:
 
     paths: Photos
     out: Annotated[str, arg(metavar="HEAD")]
-    dimension: int = 128
+    dimension: int = fitting.DIMENSION
     no_whiten: bool = False
-    extraction: ExtractionOptions = ExtractionOptions()
+    extraction: ExtractionOptions
     json: bool = False
 
     example: ClassVar[str] = "delf-jax pca photos/ --out head.safetensors --dimension 128"
 
     def run(self, report: Report) -> None:
         """Fits and writes the head."""
-        if not self.paths:
-            raise UsageError("pca needs photos: name files, folders or globs")
+        if self.dimension < 1:
+            raise UsageError(f"--dimension is {self.dimension}; it must be at least 1")
+        paths = photos.find(self.paths, report)
+        if not paths:
+            return
+        # The scorer plays no part in fitting, and a head that is still being made may lack it.
+        extractor = dataclasses.replace(self.extraction, scorer="norm").load()
+        fitted = fitting.fit(extractor, paths, report)
+        projection = fitting.projection(fitted, self.dimension)
+        fitted_on = {"command": "delf-jax pca", "photos": fitted.photos, "features": fitted.pca.count}
+        head = dataclasses.replace(
+            extractor.head,
+            pca=projection,
+            whiten=not self.no_whiten,
+            notes=extractor.head.notes | {"pca": fitted_on},
+        )
+        head.save(self.out)
+        report.succeeded += fitted.photos
+        for error in fitted.failed:
+            report.failure("image", error.source, error.reason)
+        share = fitting.variance_kept(fitted, projection)
+        record = {
+            "head": self.out,
+            "photos": fitted.photos,
+            "features": fitted.pca.count,
+            "dimension": self.dimension,
+            "variance_kept": share,
+        }
+        report.result(
+            record,
+            f"{self.out}: {self.dimension} dimensions keep {share:.0%} of the variance of {fitted.pca.count} features "
+            f"from {fitted.photos} photos",
+        )

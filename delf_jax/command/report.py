@@ -10,11 +10,12 @@ import json
 import math
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, Protocol, TextIO
+from typing import Any, Literal, Protocol, runtime_checkable
 
 DONE, SOME_FAILED, NOTHING_DONE, INTERRUPTED = 0, 1, 2, 130
 
 
+@runtime_checkable
 class Advance(Protocol):
     """Moves a progress bar to ``done`` of ``total`` (None: not known yet)."""
 
@@ -50,12 +51,14 @@ class Report:
         json: print JSON lines instead of sentences.
         succeeded: inputs that were dealt with, however the answer turned out.
         failed: inputs that could not be dealt with.
+        watched: whether someone sees the progress.
     """
 
     def __init__(self, *, json: bool) -> None:
         self.json = json
         self.succeeded = 0
         self.failed = 0
+        self.watched = sys.stderr.isatty()
 
     @property
     def exit_code(self) -> int:
@@ -67,27 +70,27 @@ class Report:
     def result(self, record: Mapping[str, Any], text: str) -> None:
         """Prints an answer: the record with ``--json``, the text otherwise. Text may have several lines."""
         if self.json:
-            self._print(json.dumps(plain(record), allow_nan=False), sys.stdout)
+            print(json.dumps(plain(record), allow_nan=False), file=sys.stdout, flush=True)
         else:
-            self._print("\n".join(map(one_line, text.split("\n"))), sys.stdout)
+            print("\n".join(map(one_line, text.split("\n"))), file=sys.stdout, flush=True)
 
     def failure(self, kind: Literal["image", "query"], name: str, reason: str) -> None:
-        """Counts and prints an input that failed; ``reason`` says what is wrong and how to mend it, without the name."""
+        """Counts and prints an input that failed; ``reason`` says what is wrong and how to mend it."""
         self.failed += 1
         if self.json:
             self.result({kind: name, "error": reason}, "")
         else:
-            self._print(one_line(f"{name}: {reason}"), sys.stderr)
+            print(one_line(f"{name}: {reason}"), file=sys.stderr, flush=True)
 
     def note(self, text: str) -> None:
         """Prints something good to know, for people only, on stderr."""
         if not self.json:
-            self._print(one_line(text), sys.stderr)
+            print(one_line(text), file=sys.stderr, flush=True)
 
     @contextlib.contextmanager
     def progress(self, description: str, unit: str = "photos") -> Iterator[Advance]:
         """A progress bar with rate and time left, drawn only where someone watches."""
-        if not sys.stderr.isatty():
+        if not self.watched:
             yield lambda done, total=None: None
             return
         from rich import progress
@@ -107,7 +110,3 @@ class Report:
         with progress.Progress(*columns, console=Console(stderr=True), transient=True) as bars:
             task = bars.add_task(description, total=None)
             yield lambda done, total=None: bars.update(task, completed=done, total=total)
-
-    @staticmethod
-    def _print(text: str, stream: TextIO) -> None:
-        print(text, file=stream, flush=True)

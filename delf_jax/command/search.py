@@ -1,12 +1,20 @@
 """`delf-jax search`: which photos of an index show the same thing."""
 
 import dataclasses
-from typing import Annotated, ClassVar
+import os
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from tyro.conf import Positional, arg
 
+from delf_jax.command import photos, pictures
 from delf_jax.command.options import ExtractionOptions, Photos, UsageError
 from delf_jax.command.report import Report
+from delf_jax.errors import ImageError
+
+if TYPE_CHECKING:
+    import delf_jax.features
+    import retrieval
+    import retrieval.search
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,13 +36,90 @@ class Search:
     photos: Photos
     top: int = 10
     verify: int = 100
-    out: Annotated[str | None, arg(help_behavior_hint="(default: no pictures)")] = None
-    extraction: ExtractionOptions = ExtractionOptions()
+    out: Annotated[str | None, arg(metavar="DIR", help_behavior_hint="(default: no pictures)")] = None
+    extraction: ExtractionOptions
     json: bool = False
 
     example: ClassVar[str] = "delf-jax search index query.jpg --top 5 --out found"
 
     def run(self, report: Report) -> None:
-        """Searches every query; a query that matches nothing is an answer too."""
-        if not self.photos:
-            raise UsageError("search needs query photos: name files, folders or globs")
+        """Searches every query, in the order given; a query that matches nothing is an answer too."""
+        for name, value in (("--top", self.top), ("--verify", self.verify)):
+            if value < 1:
+                raise UsageError(f"{name} is {value}; it must be at least 1")
+        self.extraction.check()
+        photos.require_names(self.photos)
+        index = self._open_index()
+        queries = photos.find(self.photos, report, kind="query")
+        if not queries:
+            return
+        extractor = self.extraction.load(base=index.settings, head=index.head_path)
+        index.require(extractor.fingerprint)
+        files = self._picture_files(queries)
+        waiting: dict[int, delf_jax.features.LocalFeatures | ImageError] = {}
+        following = 0
+        with report.progress("searching", "queries") as advance:
+            for position, found, _ in extractor.stream(enumerate(queries)):
+                waiting[position] = found
+                while following in waiting:
+                    features = waiting.pop(following)
+                    if isinstance(features, ImageError):
+                        report.failure("query", queries[following], features.reason)
+                    else:
+                        self._answer(index, queries[following], features, files[following], report)
+                    following += 1
+                    advance(following, len(queries))
+
+    def _open_index(self) -> "retrieval.Index":
+        from delf_jax.command import environment
+
+        environment.start_jax()
+        import retrieval
+
+        return retrieval.Index.open(self.index)
+
+    def _picture_files(self, queries: list[str]) -> list[str | None]:
+        if self.out is None:
+            return [None] * len(queries)
+        os.makedirs(self.out, exist_ok=True)
+        return [os.path.join(self.out, name) for name in pictures.file_names(queries)]
+
+    def _answer(
+        self,
+        index: "retrieval.Index",
+        query: str,
+        features: "delf_jax.features.LocalFeatures",
+        file: str | None,
+        report: Report,
+    ) -> None:
+        result = index.search(features, verify=self.verify, top=self.top)
+        lines = _sentences(query, features, result)
+        if file is not None:
+            pictures.save(file, pictures.sheet(query, features, index, result))
+            lines.append(f"  picture: {file}")
+        report.succeeded += 1
+        record = {"query": query, "accepted": result.accepted, "results": [_record(found) for found in result.matches]}
+        report.result(record, "\n".join(lines))
+
+
+def _record(found: "retrieval.search.Match") -> dict[str, object]:
+    return {
+        "image": found.image,
+        "inliers": found.inliers,
+        "log10_nfa": found.log10_nfa,
+        "accepted": found.accepted,
+        "score": found.score,
+    }
+
+
+def _sentences(
+    query: str, features: "delf_jax.features.LocalFeatures", result: "retrieval.search.SearchResult"
+) -> list[str]:
+    if not len(features):
+        return [f"{query}: nothing to search for, it has no features (an even surface, or very small)"]
+    lines = [f"{query}: {'found' if result.accepted else 'no match'}"]
+    for found in result.matches:
+        nfa = "" if found.log10_nfa is None else f"log10 NFA {found.log10_nfa:7.1f}"
+        mark = "accepted" if found.accepted else "refused "
+        lines.append(f"  {mark}  {found.inliers:4d} inliers  {nfa}  {found.image}")
+    return lines

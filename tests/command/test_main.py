@@ -65,7 +65,10 @@ def test_help_lists_the_subcommands_by_their_first_lines(capsys: pytest.CaptureF
 
 
 def test_help_does_not_wait_for_heavy_imports() -> None:
-    code = "import sys; from delf_jax.command.main import main; main(['extract', '--help']); print(*sys.modules, file=sys.stderr)"
+    code = (
+        "import sys; from delf_jax.command.main import main; main(['extract', '--help'])\n"
+        "print(*sys.modules, file=sys.stderr)"
+    )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr.split()
     assert not {"jax", "flax", "scann", "cv2", "pyarrow"} & set(loaded)
 
@@ -101,10 +104,22 @@ def test_wrong_usage_is_one_line_and_exit_code_2(
     ("error", "code", "said"),
     [
         (DelfError("store: is damaged; run check\nnow"), 2, "delf-jax: store: is damaged; run check\\nnow"),
-        (OSError(errno.ENOSPC, "No space left on device", "/full/part"), 2, "delf-jax: /full/part: the disk is full; make room"),
-        (PermissionError(errno.EACCES, "Permission denied", "/root"), 2, "delf-jax: /root: Permission denied; allow access"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/full/part"),
+            2,
+            "delf-jax: /full/part: the disk is full; make room",
+        ),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "/root"),
+            2,
+            "delf-jax: /root: Permission denied; allow access",
+        ),
         (MemoryError(), 2, "delf-jax: out of memory: use a smaller"),
-        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 5 bytes"), 2, "delf-jax: out of device memory: use a smaller"),
+        (
+            RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 5 bytes"),
+            2,
+            "delf-jax: out of device memory: use a smaller",
+        ),
         (KeyboardInterrupt(), 130, "delf-jax: interrupted"),
     ],
 )

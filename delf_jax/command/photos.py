@@ -1,0 +1,71 @@
+"""The photos that names on the command line mean, and what is said about names that mean none."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from delf_jax.command.report import Report
+from delf_jax.errors import DelfError, ImageError
+
+
+class NoPhotos(DelfError):
+    """Nothing was named, or nothing that was named holds a photo."""
+
+
+def require_names(names: Sequence[str]) -> None:
+    """Raises NoPhotos unless photos were named."""
+    if not names:
+        raise NoPhotos("no photos were named: give files, folders, globs or addresses (see --help)")
+
+
+def exist(names: Sequence[str], report: Report) -> bool:
+    """Whether the names mean any photo at all; where they mean none, the failed names are reported.
+
+    Raises:
+        NoPhotos: there is none, and no failed name says why.
+    """
+    from delf_jax.photo_files import PhotoFile, find_photos
+
+    require_names(names)
+    errors = []
+    for photo in find_photos(names):
+        if isinstance(photo, PhotoFile):
+            return True
+        errors.append(photo)
+    _report(errors, names, report, "image")
+    return False
+
+
+def find(names: Sequence[str], report: Report, *, kind: Literal["image", "query"] = "image") -> list[str]:
+    """Paths of all photos that the names mean; a name that means none is reported as failed.
+
+    Raises:
+        NoPhotos: there is none, and no failed name says why.
+    """
+    require_names(names)
+    paths, errors = look(names)
+    if errors or not paths:
+        _report(errors, names, report, kind)
+    return paths
+
+
+def look(names: Sequence[str]) -> tuple[list[str], list[ImageError]]:
+    """Paths of all photos that the names mean, and the errors of names that mean none."""
+    from delf_jax.photo_files import PhotoFile, find_photos
+
+    paths: list[str] = []
+    errors: list[ImageError] = []
+    for photo in find_photos(names):
+        if isinstance(photo, PhotoFile):
+            paths.append(photo.path)
+        else:
+            errors.append(photo)
+    return paths, errors
+
+
+def _report(
+    errors: Sequence[ImageError], names: Sequence[str], report: Report, kind: Literal["image", "query"]
+) -> None:
+    for error in errors:
+        report.failure(kind, error.source, error.reason)
+    if not errors:
+        raise NoPhotos(f"{', '.join(names[:3])}: no photos there; name photos, or folders that hold some")
