@@ -133,12 +133,13 @@ def _from_array(array: np.ndarray) -> np.ndarray:
     if array.size == 0:
         raise ImageError(name, "it has no pixels; give at least one row and one column")
     if array.ndim == 3 and array.shape[2] == 4:
-        return np.asarray(_over_white(Image.fromarray(np.ascontiguousarray(array), "RGBA")))
+        return np.asarray(_over_white(Image.fromarray(np.ascontiguousarray(array))))
     return array
 
 
 def _decode(name: str, data: bytes, max_side: int | None, max_pixels: int) -> tuple[np.ndarray, tuple[int, int]]:
     """Upright uint8 [h, w] or [h, w, 3], possibly already smaller than the original (height, width) beside it."""
+    width = height = 0
     try:
         with _open_header(name, data) as image:
             width, height = image.size
@@ -149,15 +150,16 @@ def _decode(name: str, data: bytes, max_side: int | None, max_pixels: int) -> tu
                 raise ImageError(name, reason)
             if width < 1 or height < 1:
                 raise ImageError(name, "its header gives no size; save it again")
-            _decode_smaller(image, max_side)
+            factor = _decode_smaller(image, max_side)
             image.load()
-            orientation = _orientation(image)
-            pixels = _upright(_to_eight_bit(name, image), orientation)
-    except (ImageError, MemoryError):
+            pixels = _upright(_to_eight_bit(name, image), _orientation(image))
+    except ImageError:
         raise
+    except MemoryError:
+        raise ImageError(name, f"{width} x {height} pixels need more memory than there is; save it smaller") from None
     except Exception as error:  # parsers of hostile bytes raise whatever they like
         raise ImageError(name, f"the file is damaged or cut short ({_one_line(error)}); fetch it again") from None
-    return pixels, (width, height) if orientation >= 5 else (height, width)
+    return pixels, (pixels.shape[0] * factor, pixels.shape[1] * factor)
 
 
 class _Jpeg(JpegImagePlugin.JpegImageFile):
@@ -177,15 +179,16 @@ def _open_header(name: str, data: bytes) -> Image.Image:
     raise ImageError(name, "is not a photo of a known format; convert it to JPEG or PNG")
 
 
-def _decode_smaller(image: Image.Image, max_side: int | None) -> None:
-    """Lets the JPEG decoder halve a photo far above max_side, where whole blocks keep the coordinates exact."""
+def _decode_smaller(image: Image.Image, max_side: int | None) -> int:
+    """Lets the JPEG decoder divide a photo far above max_side, where that leaves no remainder; by how much."""
     if image.format != "JPEG" or max_side is None:
-        return
+        return 1
     width, height = image.size
     for factor in (8, 4, 2):
         if max(width, height) >= 1.5 * factor * max_side and width % factor == 0 and height % factor == 0:
             image.draft(None, (width // factor, height // factor))
-            return
+            return factor
+    return 1
 
 
 def _to_eight_bit(name: str, image: Image.Image) -> np.ndarray:
@@ -209,10 +212,9 @@ def _over_white(image: Image.Image) -> Image.Image:
 
 def _orientation(image: Image.Image) -> int:
     """EXIF orientation, 1 to 8; 1 where the photo has none or a damaged one."""
-    if image.format == "TIFF":
-        value = getattr(image, "tag_v2", {}).get(274, 1)
-    else:
-        value = _exif_orientation(image.info.get("exif", b""))
+    if image.format == "TIFF":  # Pillow turns those itself
+        return 1
+    value = _exif_orientation(image.info.get("exif", b""))
     return value if value in range(1, 9) else 1
 
 
