@@ -38,14 +38,18 @@ def threshold_map(activation: Float[np.ndarray, "H W"], threshold: float) -> UIn
 
 
 def find_regions(
-    activation: Float[np.ndarray, "H W"], threshold: float, *, high: float = 1.0, minimum_area: float = 0.0
+    activation: Float[np.ndarray, "H W"],
+    threshold: float,
+    *,
+    cosines: tuple[float, float] = (0.0, 1.0),
+    minimum_area: float = 0.0,
 ) -> list[Region]:
     """The connected regions above a threshold, largest contour first (localization spec 1.7).
 
     Args:
         activation: float32 [H, W] in 0-1, a map in pixels.
         threshold: share of the map's maximum, 0 to 1.
-        high: what an activation of 1 stands for: box scores are multiplied by it.
+        cosines: what activations of 0 and 1 stand for; box scores are in these units.
         minimum_area: regions below this share of the photo are dropped, the largest one never.
     """
     above = threshold_map(activation, threshold)
@@ -53,6 +57,7 @@ def find_regions(
     count, labels = cv2.connectedComponents(above, connectivity=8)
     peaks = np.zeros(count, np.float32)
     np.maximum.at(peaks, np.asarray(labels, np.intp).reshape(-1), activation.reshape(-1))
+    low, high = cosines
     regions = []
     for contour, (_, _, _, parent) in zip(contours, hierarchy[0] if contours else ()):
         if parent >= 0:  # a hole
@@ -60,7 +65,7 @@ def find_regions(
         x, y, w, h = cv2.boundingRect(contour)
         start_x, start_y = contour[0, 0]
         peak = float(peaks[labels[start_y, start_x]])
-        regions.append(Region(Box(x, y, x + w, y + h, high * peak), cv2.contourArea(contour), contour))
+        regions.append(Region(Box(x, y, x + w, y + h, low + peak * (high - low)), cv2.contourArea(contour), contour))
     regions.sort(key=lambda region: -region.area)
     floor = minimum_area * activation.size
     return [region for i, region in enumerate(regions) if i == 0 or region.area >= floor]
@@ -84,3 +89,9 @@ def rescale_box(box: Box, from_hw: tuple[int, int], to_hw: tuple[int, int]) -> B
     """The same box in a photo of another (height, width): edges scale, whole photos stay whole."""
     sy, sx = to_hw[0] / from_hw[0], to_hw[1] / from_hw[1]
     return Box(box.x0 * sx, box.y0 * sy, box.x1 * sx, box.y1 * sy, box.score)
+
+
+def mask_box(mask: Bool[np.ndarray, "H W"], score: float) -> Box:
+    """The bounding box of a mask that is not empty."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return Box(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1, score)

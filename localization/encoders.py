@@ -7,7 +7,7 @@ them to a pure ``function``, so that sums, maps and unit features leave the devi
 import itertools
 import os
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import cv2
 import jax
@@ -60,6 +60,7 @@ class Seen(NamedTuple):
 Function = Callable[[Any, Dense], Any]
 
 
+@runtime_checkable
 class Encoder(Protocol):
     """Runs a function of dense features over photos.
 

@@ -3,8 +3,11 @@
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
+
+AnyArray = Array | np.ndarray
 
 
 class ActivationMap(NamedTuple):
@@ -23,7 +26,7 @@ class ActivationMap(NamedTuple):
     high: Array
 
 
-def valid_cells(valid_hw: Int[Array, "*b 2"], h: int, w: int) -> Bool[Array, "*b h w"]:
+def valid_cells(valid_hw: Int[AnyArray, "*b 2"], h: int, w: int) -> Bool[Array, "*b h w"]:
     """True for the cells of the top-left ``valid_hw`` (height, width) part of maps of h x w cells."""
     valid_hw = jnp.asarray(valid_hw)
     rows = jnp.arange(h) < valid_hw[..., 0, None]
@@ -31,14 +34,14 @@ def valid_cells(valid_hw: Int[Array, "*b 2"], h: int, w: int) -> Bool[Array, "*b
     return rows[..., :, None] & columns[..., None, :]
 
 
-def cosine_map(dense: Float[Array, "*b h w c"], w: Float[Array, " c"]) -> Float[Array, "*b h w"]:
+def cosine_map(dense: Float[AnyArray, "*b h w c"], w: Float[AnyArray, " c"]) -> Float[Array, "*b h w"]:
     """Cosine of every position with the unit vector ``w``, A[p] = <f / ||f||, w>; 0 where a feature is 0."""
-    dense = dense.astype(jnp.float32)
+    dense = jnp.asarray(dense, jnp.float32)
     norms = jnp.maximum(jnp.linalg.norm(dense, axis=-1), 1e-12)
     return jnp.matmul(dense, jnp.asarray(w, jnp.float32), precision=lax.Precision.HIGHEST) / norms
 
 
-def stretch(cosines: Float[Array, "*b h w"], valid_hw: Int[Array, "*b 2"]) -> ActivationMap:
+def stretch(cosines: Float[AnyArray, "*b h w"], valid_hw: Int[AnyArray, "*b 2"]) -> ActivationMap:
     """Clamps at 0 and stretches each photo's valid cells to 0-1; all zero where they are all equal."""
     valid = valid_cells(valid_hw, *cosines.shape[-2:])
     peak = jnp.max(jnp.where(valid, cosines, -jnp.inf), axis=(-2, -1))
@@ -51,7 +54,7 @@ def stretch(cosines: Float[Array, "*b h w"], valid_hw: Int[Array, "*b 2"]) -> Ac
 
 
 def activation_map(
-    dense: Float[Array, "*b h w c"], w: Float[Array, " c"], valid_hw: Int[Array, "*b 2"]
+    dense: Float[AnyArray, "*b h w c"], w: Float[AnyArray, " c"], valid_hw: Int[AnyArray, "*b 2"]
 ) -> ActivationMap:
     """The foreground map of each photo: cosine with w*, clamped at 0, min-max to 0-1 (localization spec 1.2).
 
@@ -64,7 +67,7 @@ def activation_map(
 
 
 def align_corners_matrix(
-    cells: Int[Array, "*b"], pixels: Int[Array, "*b"], size: int, out_size: int
+    cells: Int[AnyArray, "*b"], pixels: Int[AnyArray, "*b"], size: int, out_size: int
 ) -> Float[Array, "*b o s"]:
     """Linear interpolation from ``cells`` samples to ``pixels`` samples whose first and last coincide.
 
@@ -84,9 +87,9 @@ def align_corners_matrix(
 
 
 def upsample(
-    maps: Float[Array, "*b h w"],
-    valid_hw: Int[Array, "*b 2"],
-    image_hw: Int[Array, "*b 2"],
+    maps: Float[AnyArray, "*b h w"],
+    valid_hw: Int[AnyArray, "*b 2"],
+    image_hw: Int[AnyArray, "*b 2"],
     canvas: tuple[int, int],
 ) -> Float[Array, "*b H W"]:
     """Bilinear upsampling with aligned corners, by two small matrices, as the official code does it.

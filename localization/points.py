@@ -159,7 +159,7 @@ class PointCollector:
         index = len(self._photos)
         self._photos.append(photo)
         cells = np.stack(np.meshgrid(np.arange(h), np.arange(w), indexing="ij"), axis=-1).reshape(-1, 2)
-        chosen = slice(None)
+        chosen = np.arange(h * w)
         if h * w > self.max_points:  # no more than this of one photo can be in the sample
             seeds = np.full(h * w, _seed(photo.name), np.uint64)
             chosen = np.argsort(_hash(seeds, cells), kind="stable")[: self.max_points]
@@ -181,9 +181,9 @@ class PointCollector:
         return self._compact()
 
     def _compact(self) -> Points:
-        columns = [np.concatenate(parts) for parts in zip(*self._waiting)]
-        points = Points(*columns, photos=self._photos, max_points=self.max_points).sampled()
-        self._waiting = [(np.asarray(points.unit), points.norm, points.photo, points.cell)]
+        unit, norm, photo, cell = (np.concatenate(parts) for parts in zip(*self._waiting))
+        points = Points(unit, norm, photo, cell, self._photos, self.max_points).sampled()
+        self._waiting = [(points.unit, points.norm, points.photo, points.cell)]
         self._rows = len(points)
         return points
 

@@ -35,11 +35,13 @@ class NewtonSums(NamedTuple):
 
     gradient: np.ndarray
     hessian: np.ndarray
-    count: int
+    positions: int
 
     def plus(self, other: "NewtonSums") -> "NewtonSums":
         """The sums over the positions of both."""
-        return NewtonSums(self.gradient + other.gradient, self.hessian + other.hessian, self.count + other.count)
+        return NewtonSums(
+            self.gradient + other.gradient, self.hessian + other.hessian, self.positions + other.positions
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,12 +126,12 @@ def solve(passes: Passes, start: Solution, *, loss: Loss, weight: float, toleran
             total = sums if total is None else total.plus(sums)
         if total is None:
             raise PredictorError("no positions to fit on; fit with max_points above 0")
-        gradient = total.gradient / total.count + 2 * weight * w
+        gradient = total.gradient / total.positions + 2 * weight * w
         size = float(np.linalg.norm(gradient))
         first = first or size
         if size <= tolerance * first:
             length = float(np.linalg.norm(w))
-            return FiniteSolution(w / length, start.tau, length, total.count, start.angle, loss, weight)
-        hessian = total.hessian / total.count + 2 * weight * np.eye(len(w))
+            return FiniteSolution(w / length, start.tau, length, total.positions, start.angle, loss, weight)
+        hessian = total.hessian / total.positions + 2 * weight * np.eye(len(w))
         w = w - np.linalg.solve(hessian, gradient)
     raise PredictorError(f"{loss} at weight {weight} did not converge; choose a larger weight")

@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from delf_jax import model_file
 from delf_jax.errors import PredictorError
+from localization.maps import AnyArray
 
 NORM_EDGES = np.concatenate([[0.0], np.logspace(-6, 6, 961), [np.inf]])
 """Edges of the norm histogram: one bin below 1e-6, then 80 a decade (2.9 % wide), the same for every shard."""
@@ -37,7 +38,7 @@ class PositionSums(NamedTuple):
 
 @jax.jit
 def position_sums(
-    dense: Float[Array, "*b h w c"], where: Bool[Array, "*b h w"], norm_cap: Float[Array, ""] | float = np.inf
+    dense: Float[AnyArray, "*b h w c"], where: Bool[AnyArray, "*b h w"], norm_cap: Float[AnyArray, ""] | float = np.inf
 ) -> PositionSums:
     """Sums of f and f / max(||f||, 1e-12) over the positions of each photo (localization spec 1.2).
 

@@ -1,0 +1,114 @@
+"""From photos, or their feature maps, to a foreground predictor in one pass."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from delf_jax.errors import ImageError, PredictorError
+from localization.encoders import Dense, Source, as_encoder
+from localization.maps import valid_cells
+from localization.points import FittedPhoto, PointCollector, thumbnail
+from localization.predictor import DEFAULT_MAP_THRESHOLD, MAP_THRESHOLD, Predictor
+from localization.statistics import PositionSums, Statistics, position_sums
+
+Photos = Mapping[str, Source] | Iterable[Source]
+Labels = Mapping[str, str] | Callable[[str], str | None]
+
+
+def fit(
+    photos: Photos,
+    *,
+    encoder: Any = None,
+    labels: Labels | None = None,
+    norm_cap: float | None = None,
+    norm_quantile: float | None = None,
+    max_points: int = 100_000,
+    thumbnail_side: int = 160,
+    on_error: Callable[[ImageError], None] | None = None,
+) -> Predictor:
+    """Fits the foreground direction w* to photos without labels (localization spec 1.2).
+
+    Args:
+        photos: paths, fsspec addresses or uint8 arrays; or feature maps: float arrays [h, w, C], .npy paths, or
+            (array, (height, width) of the photo) pairs. A mapping names them; otherwise paths are their own names.
+        encoder: a ``localization`` encoder or a delf-jax Extractor (its conv5); None for the packaged ResNet-50's
+            conv5, or for feature maps as they are.
+        labels: class of a photo by its name; fits one predictor a class besides the one of all photos.
+        norm_cap: features longer than this are shortened to it.
+        norm_quantile: the same, with the cap at this quantile of the norms: takes a first pass over the photos.
+        max_points: training positions kept for explanations; 0 keeps none, which is all that localizing needs.
+        thumbnail_side: longest side in pixels of the pictures kept beside the points; 0 keeps none.
+        on_error: called with each photo that cannot be used, which is then left out; None raises instead.
+
+    Raises:
+        ImageError: a photo cannot be used and ``on_error`` is None.
+        PredictorError: nothing to fit on, or norms that hardly vary.
+    """
+    named = list(_named(photos))
+    encoder = as_encoder(encoder, photos_are_maps=bool(named) and _is_map(named[0][1]))
+    if norm_quantile is not None:
+        first = fit(dict(named), encoder=encoder, max_points=0, on_error=lambda error: None)
+        norm_cap = first.statistics.norm_quantile(norm_quantile)
+    cap = np.inf if norm_cap is None else float(norm_cap)
+    statistics: Statistics | None = None
+    collector = PointCollector(max_points) if max_points else None
+    function = _sums_and_units if collector else _sums
+    for name, seen, row in encoder.run(function, {"norm_cap": np.float32(cap)}, named):
+        if isinstance(seen, ImageError):
+            if on_error is None:
+                raise seen
+            on_error(seen)
+            continue
+        sums, (h, w) = PositionSums(*row["sums"]), (int(n) for n in row["cells_hw"])
+        where = np.asarray(valid_cells(row["cells_hw"], *sums.norms.shape))
+        label = _label(labels, name)
+        photo = Statistics.of_sums(sums, where, label=label, norm_cap=cap, encoder=encoder.description)
+        statistics = photo if statistics is None else statistics + photo
+        if collector:
+            picture = thumbnail(seen.pixels, thumbnail_side) if thumbnail_side and seen.pixels is not None else None
+            fitted = FittedPhoto(name, seen.original_size, (h, w), label, picture)
+            collector.add(fitted, row["unit"][:h, :w], np.asarray(sums.norms)[:h, :w])
+    if statistics is None:
+        raise PredictorError("nothing to fit on: no photo could be read")
+    statistics.solve()
+    return Predictor(
+        statistics,
+        points=collector.finish() if collector else None,
+        map_threshold=MAP_THRESHOLD.get(encoder.description.get("layer", ""), DEFAULT_MAP_THRESHOLD),
+        encoder=encoder,
+    )
+
+
+def _sums(arguments: Any, dense: Dense) -> dict[str, Any]:
+    where = valid_cells(dense.cells_hw, *dense.features.shape[1:3])
+    sums = position_sums(dense.features, where, arguments["norm_cap"])
+    return {"sums": tuple(sums), "cells_hw": dense.cells_hw}
+
+
+def _sums_and_units(arguments: Any, dense: Dense) -> dict[str, Any]:
+    features = dense.features.astype(jnp.float32)
+    norms = jnp.linalg.norm(features, axis=-1, keepdims=True)
+    return _sums(arguments, dense) | {"unit": (features / jnp.maximum(norms, 1e-12)).astype(jnp.float16)}
+
+
+def _named(photos: Photos) -> Iterator[tuple[str, Source]]:
+    if isinstance(photos, Mapping):
+        yield from photos.items()
+        return
+    for number, source in enumerate(photos):
+        yield (os.fspath(source) if isinstance(source, str | os.PathLike) else f"photo {number}"), source
+
+
+def _is_map(source: Source) -> bool:
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source).endswith(".npy")
+    return isinstance(source, tuple) or np.issubdtype(source.dtype, np.floating)
+
+
+def _label(labels: Labels | None, name: str) -> str | None:
+    if labels is None:
+        return None
+    return labels(name) if callable(labels) else labels.get(name)
