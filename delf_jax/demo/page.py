@@ -137,7 +137,9 @@ def _trio(query: Query) -> str:
 
 def _card(query: Query) -> str:
     name, best = escape(query.name), query.candidates[0] if query.candidates else None
-    verdict = f"{_chip(True)} {escape(best.name)}" if query.accepted and best else _chip(False)
+    verdict = _chip(query.accepted)
+    if best:
+        verdict += f" <span>{escape(best.name)}</span>" if query.accepted else f" <span>not {escape(best.name)}</span>"
     proof = ""
     if query.proof and best:
         alt = f"{query.name} beside {best.name}, {best.inliers} matching features joined by lines"
@@ -235,7 +237,8 @@ def _times(steps: Sequence[Step]) -> str:
 
 
 def _chip(accepted: bool) -> str:
-    return f'<span class="chip {"yes" if accepted else "no"}">{"✓ accepted" if accepted else "✕ refused"}</span>'
+    kind, sign, word = ("yes", "✓", "accepted") if accepted else ("no", "✕", "refused")
+    return f'<span class="chip {kind}">{sign}<span class="word"> {word}</span></span>'
 
 
 def _image(data: bytes, alt: str) -> str:
