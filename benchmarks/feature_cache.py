@@ -1,0 +1,85 @@
+"""Features kept on disk between runs, under what decided them: the method, its settings and weights, and the photo."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from delf_jax import atomic
+from delf_jax.features import LocalFeatures
+
+
+class Extract(Protocol):
+    """Turns photos into features, in the order given."""
+
+    def __call__(self, photos: Sequence[Path], /) -> list[LocalFeatures]: ...
+
+
+def cached_features(
+    extract: Extract, photos: Sequence[Path], *, description: Mapping[str, Any], folder: Path, batch: int = 64
+) -> list[LocalFeatures]:
+    """Features of every photo, extracted only where ``folder`` does not hold them yet.
+
+    Args:
+        extract: called with the missing photos, ``batch`` at a time, so that an interrupted run loses little.
+        photos: paths.
+        description: plain JSON values; everything besides the photo that decides its features.
+        folder: the cache; made if needed.
+
+    Raises:
+        ImageError: from ``extract``, names a photo that cannot be used.
+    """
+    kept = folder / hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:16]
+    kept.mkdir(parents=True, exist_ok=True)
+    files = [kept / f"{_photo_key(photo)}.npz" for photo in photos]
+    missing = [i for i, file in enumerate(files) if not file.exists()]
+    for start in range(0, len(missing), batch):
+        rows = missing[start : start + batch]
+        for i, features in zip(rows, extract([photos[i] for i in rows]), strict=True):
+            _write(files[i], features)
+    return [_read(file) for file in files]
+
+
+def strongest(features: LocalFeatures, count: int) -> LocalFeatures:
+    """The first ``count`` features of one photo, which are those of the highest scores."""
+    return LocalFeatures(
+        keypoints=features.keypoints[:count],
+        scales=features.scales[:count],
+        scores=features.scores[:count],
+        descriptors=features.descriptors[:count],
+        image_size=features.image_size,
+    )
+
+
+def _photo_key(photo: Path) -> str:
+    state = photo.stat()
+    identity = f"{os.fspath(photo.resolve())}\0{state.st_size}\0{state.st_mtime_ns}"
+    return hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()[:24]
+
+
+def _write(file: Path, features: LocalFeatures) -> None:
+    with atomic.replacing(file) as aside, aside.open("wb") as stream:
+        np.savez(
+            stream,
+            keypoints=features.keypoints,
+            scales=features.scales,
+            scores=features.scores,
+            descriptors=features.descriptors,
+            image_size=np.array(features.image_size, np.int32),
+        )
+
+
+def _read(file: Path) -> LocalFeatures:
+    with np.load(file, allow_pickle=False) as arrays:
+        height, width = arrays["image_size"].tolist()
+        return LocalFeatures(
+            keypoints=arrays["keypoints"],
+            scales=arrays["scales"],
+            scores=arrays["scores"],
+            descriptors=arrays["descriptors"],
+            image_size=(height, width),
+        )
