@@ -1,8 +1,8 @@
 """How good rankings and refusals are: the protocols of landmark retrieval, in NumPy.
 
 A ranking is given by the relevance of its results in rank order. ``where`` is False on results that are taken out
-before anything is counted: junk photos of ROxford and RParis, the query itself, padding. A confidence is higher where an
-answer is surer (the negated ``log10_nfa``).
+before anything is counted: junk photos of ROxford and RParis, the query itself, padding. A confidence is higher where
+an answer is surer (the negated ``log10_nfa``).
 """
 
 from typing import NamedTuple

@@ -1,0 +1,340 @@
+"""The search index: photos in, ranked and verified matches out; a folder on disk that is whole or refused."""
+
+import itertools
+import os
+import shutil
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from delf_jax import atomic
+from delf_jax.errors import ModelError, SearchIndexError
+from delf_jax.features import LocalFeatures
+from delf_jax.head import Head
+from delf_jax.loading import model_paths
+from delf_jax.settings import ExtractionSettings
+from delf_jax.store import FeatureStore
+from retrieval import manifest
+from retrieval.backends import Backend, BackendName, backend_class
+from retrieval.columns import PhotoColumns
+from retrieval.geometry import Model
+from retrieval.search import DEFAULT_THRESHOLD, Match, SearchResult, verify_candidates
+from retrieval.voting import votes
+
+HEAD = "head.safetensors"
+BACKEND = "backend"
+
+
+class Index:
+    """Photos that can be searched by their local features.
+
+    Costs, with d dimensions: 2 d bytes a feature on disk for verification (mapped, not read), 20 bytes of geometry in
+    memory, and the backend's own (4 d exact, about 4.3 d ScaNN); building holds about 12 d for a while.
+
+    Attributes:
+        settings: what the features were extracted with; None if the index was built without.
+        fingerprint: of the model that made the features; None if the index was built without.
+        threshold: matches are accepted at or below this ``log10_nfa``.
+        head_path: the head file of features that were adapted to their collection; None for the model's own head.
+    """
+
+    def __init__(
+        self,
+        columns: PhotoColumns,
+        backend: Backend,
+        *,
+        settings: ExtractionSettings | None,
+        fingerprint: str | None,
+        threshold: float,
+        head_path: Path | None,
+    ) -> None:
+        self._columns = columns
+        self._backend = backend
+        self._places = {name: place for place, name in enumerate(columns.names)}
+        self.settings = settings
+        self.fingerprint = fingerprint
+        self.threshold = threshold
+        self.head_path = head_path
+
+    @classmethod
+    def build(
+        cls,
+        photos: FeatureStore | Iterable[tuple[str, LocalFeatures]],
+        *,
+        backend: BackendName = "auto",
+        settings: ExtractionSettings | None = None,
+        fingerprint: str | None = None,
+        threshold: float | None = None,
+        head_path: str | os.PathLike[str] | None = None,
+    ) -> "Index":
+        """Index a feature store, or any stream of (name, features).
+
+        Args:
+            backend: ``auto`` is ``scann`` where it is installed and ``exact`` elsewhere.
+            settings: of the extraction; a store brings its own, as it does ``fingerprint`` and ``head_path``.
+            fingerprint: ``Extractor.fingerprint`` of the model that made the features.
+            threshold: accept matches at or below this ``log10_nfa``; if not given, that of the head file, or of the
+                model's own head, or ``DEFAULT_THRESHOLD`` where none is calibrated.
+            head_path: head file to keep in the index.
+
+        Raises:
+            SearchIndexError: no photo has a feature, a name comes twice, dimensions differ, or no such backend.
+        """
+        if isinstance(photos, FeatureStore):
+            settings, fingerprint, head_path = photos.settings, photos.fingerprint, photos.head_path
+        if threshold is None:
+            threshold = _calibrated_threshold(head_path, settings)
+        searcher = backend_class(backend)
+        columns = PhotoColumns.gather(_named(photos))
+        return cls(
+            columns,
+            searcher.build(columns.descriptors),
+            settings=settings,
+            fingerprint=fingerprint,
+            threshold=DEFAULT_THRESHOLD if threshold is None else threshold,
+            head_path=None if head_path is None else Path(head_path),
+        )
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> "Index":
+        """Open what ``save`` wrote, after comparing every file with its checksum.
+
+        An index of ScaNN opens with the exact backend where ScaNN is not installed.
+
+        Raises:
+            SearchIndexError: missing, damaged, or made by a newer version.
+        """
+        folder = Path(path)
+        described = manifest.read(folder)
+        damaged = manifest.damage(folder, described)
+        if damaged:
+            raise SearchIndexError(f"{folder}: damaged, {damaged[0]}; build the index again")
+        try:
+            columns = PhotoColumns.open(folder)
+            name = described["backend"]
+            searcher = backend_class("auto" if name == "scann" else name)
+            backend = (
+                searcher.open(folder / BACKEND, columns.descriptors)
+                if searcher.name == name
+                else searcher.build(columns.descriptors)
+            )
+            settings = described["settings"]
+            return cls(
+                columns,
+                backend,
+                settings=None if settings is None else ExtractionSettings.from_json(settings),
+                fingerprint=described["fingerprint"],
+                threshold=float(described["threshold"]),
+                head_path=folder / HEAD if HEAD in described["files"] else None,
+            )
+        except (KeyError, TypeError, ValueError, OSError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise SearchIndexError(f"{folder}: damaged ({reason}); build the index again") from error
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the index as a folder that appears whole or not at all; an older index there is replaced.
+
+        Raises:
+            SearchIndexError: ``path`` is something else than an index, or cannot be written.
+        """
+        target = Path(path)
+        if target.exists() and not (target.is_dir() and (manifest.is_index(target) or not any(target.iterdir()))):
+            raise SearchIndexError(f"{target}: there is something else than an index; choose another name")
+        try:
+            with atomic.replacing_folder(target) as folder:
+                self._columns.save(folder)
+                (folder / BACKEND).mkdir()
+                self._backend.save(folder / BACKEND)
+                if self.head_path is not None:
+                    shutil.copyfile(self.head_path, folder / HEAD)
+                manifest.write(folder, self._description())
+        except (OSError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise SearchIndexError(
+                f"{target}: cannot be written ({reason}); free space or choose another folder"
+            ) from error
+
+    def __len__(self) -> int:
+        """Number of photos, those without features included."""
+        return len(self._columns.names)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._places
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the photos."""
+        return self._columns.names
+
+    @property
+    def feature_count(self) -> int:
+        """Number of features of all photos."""
+        return len(self._columns.descriptors)
+
+    @property
+    def dimension(self) -> int:
+        """Dimension of the descriptors."""
+        return int(self._columns.descriptors.shape[1])
+
+    @property
+    def backend(self) -> str:
+        """Which backend searches: ``scann`` or ``exact``."""
+        return self._backend.name
+
+    def features(self, name: str) -> LocalFeatures:
+        """The features of a photo, descriptors in float16.
+
+        Raises:
+            SearchIndexError: there is no such photo.
+        """
+        return self._columns.features(self._place(name))
+
+    def require(self, fingerprint: str) -> None:
+        """Refuse features of another model: their distances to those of this index mean nothing.
+
+        Raises:
+            SearchIndexError: ``fingerprint`` is not that of the index.
+        """
+        if self.fingerprint is not None and fingerprint != self.fingerprint:
+            raise SearchIndexError(
+                f"the index was made by another model ({self.fingerprint[:12]}, not {fingerprint[:12]}); "
+                "use the model of the index, or extract and index again"
+            )
+
+    def add(self, photos: FeatureStore | Iterable[tuple[str, LocalFeatures]]) -> None:
+        """Add photos; one whose name is there already takes the place of the old one.
+
+        Raises:
+            SearchIndexError: another model or other settings made them, a name comes twice, or dimensions differ.
+        """
+        if isinstance(photos, FeatureStore):
+            self.require(photos.fingerprint)
+            self._require_settings(photos.settings)
+        new = list(_named(photos))
+        replaced = {name for name, _ in new} & self._places.keys()
+        self._change(replaced, new)
+
+    def remove(self, names: Collection[str]) -> None:
+        """Take photos out.
+
+        Raises:
+            SearchIndexError: there is no such photo, or no feature would be left.
+        """
+        self._change({self._columns.names[self._place(name)] for name in names}, [])
+
+    def search(
+        self,
+        features: LocalFeatures,
+        *,
+        neighbours: int = 60,
+        verify: int = 100,
+        top: int = 10,
+        model: Model = "affine",
+        threshold: float | None = None,
+        exclude: Collection[str] = (),
+        seed: int = 0,
+    ) -> SearchResult:
+        """The photos that show what the query shows, with geometric proof.
+
+        Every descriptor's neighbours vote for their photos (see ``voting.votes``); the photos with the most votes are
+        verified in one RANSAC call. A query without features has an answer too: nothing.
+
+        Args:
+            features: of one query photo, made by the model and the settings of this index.
+            neighbours: per descriptor.
+            verify: photos verified; 0 ranks by votes alone, and accepts nothing.
+            top: matches returned.
+            model: of the geometry: "similarity", "affine", "homography" or "fundamental".
+            threshold: accept at or below this ``log10_nfa``; the index's own if not given.
+            exclude: names of photos that must not be found.
+            seed: of the random samples.
+
+        Raises:
+            SearchIndexError: the descriptors do not have the dimension of the index.
+        """
+        if not len(features):
+            return SearchResult(False, [])
+        dimension = features.descriptors.shape[1]
+        if dimension != self.dimension:
+            raise SearchIndexError(
+                f"the query's descriptors have {dimension} dimensions, those of the index {self.dimension}; "
+                "extract the query with the model of the index"
+            )
+        rows, similarities = self._backend.search(np.asarray(features.descriptors, np.float32), neighbours)
+        photos = np.where(rows >= 0, self._columns.photo_of(rows), -1)
+        scores = votes(photos, similarities, photo_count=len(self))
+        scores[[self._places[name] for name in exclude if name in self._places]] = -np.inf
+        ranked = np.argsort(-scores, kind="stable")[: np.isfinite(scores).sum()]
+        candidates = [
+            (self.names[place], float(scores[place]), self._columns.features(int(place))) for place in ranked[:verify]
+        ]
+        matches = verify_candidates(
+            features,
+            candidates,
+            threshold=self.threshold if threshold is None else threshold,
+            model=model,
+            max_side=(self.settings or ExtractionSettings()).max_side,
+            seed=seed,
+        )
+        matches.sort(key=lambda match: (not match.accepted, -match.inliers, -match.score))
+        unverified = ranked[verify : max(top, verify)]
+        matches += [Match.unverified(self.names[place], float(scores[place]), model=model) for place in unverified]
+        return SearchResult(any(match.accepted for match in matches), matches[:top])
+
+    def _place(self, name: str) -> int:
+        if name not in self._places:
+            raise SearchIndexError(f"{name}: is not in the index; names are as they were extracted")
+        return self._places[name]
+
+    def _require_settings(self, settings: ExtractionSettings) -> None:
+        if self.settings is None:
+            return
+        mine, theirs = self.settings.to_json(), settings.to_json()
+        # The same weights may lie at another path: the fingerprint speaks for them.
+        differ = [name for name in mine if name != "model" and mine[name] != theirs[name]]
+        if differ:
+            raise SearchIndexError(
+                f"the photos were extracted with {differ[0]} {theirs[differ[0]]}, the index has {mine[differ[0]]}; "
+                "extract them with the settings of the index"
+            )
+
+    def _change(self, removed: Collection[str], added: Collection[tuple[str, LocalFeatures]]) -> None:
+        gone = np.array([name in removed for name in self.names], bool)
+        kept = (photo for photo, is_gone in zip(self._columns, gone) if not is_gone)
+        columns = PhotoColumns.gather(itertools.chain(kept, added))
+        self._backend = self._backend.update(self._columns.rows_of(gone), columns.descriptors)
+        self._columns = columns
+        self._places = {name: place for place, name in enumerate(columns.names)}
+
+    def _description(self) -> dict[str, Any]:
+        return {
+            "backend": self.backend,
+            "photos": len(self),
+            "features": self.feature_count,
+            "dimension": self.dimension,
+            "fingerprint": self.fingerprint,
+            "threshold": self.threshold,
+            "settings": None if self.settings is None else self.settings.to_json(),
+        }
+
+
+def _calibrated_threshold(
+    head_path: str | os.PathLike[str] | None, settings: ExtractionSettings | None
+) -> float | None:
+    if head_path is not None:
+        return Head.open(head_path).log10_nfa_threshold
+    if settings is None:
+        return None
+    try:
+        return Head.open(model_paths(settings.model)[1]).log10_nfa_threshold
+    except ModelError:
+        # The model may live on another machine; indexing does not need it.
+        return None
+
+
+def _named(photos: FeatureStore | Iterable[tuple[str, LocalFeatures]]) -> Iterator[tuple[str, LocalFeatures]]:
+    if isinstance(photos, FeatureStore):
+        return ((photo.path, photo.features) for photo in photos)
+    return iter(photos)

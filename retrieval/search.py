@@ -1,0 +1,211 @@
+"""Geometric proof: a query's features against those of candidate photos, and the answer that comes out of it."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jax import Array, lax
+from jaxtyping import Bool, Float, Int
+
+from delf_jax.features import LocalFeatures
+from delf_jax.settings import ExtractionSettings
+from retrieval import ransac
+from retrieval.geometry import Model
+from retrieval.matching import Matches, mutual_nearest
+
+# For heads without calibration: one false alarm in 100 000 queries, if matches of unrelated photos were random.
+DEFAULT_THRESHOLD = -5.0
+
+# At 1024 pixels of longest side, the size that features are computed at: see ransac.estimate.
+INLIER_RADIUS = 20.0
+CELL = 32.0
+
+# Batches of candidates and numbers of matches are padded to these: every pair of them is a program to compile.
+CANDIDATES = (1, 10, 25, 50)
+MATCHES = 256
+
+# Pairs of photos matched at once: 32 MiB of similarities for photos of 1000 features.
+PAIRS_AT_ONCE = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Match:
+    """One photo as an answer to a query.
+
+    Attributes:
+        image: name of the photo.
+        score: votes of the first stage; 0 where there was none.
+        putative: mutual nearest neighbours; 0 where geometry was not verified.
+        inliers: those that agree on the transform.
+        model: kind of transform.
+        transform: float32 [3, 3], from (x, y, 1) of the query to the photo, in pixels of the upright originals (for
+            ``fundamental``, F with photo^T F query = 0); None where geometry was not verified.
+        log10_nfa: log10 of the expected number of false alarms, lower is surer; None where geometry was not verified.
+        accepted: ``log10_nfa`` is at or below the threshold.
+        query_points: float32 [putative, 2], the matched keypoints of the query.
+        points: float32 [putative, 2], their partners in the photo.
+        is_inlier: bool [putative].
+    """
+
+    image: str
+    score: float
+    putative: int
+    inliers: int
+    model: Model
+    transform: Float[np.ndarray, "3 3"] | None
+    log10_nfa: float | None
+    accepted: bool
+    query_points: Float[np.ndarray, "m 2"]
+    points: Float[np.ndarray, "m 2"]
+    is_inlier: Bool[np.ndarray, " m"]
+
+    @classmethod
+    def unverified(cls, image: str, score: float, *, model: Model) -> "Match":
+        """A photo ranked by votes alone."""
+        points = np.zeros((0, 2), np.float32)
+        return cls(image, score, 0, 0, model, None, None, False, points, points, np.zeros(0, bool))
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchResult:
+    """The answer to one query.
+
+    Attributes:
+        accepted: one of the matches is accepted: the query shows something that the index knows.
+        matches: best first: accepted ones, then by inliers, then by votes.
+    """
+
+    accepted: bool
+    matches: list[Match]
+
+
+def match(
+    features_a: LocalFeatures,
+    features_b: LocalFeatures,
+    *,
+    threshold: float = DEFAULT_THRESHOLD,
+    model: Model = "affine",
+    max_side: int = ExtractionSettings.max_side,
+    seed: int = 0,
+    name: str = "",
+) -> Match:
+    """Match two photos: what ``Index.search`` does with one candidate.
+
+    Args:
+        threshold: accept at or below this ``log10_nfa``.
+        model: "similarity", "affine", "homography" or "fundamental"; the transform leads from a to b.
+        max_side: longest side in pixels that the features were computed at.
+        seed: of the random samples.
+        name: of the second photo, for the result.
+    """
+    return verify_candidates(
+        features_a, [(name, 0.0, features_b)], threshold=threshold, model=model, max_side=max_side, seed=seed
+    )[0]
+
+
+def verify_candidates(
+    query: LocalFeatures,
+    candidates: Sequence[tuple[str, float, LocalFeatures]],
+    *,
+    threshold: float,
+    model: Model,
+    max_side: int,
+    seed: int,
+) -> list[Match]:
+    """Verify all candidates (name, votes, features) in one call each of matching and RANSAC, in their order.
+
+    Arrays are padded, which changes no result, so that queries and photos of all sizes share a few compiled programs.
+    """
+    if not candidates:
+        return []
+    photos = [features for _, _, features in candidates]
+    pairs = _putative(query, photos)
+    count = _padded_candidates(len(photos))
+    room = _bucket(max(len(rows) for rows, _ in pairs), smallest=MATCHES)
+    mask = np.zeros((count, room), bool)
+    points, scales = np.zeros((2, count, room, 2), np.float32), np.ones((2, count, room), np.float32)
+    sizes = np.ones((count, 2), np.float32)
+    radius, cells = np.ones(count, np.float32), np.ones((count, 2), np.float32)
+    for i, (photo, (rows, partners)) in enumerate(zip(photos, pairs)):
+        mask[i, : len(rows)] = True
+        for side, features, chosen in ((0, query, rows), (1, photo, partners)):
+            points[side, i, : len(rows)] = features.keypoints[chosen]
+            scales[side, i, : len(rows)] = features.scales[chosen]
+            cells[i, side] = CELL * _reduction(features.image_size, max_side)
+        sizes[i] = photo.image_size
+        radius[i] = INLIER_RADIUS * _reduction(photo.image_size, max_side)
+    found = ransac.estimate(
+        points[0],
+        points[1],
+        mask,
+        key=jax.random.key(seed),
+        model=model,
+        src_scales=scales[0],
+        dst_scales=scales[1],
+        threshold=radius,
+        target_size=sizes,
+        photos_verified=len(photos),
+        cell=cells,
+    )
+    transforms, inliers, counts, log10_nfa = (np.asarray(field) for field in found)
+    return [
+        Match(
+            image=name,
+            score=votes,
+            putative=len(pairs[i][0]),
+            inliers=int(counts[i]),
+            model=model,
+            transform=transforms[i],
+            log10_nfa=float(log10_nfa[i]),
+            accepted=bool(log10_nfa[i] <= threshold),
+            query_points=points[0, i][mask[i]],
+            points=points[1, i][mask[i]],
+            is_inlier=inliers[i][mask[i]],
+        )
+        for i, (name, votes, _) in enumerate(candidates)
+    ]
+
+
+def _putative(
+    query: LocalFeatures, photos: Sequence[LocalFeatures]
+) -> list[tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"]]]:
+    """Mutual nearest neighbours of the query with every photo: (rows of the query, rows of the photo)."""
+    dimension = query.descriptors.shape[1]
+    rows, room = (_bucket(n, smallest=128) for n in (len(query), max(len(photo) for photo in photos)))
+    ours = np.zeros((rows, dimension), np.float32)
+    ours[: len(query)] = query.descriptors
+    theirs = np.zeros((_padded_candidates(len(photos)), room, dimension), photos[0].descriptors.dtype)
+    for place, photo in enumerate(photos):
+        theirs[place, : len(photo)] = photo.descriptors
+    counts = np.zeros(len(theirs), np.int32)
+    counts[: len(photos)] = [len(photo) for photo in photos]
+    found = _match_all(ours, np.arange(rows) < len(query), theirs, np.arange(room) < counts[:, None])
+    index, where = np.asarray(found.index), np.asarray(found.where)
+    return [(np.flatnonzero(where[i]), index[i][where[i]]) for i in range(len(photos))]
+
+
+@jax.jit
+def _match_all(
+    query: Float[Array, "n d"],
+    where_query: Bool[Array, " n"],
+    photos: Float[Array, "c m d"],
+    where_photos: Bool[Array, "c m"],
+) -> Matches:
+    def pair(photo: tuple[Array, Array]) -> Matches:
+        return mutual_nearest(query, photo[0], where_a=where_query, where_b=photo[1])
+
+    return lax.map(pair, (photos, where_photos), batch_size=PAIRS_AT_ONCE)
+
+
+def _padded_candidates(count: int) -> int:
+    return next((size for size in CANDIDATES if size >= count), -(-count // 100) * 100)
+
+
+def _bucket(count: int, *, smallest: int) -> int:
+    return max(smallest, 1 << max(count - 1, 0).bit_length())
+
+
+def _reduction(image_size: tuple[int, int], max_side: int) -> float:
+    """How many pixels of the original photo one pixel of the photo that was looked at spans."""
+    return max(1.0, max(image_size) / max_side)
