@@ -17,7 +17,7 @@ class Matches(NamedTuple):
         distance: float32 [n], Euclidean distance to the partner, between 0 and 2; infinite where there is none.
     """
 
-    index: Int[Array, " n"]
+    index: Int[Array, " n"]  # type: ignore[assignment]  # the field's name, which hides tuple.index
     where: Bool[Array, " n"]
     distance: Float[Array, " n"]
 

@@ -1,0 +1,272 @@
+"""Planar transforms between two photos: from minimal samples, from single correspondences, by weighted least squares.
+
+Transforms are [t, 3, 3] from source to target points (x, y), in frames made by ``normalisation``: coordinates near 1
+are what float32 needs. Residuals are [n, t], transforms last, so that sums over matches run along contiguous memory.
+"""
+
+from typing import Literal, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array, lax
+from jaxtyping import Bool, Float
+
+Model = Literal["similarity", "affine", "homography", "fundamental"]
+SAMPLE_SIZE: dict[str, int] = {"similarity": 2, "affine": 3, "homography": 4, "fundamental": 7}
+
+# Between two photos of one surface: an edge-on view at 78 degrees squeezes by 5; the pyramid's scales 0.25 to 2 span 8.
+MAX_ANISOTROPY = 5.0
+MAX_MAGNIFICATION = 16.0
+# Below these a sample is a point (half a pixel in a photo of 1000; normalised units) or a line (about one degree).
+MIN_SPREAD = 1e-3
+MIN_SINE = 0.02
+
+HIGHEST = lax.Precision.HIGHEST
+
+
+class Candidates(NamedTuple):
+    """Transforms [t, 3, 3] and whether each may be used [t]; unusable ones hold finite numbers."""
+
+    transform: Float[Array, "t 3 3"]
+    usable: Bool[Array, " t"]
+
+
+def normalisation(points: Float[Array, "n 2"], where: Bool[Array, " n"]) -> Float[Array, "3 3"]:
+    """The similarity [3, 3] that brings the bounding box of the points to [-1, 1] in its longer direction.
+
+    A box, unlike a mean, does not depend on the order of summation, so padding changes no bit of the result. Boxes
+    smaller than a pixel count as one pixel.
+    """
+    low = jnp.min(jnp.where(where[:, None], points, jnp.inf), axis=0, initial=jnp.inf)
+    high = jnp.max(jnp.where(where[:, None], points, -jnp.inf), axis=0, initial=-jnp.inf)
+    low, high = jnp.where(jnp.any(where), low, 0.0), jnp.where(jnp.any(where), high, 0.0)
+    scale = 2.0 / jnp.maximum(jnp.max(high - low), 1.0)
+    x, y = (low + high) / 2.0
+    return scaled_shift(scale, -scale * x, -scale * y)
+
+
+def scaled_shift(scale: Float[Array, "..."], x: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "... 3 3"]:
+    """The transforms [..., 3, 3] that multiply by ``scale`` and then add (x, y)."""
+    zero, one = jnp.zeros_like(scale), jnp.ones_like(scale)
+    return matrix([[scale, zero, x], [zero, scale, y], [zero, zero, one]])
+
+
+def matrix(rows: list[list[Array]]) -> Float[Array, "... 3 3"]:
+    """Matrices [..., 3, 3] from nine equal-shaped entries."""
+    return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
+
+
+def transform_points(transform: Float[Array, "3 3"], points: Float[Array, "n 2"]) -> Float[Array, "n 2"]:
+    """Apply one affine transform [3, 3] to points [n, 2]."""
+    return jnp.matmul(points, transform[:2, :2].T, precision=HIGHEST) + transform[:2, 2]
+
+
+def from_single_correspondences(
+    src: Float[Array, "n 2"], dst: Float[Array, "n 2"], magnification: Float[Array, " n"], where: Bool[Array, " n"]
+) -> Candidates:
+    """One upright similarity a match: it carries the point to its partner and enlarges by ``magnification`` [n].
+
+    DELF features carry a scale and no angle, so the rotation is taken as none and left to the refinement. Source:
+    Philbin et al., CVPR 2007, section 4 ("1 correspondence, translation and isotropic scale").
+    """
+    usable = where & (magnification > 1.0 / MAX_MAGNIFICATION) & (magnification < MAX_MAGNIFICATION)
+    magnification = jnp.where(usable, magnification, 1.0)
+    shift = dst - magnification[:, None] * src
+    return Candidates(scaled_shift(magnification, shift[:, 0], shift[:, 1]), usable)
+
+
+def from_samples(src: Float[Array, "t m 2"], dst: Float[Array, "t m 2"], *, model: Model) -> Candidates:
+    """The planar ``model`` through each minimal sample; degenerate, reflected and implausible ones are not usable."""
+    solve = {"similarity": _similarity_of_two, "affine": _affine_of_three, "homography": _homography_of_four}[model]
+    transform, regular = solve(src, dst)
+    at = jnp.mean(src, axis=1)
+    usable = regular & plausible(transform, at) & jnp.all(jnp.isfinite(transform), axis=(1, 2))
+    return Candidates(jnp.where(usable[:, None, None], transform, jnp.eye(3)), usable)
+
+
+def plausible(transform: Float[Array, "t 3 3"], at: Float[Array, "t 2"]) -> Bool[Array, " t"]:
+    """Whether a transform, linearised at the source point ``at``, is a view of the same surface from the same side.
+
+    False for reflections, for singular values that differ by more than ``MAX_ANISOTROPY``, for magnifications beyond
+    ``MAX_MAGNIFICATION`` either way, and for points on or behind the horizon.
+    """
+    x, y = at[:, 0], at[:, 1]
+    u, v, w = (transform[:, i, 0] * x + transform[:, i, 1] * y + transform[:, i, 2] for i in range(3))
+    ahead = w > 1e-6
+    w = jnp.where(ahead, w, 1.0)
+    a, b = ((transform[:, 0, i] - u / w * transform[:, 2, i]) / w for i in range(2))
+    c, d = ((transform[:, 1, i] - v / w * transform[:, 2, i]) / w for i in range(2))
+    determinant = a * d - b * c
+    # With singular values s and t: (s² + t²) / (s t) = s/t + t/s.
+    round_enough = a * a + b * b + c * c + d * d <= determinant * (MAX_ANISOTROPY + 1.0 / MAX_ANISOTROPY)
+    sized = (determinant < MAX_MAGNIFICATION**2) & (determinant > MAX_MAGNIFICATION**-2)
+    return ahead & round_enough & sized
+
+
+def squared_residuals(
+    transform: Float[Array, "t 3 3"], src: Float[Array, "n 2"], dst: Float[Array, "n 2"], *, model: Model
+) -> Float[Array, "n t"]:
+    """Squared distance between transformed source points and their partners; infinite on and behind the horizon."""
+    x, y = src[:, 0, None], src[:, 1, None]
+    u = transform[:, 0, 0] * x + transform[:, 0, 1] * y + transform[:, 0, 2]
+    v = transform[:, 1, 0] * x + transform[:, 1, 1] * y + transform[:, 1, 2]
+    if model == "homography":
+        w = transform[:, 2, 0] * x + transform[:, 2, 1] * y + transform[:, 2, 2]
+        ahead = w > 1e-6
+        inverse = 1.0 / jnp.where(ahead, w, 1.0)
+        squared = (u * inverse - dst[:, 0, None]) ** 2 + (v * inverse - dst[:, 1, None]) ** 2
+        return jnp.where(ahead, squared, jnp.inf)
+    return (u - dst[:, 0, None]) ** 2 + (v - dst[:, 1, None]) ** 2
+
+
+def refit(
+    transform: Float[Array, "t 3 3"],
+    src: Float[Array, "n 2"],
+    dst: Float[Array, "n 2"],
+    weights: Float[Array, "n t"],
+    *,
+    model: Model,
+) -> Candidates:
+    """Improve each transform by one step of weighted least squares over all matches.
+
+    Similarity and affine are solved exactly; a homography takes one Gauss-Newton step on its geometric error. Not
+    usable where the weighted matches are too few or on a line, or the outcome is not ``plausible``.
+    """
+    total = jnp.sum(weights, axis=0)
+    share = weights / jnp.maximum(total, 1e-12)
+    middle = jnp.matmul(share.T, src, precision=HIGHEST), jnp.matmul(share.T, dst, precision=HIGHEST)
+    x, y = (src[:, i, None] - middle[0][:, i] for i in range(2))
+    u, v = (dst[:, i, None] - middle[1][:, i] for i in range(2))
+    xx, xy, yy = (jnp.sum(share * product, axis=0) for product in (x * x, x * y, y * y))
+    spread = xx + yy
+    regular = (jnp.sum(weights > 0, axis=0) >= SAMPLE_SIZE[model]) & (spread > MIN_SPREAD**2)
+    if model != "similarity":
+        regular &= xx * yy - xy * xy > (MIN_SINE * spread) ** 2
+    if model == "homography":
+        improved = _gauss_newton(transform, (x, y), (u, v), share, middle, jnp.where(regular, spread, 1.0))
+    else:
+        xu, xv, yu, yv = (jnp.sum(share * product, axis=0) for product in (x * u, x * v, y * u, y * v))
+        if model == "similarity":
+            scale = jnp.where(regular, spread, 1.0)
+            a, b = (xu + yv) / scale, (xv - yu) / scale
+            linear = a, -b, b, a
+        else:
+            determinant = jnp.where(regular, xx * yy - xy * xy, 1.0)
+            linear = (
+                (xu * yy - yu * xy) / determinant,
+                (yu * xx - xu * xy) / determinant,
+                (xv * yy - yv * xy) / determinant,
+                (yv * xx - xv * xy) / determinant,
+            )
+        improved = _affine(linear, *middle)
+    usable = regular & plausible(improved, middle[0]) & jnp.all(jnp.isfinite(improved), axis=(1, 2))
+    return Candidates(jnp.where(usable[:, None, None], improved, transform), usable)
+
+
+def _affine(
+    linear: tuple[Array, Array, Array, Array], src: Float[Array, "t 2"], dst: Float[Array, "t 2"]
+) -> Float[Array, "t 3 3"]:
+    """The affine transforms with the given linear part (row by row) that carry ``src`` to ``dst``."""
+    a, b, c, d = linear
+    zero, one = jnp.zeros_like(a), jnp.ones_like(a)
+    x = dst[:, 0] - a * src[:, 0] - b * src[:, 1]
+    y = dst[:, 1] - c * src[:, 0] - d * src[:, 1]
+    return matrix([[a, b, x], [c, d, y], [zero, zero, one]])
+
+
+def _similarity_of_two(src: Float[Array, "t 2 2"], dst: Float[Array, "t 2 2"]) -> tuple[Array, Array]:
+    s, d = src[:, 1] - src[:, 0], dst[:, 1] - dst[:, 0]
+    squared = s[:, 0] ** 2 + s[:, 1] ** 2
+    regular = squared > MIN_SPREAD**2
+    squared = jnp.where(regular, squared, 1.0)
+    a = (s[:, 0] * d[:, 0] + s[:, 1] * d[:, 1]) / squared
+    b = (s[:, 0] * d[:, 1] - s[:, 1] * d[:, 0]) / squared
+    return _affine((a, -b, b, a), src[:, 0], dst[:, 0]), regular
+
+
+def _affine_of_three(src: Float[Array, "t 3 2"], dst: Float[Array, "t 3 2"]) -> tuple[Array, Array]:
+    s, d = src[:, 1:] - src[:, :1], dst[:, 1:] - dst[:, :1]
+    determinant = s[:, 0, 0] * s[:, 1, 1] - s[:, 0, 1] * s[:, 1, 0]
+    longest = jnp.max(jnp.sum(s * s, axis=2), axis=1)
+    regular = (longest > MIN_SPREAD**2) & (jnp.abs(determinant) > MIN_SINE * longest)
+    determinant = jnp.where(regular, determinant, 1.0)
+    a, c = ((d[:, 0, i] * s[:, 1, 1] - d[:, 1, i] * s[:, 0, 1]) / determinant for i in range(2))
+    b, e = ((d[:, 1, i] * s[:, 0, 0] - d[:, 0, i] * s[:, 1, 0]) / determinant for i in range(2))
+    return _affine((a, b, c, e), src[:, 0], dst[:, 0]), regular
+
+
+def _homography_of_four(src: Float[Array, "t 4 2"], dst: Float[Array, "t 4 2"]) -> tuple[Array, Array]:
+    """Through the projective basis that each four points form (Hartley and Zisserman, 2nd edition, section 2.3)."""
+    src_area, dst_area = _triangles(src), _triangles(dst)
+    spread = jnp.max(jnp.sum((src - jnp.roll(src, 1, axis=1)) ** 2, axis=2), axis=1)
+    # A view from the same side keeps the sense of every triangle; a reflection or a crossed horizon does not.
+    same_side = jnp.all(src_area * dst_area > 0, axis=1)
+    regular = same_side & (spread > MIN_SPREAD**2)
+    regular &= jnp.min(jnp.abs(src_area), axis=1) > MIN_SINE * spread
+    src_area = jnp.where(regular[:, None], src_area, 1.0)
+    dst_area = jnp.where(regular[:, None], dst_area, 1.0)
+    ratio = dst_area[:, :3] / src_area[:, :3]
+    # Column i of the basis is the point i scaled by the area opposite to it; the inverse of the source basis has
+    # for its rows the lines through the other two points, so H is a sum of outer products.
+    lines = jnp.cross(_homogeneous(jnp.roll(src[:, :3], -1, axis=1)), _homogeneous(jnp.roll(src[:, :3], -2, axis=1)))
+    transform = jnp.einsum("tk,tki,tkj->tij", ratio, _homogeneous(dst[:, :3]), lines, precision=HIGHEST)
+    w = transform[:, 2, 0] * src[:, 0, 0] + transform[:, 2, 1] * src[:, 0, 1] + transform[:, 2, 2]
+    sign = jnp.where(w < 0, -1.0, 1.0)
+    norm = jnp.sqrt(jnp.sum(transform**2, axis=(1, 2)))
+    return transform * (sign / jnp.maximum(norm, 1e-12))[:, None, None], regular
+
+
+def _triangles(points: Float[Array, "t 4 2"]) -> Float[Array, "t 4"]:
+    """Twice the signed areas of (2, 3, 4), (3, 1, 4), (1, 2, 4) and (1, 2, 3)."""
+
+    def area(i: int, j: int, k: int) -> Float[Array, " t"]:
+        p, q = points[:, j] - points[:, i], points[:, k] - points[:, i]
+        return p[:, 0] * q[:, 1] - p[:, 1] * q[:, 0]
+
+    return jnp.stack([area(1, 2, 3), area(2, 0, 3), area(0, 1, 3), area(0, 1, 2)], axis=1)
+
+
+def _homogeneous(points: Float[Array, "t k 2"]) -> Float[Array, "t k 3"]:
+    return jnp.concatenate([points, jnp.ones_like(points[..., :1])], axis=-1)
+
+
+def _gauss_newton(
+    transform: Float[Array, "t 3 3"],
+    src: tuple[Array, Array],
+    dst: tuple[Array, Array],
+    share: Float[Array, "n t"],
+    middle: tuple[Array, Array],
+    spread: Float[Array, " t"],
+) -> Float[Array, "t 3 3"]:
+    """One step on the weighted transfer error, in frames centred on the weighted points, where the horizon is far."""
+    size = jnp.sqrt(spread)
+    dst_size = jnp.maximum(jnp.sqrt(jnp.sum(share * (dst[0] ** 2 + dst[1] ** 2), axis=0)), MIN_SPREAD)
+    (x, y), (u, v) = (c / size for c in src), (c / dst_size for c in dst)
+    into = scaled_shift(1 / size, -middle[0][:, 0] / size, -middle[0][:, 1] / size)
+    back = scaled_shift(size, middle[0][:, 0], middle[0][:, 1])
+    target_into = scaled_shift(1 / dst_size, -middle[1][:, 0] / dst_size, -middle[1][:, 1] / dst_size)
+    target_back = scaled_shift(dst_size, middle[1][:, 0], middle[1][:, 1])
+    local = jnp.matmul(jnp.matmul(target_into, transform, precision=HIGHEST), back, precision=HIGHEST)
+    corner = local[:, 2, 2]
+    local = local / jnp.where(corner > 1e-6, corner, 1.0)[:, None, None]
+
+    w = local[:, 2, 0] * x + local[:, 2, 1] * y + 1.0
+    inverse = 1.0 / jnp.where(w > 1e-3, w, 1.0)
+    fit_u = (local[:, 0, 0] * x + local[:, 0, 1] * y + local[:, 0, 2]) * inverse
+    fit_v = (local[:, 1, 0] * x + local[:, 1, 1] * y + local[:, 1, 2]) * inverse
+    root = jnp.sqrt(jnp.where(w > 1e-3, share, 0.0))
+    x, y, one = x * inverse * root, y * inverse * root, inverse * root
+    zero = jnp.zeros_like(x)
+    rows = jnp.concatenate(
+        [
+            jnp.stack([x, y, one, zero, zero, zero, -fit_u * x, -fit_u * y], axis=-1),
+            jnp.stack([zero, zero, zero, x, y, one, -fit_v * x, -fit_v * y], axis=-1),
+        ]
+    )
+    errors = jnp.concatenate([(u - fit_u) * root, (v - fit_v) * root])
+    normal = jnp.einsum("nti,ntj->tij", rows, rows, precision=HIGHEST)
+    right = jnp.einsum("nti,nt->ti", rows, errors, precision=HIGHEST)
+    # A trace of damping keeps directions that the matches leave open (few or clustered inliers) where they are.
+    damping = 1e-6 * jnp.trace(normal, axis1=1, axis2=2) + 1e-12
+    step = jnp.linalg.solve(normal + damping[:, None, None] * jnp.eye(8), right[..., None])[..., 0]
+    local = local + jnp.pad(step, ((0, 0), (0, 1))).reshape(-1, 3, 3)
+    return jnp.matmul(jnp.matmul(target_back, local, precision=HIGHEST), into, precision=HIGHEST)
