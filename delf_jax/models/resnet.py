@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -127,12 +128,12 @@ def mask_padding(x: Float[Array, "b h w c"], valid_hw: Int[Array, "b 2"]) -> Flo
 
 
 class Convolution(nnx.Module):
-    """A convolution with the batch norm that followed it folded in."""
+    """A convolution with the batch norm that followed it folded in; zero until it is given parameters."""
 
-    def __init__(self, layer: Layer, inputs: int, outputs: int, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, layer: Layer, inputs: int, outputs: int) -> None:
         shape = (layer.kernel, layer.kernel, inputs, outputs)
         self.layer = layer
-        self.kernel = nnx.Param(nnx.initializers.he_normal()(rngs.params(), shape, jnp.float32))
+        self.kernel = nnx.Param(jnp.zeros(shape, jnp.float32))
         self.bias = nnx.Param(jnp.zeros((outputs,), jnp.float32))
 
     def __call__(self, x: Array, precision: lax.PrecisionLike) -> Array:
@@ -151,15 +152,15 @@ class Convolution(nnx.Module):
 class Unit(nnx.Module):
     """One bottleneck residual unit: 1x1 reduce, 3x3, 1x1 expand, beside an identity, subsampled or 1x1 shortcut."""
 
-    def __init__(self, layers: tuple[Layer, Layer, Layer], inputs: int, width: int, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, layers: tuple[Layer, Layer, Layer], inputs: int, width: int) -> None:
         reduce, spatial, expand = layers
         self.stride = reduce.stride * spatial.stride
-        self.reduce = Convolution(reduce, inputs, width, rngs=rngs)
-        self.spatial = Convolution(spatial, width, width, rngs=rngs)
-        self.expand = Convolution(expand, width, 4 * width, rngs=rngs)
+        self.reduce = Convolution(reduce, inputs, width)
+        self.spatial = Convolution(spatial, width, width)
+        self.expand = Convolution(expand, width, 4 * width)
         self.has_projection = inputs != 4 * width
         if self.has_projection:
-            self.shortcut = Convolution(Layer(1, self.stride, 0), inputs, 4 * width, rngs=rngs)
+            self.shortcut = Convolution(Layer(1, self.stride, 0), inputs, 4 * width)
 
     def __call__(self, x: Array, valid_hw: Array, precision: lax.PrecisionLike) -> tuple[Array, Array]:
         reduced_hw = self.reduce.layer.output_size(valid_hw)
@@ -177,12 +178,12 @@ class Unit(nnx.Module):
 class Stage(nnx.Module):
     """The residual units ``unit1``, ``unit2``, ... of one stage."""
 
-    def __init__(self, config: ResNetConfig, stage: int, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: ResNetConfig, stage: int) -> None:
         self.units = config.blocks[stage]
         width = config.width * 2**stage
         inputs = config.width if stage == 0 else 2 * width
         for index in range(self.units):
-            unit = Unit(unit_layers(config, stage, index), inputs, width, rngs=rngs)
+            unit = Unit(unit_layers(config, stage, index), inputs, width)
             setattr(self, f"unit{index + 1}", unit)
             inputs = 4 * width
 
@@ -195,11 +196,11 @@ class Stage(nnx.Module):
 class ResNet(nnx.Module):
     """The network; its parameters, read as a nested dict, are what ``fold`` returns and ``forward`` takes."""
 
-    def __init__(self, config: ResNetConfig, *, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: ResNetConfig) -> None:
         self.pool = pool_layer(config)
-        self.conv1 = Convolution(STEM, 3, config.width, rngs=rngs)
+        self.conv1 = Convolution(STEM, 3, config.width)
         for stage, name in enumerate(STAGE_NAMES):
-            setattr(self, name, Stage(config, stage, rngs=rngs))
+            setattr(self, name, Stage(config, stage))
 
     def __call__(self, images: Array, valid_hw: Array, *, last: str, precision: lax.PrecisionLike) -> dict[str, Array]:
         """The maps conv1 (after its ReLU, before the pool) to `last`; see ``forward``."""
@@ -216,37 +217,46 @@ class ResNet(nnx.Module):
         return maps
 
 
-def max_pool(x: Float[Array, "b h w c"], valid_hw: Int[Array, "b 2"], layer: Layer) -> Float[Array, "b h w c"]:
-    """Max pool of a map that is nowhere negative and zero outside `valid_hw`, so that zero padding never wins.
+def max_pool(x: Float[Array, "b h w c"], valid_hw: Int[Array, "b 2"], layer: Layer) -> Float[Array, "b _ _ c"]:
+    """Max pool of a map that is nowhere negative and zero outside `valid_hw`, so that zeros there never win.
 
     SAME pads before the first cell or not, by the parity of each photo's own size: both are pooled, axis by axis.
     """
-    k, s = layer.kernel, layer.stride
 
-    def pool(x: Array, axis: int, low: int) -> Array:
+    def pool(x: Array, low_padding: dict[int, int]) -> Array:
         window, strides, padding = [1] * 4, [1] * 4, [(0, 0)] * 4
-        outputs = layer.output_size(x.shape[axis])
-        window[axis], strides[axis] = k, s
-        padding[axis] = (low, (outputs - 1) * s + k - low - x.shape[axis])
-        return lax.reduce_window(x, jnp.zeros((), x.dtype), lax.max, window, strides, padding)
+        for axis, low in low_padding.items():
+            window[axis], strides[axis] = layer.kernel, layer.stride
+            needed = (layer.output_size(x.shape[axis]) - 1) * layer.stride + layer.kernel
+            padding[axis] = (low, needed - low - x.shape[axis])
+        # JAX only differentiates the maximum that starts from its neutral element.
+        return lax.reduce_window(x, -np.inf, lax.max, window, strides, padding)
 
     if layer.padding != "same":
-        return pool(pool(x, 1, layer.padding), 2, layer.padding)
+        return pool(x, {1: layer.padding, 2: layer.padding})
     for axis in (1, 2):
         low = layer.low_padding(valid_hw[:, axis - 1])[:, None, None, None]
-        x = jnp.where(low == 1, pool(x, axis, 1), pool(x, axis, 0))
+        x = jnp.where(low == 1, pool(x, {axis: 1}), pool(x, {axis: 0}))
     return x
 
 
 @functools.lru_cache(maxsize=16)
 def _split(config: ResNetConfig) -> tuple[nnx.GraphDef[ResNet], nnx.State]:
     """The network's structure and the shapes of its parameters; nothing is computed."""
-    return nnx.split(nnx.eval_shape(lambda: ResNet(config, rngs=nnx.Rngs(0))))
+    return nnx.split(nnx.eval_shape(lambda: ResNet(config)))
 
 
 def initialise(config: ResNetConfig, *, seed: int) -> dict[str, Any]:
-    """Random parameters of the network as a nested dict of float32 arrays."""
-    return nnx.to_pure_dict(nnx.state(ResNet(config, rngs=nnx.Rngs(seed))))
+    """Random parameters for ``forward``: a nested dict of float32 arrays, kernels He-normal, biases zero."""
+    generator = np.random.default_rng(seed)
+
+    def draw(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        if len(leaf.shape) == 1:
+            return np.zeros(leaf.shape, np.float32)
+        deviation = (2 / np.prod(leaf.shape[:-1])) ** 0.5
+        return (deviation * generator.standard_normal(leaf.shape)).astype(np.float32)
+
+    return jax.tree.map(draw, nnx.to_pure_dict(_split(config)[1]))
 
 
 def forward(

@@ -7,7 +7,7 @@ import struct
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -75,7 +75,7 @@ def _read_zip(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
     return _materialise(content, lambda key: archive.read(f"{root}data/{key}"))
 
 
-def _read_legacy(file: BinaryIO) -> dict[str, np.ndarray]:
+def _read_legacy(file: io.BufferedIOBase) -> dict[str, np.ndarray]:
     """Pickles of magic number, version, machine, content and storage keys, then each storage with its length."""
     if _TensorUnpickler(file).load() != _LEGACY_MAGIC:
         raise ModelError("not a PyTorch file")
@@ -94,7 +94,7 @@ def _read_legacy(file: BinaryIO) -> dict[str, np.ndarray]:
 class _TensorUnpickler(pickle.Unpickler):
     """An unpickler for which only plain containers and tensors exist, the latter as records of where their data lie."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: io.BufferedIOBase) -> None:
         super().__init__(file)
         self.dtypes: dict[str, np.dtype] = {}
 

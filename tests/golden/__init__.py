@@ -1,0 +1,1 @@
+"""Values that independent implementations gave, and the scripts that wrote them down."""
