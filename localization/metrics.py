@@ -1,0 +1,145 @@
+"""How well boxes and maps agree with ground truth (localization spec 1.7), each convention by its name.
+
+Two box conventions are in use, and they give different numbers:
+
+    edges      [x0, y0, x1, y1] are pixel edges; a box of one pixel has area 1 and x1 = x0 + 1 (this project, COCO)
+    inclusive  they are pixel indices, both ends included; a side is x1 - x0 + 1 (official code, wsolevaluation, VOC)
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Num
+
+BoxConvention = Literal["edges", "inclusive"]
+THRESHOLDS = np.arange(1, 100) / 100
+"""The official code's map thresholds, .01 to .99."""
+
+
+def box_iou(
+    a: Num[np.ndarray, "n 4"], b: Num[np.ndarray, "m 4"], *, convention: BoxConvention
+) -> Float[np.ndarray, "n m"]:
+    """Intersection over union of every box of ``a`` with every box of ``b``."""
+    extra = 1 if convention == "inclusive" else 0
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    intersection = np.maximum(high - low + extra, 0).prod(axis=-1)
+    areas = [np.maximum(box[:, 2:] - box[:, :2] + extra, 0).prod(axis=-1) for box in (a, b)]
+    union = areas[0][:, None] + areas[1][None, :] - intersection
+    return intersection / np.where(union > 0, union, 1)
+
+
+def inclusive_box(box: Sequence[float], width: int, height: int) -> tuple[float, float, float, float]:
+    """A box of edges as wsolevaluation writes it: far corner at x + w, y + h, clipped to the last pixel."""
+    return box[0], box[1], min(box[2], width - 1), min(box[3], height - 1)
+
+
+def centre_box(width: float, height: float, *, share: float = 0.5) -> tuple[float, float, float, float]:
+    """The baseline that looks at nothing: a centred box of the photo's shape that covers ``share`` of its area."""
+    x, y = width * (1 - share**0.5) / 2, height * (1 - share**0.5) / 2
+    return x, y, width - x, height - y
+
+
+class ThresholdCurve(NamedTuple):
+    """Share of photos whose box meets a true box at each IoU, for each map threshold.
+
+    Attributes:
+        thresholds: [t].
+        accuracy: IoU bound -> share of photos, [t].
+    """
+
+    thresholds: Float[np.ndarray, " t"]
+    accuracy: Mapping[float, Float[np.ndarray, " t"]]
+
+    def best(self, iou: float = 0.5) -> tuple[float, float]:
+        """The highest accuracy at an IoU and its threshold: an oracle where the photos are the test photos."""
+        i = int(np.argmax(self.accuracy[iou]))
+        return float(self.accuracy[iou][i]), float(self.thresholds[i])
+
+    def at(self, threshold: float, iou: float = 0.5) -> float:
+        """Accuracy at the threshold nearest to the given one."""
+        return float(self.accuracy[iou][int(np.argmin(np.abs(self.thresholds - threshold)))])
+
+
+def threshold_curve(
+    ious: Float[np.ndarray, "photos t"],
+    *,
+    thresholds: Float[np.ndarray, " t"] = THRESHOLDS,
+    bounds: Sequence[float] = (0.3, 0.5, 0.7),
+    where: Bool[np.ndarray, " photos"] | None = None,
+) -> ThresholdCurve:
+    """GT-Known Loc (IoU >= .5) over map thresholds; with ``where`` = class known, Top-k Loc.
+
+    Args:
+        ious: best IoU with a true box, of each photo at each threshold; 0 where no box was found.
+        where: photos that can count as hits (their class was predicted right); all photos stay in the denominator.
+    """
+    allowed = np.ones(len(ious), bool) if where is None else where
+    return ThresholdCurve(thresholds, {b: ((ious >= b) & allowed[:, None]).mean(axis=0) for b in bounds})
+
+
+def max_box_acc_v2(curve: ThresholdCurve, *, convention: Literal["official", "wsolevaluation"]) -> float:
+    """Mean accuracy over the curve's IoU bounds (.3, .5, .7).
+
+    ``official`` takes one threshold for all bounds, the best of the mean; ``wsolevaluation`` the best for each bound.
+    """
+    stacked = np.stack(list(curve.accuracy.values()))
+    if convention == "official":
+        return float(stacked.mean(axis=0).max())
+    return float(stacked.max(axis=1).mean())
+
+
+def in_top_k(logits: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"], k: int) -> Bool[np.ndarray, " n"]:
+    """Whether the true class is among the k largest; ties count against it."""
+    true = np.take_along_axis(logits, labels[:, None], axis=1)
+    return (logits >= true).sum(axis=1) <= k
+
+
+def corloc(
+    boxes: Iterable[Sequence[float] | None],
+    truth: Iterable[Sequence[Sequence[float]]],
+    *,
+    convention: BoxConvention,
+    iou: float = 0.5,
+) -> float:
+    """Share of photos whose one box meets any true object at ``iou``; photos without objects are left out."""
+    hits = []
+    for box, objects in zip(boxes, truth, strict=True):
+        if len(objects):
+            found = box is not None and box_iou(np.array([box[:4]]), np.array(objects), convention=convention).max()
+            hits.append(bool(found >= iou) if box is not None else False)
+    return float(np.mean(hits))
+
+
+class PixelCounts:
+    """Histograms of map values on true and false pixels, in bins of 0.01: what PxAP and PIoU are made of."""
+
+    def __init__(self) -> None:
+        self.true = np.zeros(101, np.int64)
+        self.false = np.zeros(101, np.int64)
+
+    def add(self, activation: Float[np.ndarray, "H W"], truth: Num[np.ndarray, "H W"]) -> None:
+        """Counts one photo: activation in 0-1; truth 1 for object, 0 for background, 255 ignored."""
+        # 1.0 has a bin of its own, as in wsolevaluation; rounding guards against 0.29 * 100 = 28.999...
+        bins = np.floor(np.round(activation * 100.0, 6)).astype(np.int64)
+        self.true += np.bincount(bins[truth == 1], minlength=101)
+        self.false += np.bincount(bins[truth == 0], minlength=101)
+
+    def pxap(self) -> float:
+        """Area under the pixels' precision-recall curve (wsolevaluation's PxAP)."""
+        true, both = self._cumulative()
+        with np.errstate(invalid="ignore"):
+            precision = np.where(both > 0, true / np.maximum(both, 1), 0)
+        recall = true / max(self.true.sum(), 1)
+        return float((precision[1:] * np.diff(recall)).sum() + precision[0] * recall[0])
+
+    def piou(self) -> float:
+        """Best intersection over union of all pixels together, over thresholds (official code)."""
+        true, both = self._cumulative()
+        return float((true / np.maximum(self.true.sum() + both - true, 1)).max())
+
+    def _cumulative(self) -> tuple[Int[np.ndarray, " bins"], Int[np.ndarray, " bins"]]:
+        true = self.true[::-1].cumsum()
+        return true, true + self.false[::-1].cumsum()
