@@ -1,5 +1,6 @@
 """From photos, or their feature maps, to a foreground predictor in one pass."""
 
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -47,11 +48,14 @@ def fit(
         ImageError: a photo cannot be used and ``on_error`` is None.
         PredictorError: nothing to fit on, or norms that hardly vary.
     """
-    named = list(_named(photos))
-    encoder = as_encoder(encoder, photos_are_maps=bool(named) and _is_map(named[0][1]))
     if norm_quantile is not None:
-        first = fit(dict(named), encoder=encoder, max_points=0, on_error=lambda error: None)
+        photos = photos if isinstance(photos, Mapping) else list(photos)
+        first = fit(photos, encoder=encoder, max_points=0, on_error=lambda error: None)
         norm_cap = first.statistics.norm_quantile(norm_quantile)
+    named = _named(photos)
+    start = list(itertools.islice(named, 1))
+    named = itertools.chain(start, named)
+    encoder = as_encoder(encoder, photos_are_maps=bool(start) and _is_map(start[0][1]))
     cap = np.inf if norm_cap is None else float(norm_cap)
     statistics: Statistics | None = None
     collector = PointCollector(max_points) if max_points else None
