@@ -8,7 +8,7 @@ values sum exactly to <w*, q> (localization spec 1.3). Which of them to show is 
     local     by cosine with the query
 
 The first two are bounded by |alpha_i| ||q||, so scanning by decreasing |alpha_i| can stop early with a certificate that
-nothing unseen could enter the list.
+nothing unseen could enter the list. Very many points are searched approximately instead (``localization.mips``).
 """
 
 import dataclasses
@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from delf_jax.errors import PredictorError
+from localization.mips import PointIndex
 from localization.points import Points
 from localization.solvers import FiniteSolution
 from localization.statistics import Solution
@@ -28,6 +29,8 @@ from localization.statistics import Solution
 Ranking = Literal["value", "centred", "local"]
 
 _BLOCK = 1024
+_MANY = 500_000
+_CANDIDATES = 50
 # Unit features are kept in float16: their length may exceed 1 by this much.
 _ROUNDING = 1.001
 
@@ -91,9 +94,17 @@ class Explainer:
         points: kept training positions.
         solution: what w* and importance come from.
         mean_unit: [C], u, the mean unit feature of all training positions.
+        index: ``exact`` or ``scann``; None takes ScaNN from half a million points on.
     """
 
-    def __init__(self, points: Points, solution: Solution, *, mean_unit: Float[np.ndarray, " c"]) -> None:
+    def __init__(
+        self,
+        points: Points,
+        solution: Solution,
+        *,
+        mean_unit: Float[np.ndarray, " c"],
+        index: Literal["exact", "scann"] | None = None,
+    ) -> None:
         self.points = points
         self.solution = solution
         self.mean_unit = mean_unit.astype(np.float32)
@@ -104,6 +115,7 @@ class Explainer:
         self.importance = solution.importance(points.norm, cosines)
         order = np.argsort(-np.abs(self.importance), kind="stable")
         self._order = {sign: order[sign * self.importance[order] > 0] for sign in (1, -1)}
+        self.index = index or ("scann" if len(points) >= _MANY else "exact")
 
     def explain(
         self,
@@ -137,7 +149,7 @@ class Explainer:
         ranking: Ranking = "centred",
         per_photo: int | None = 1,
     ) -> Ranked:
-        """The exact ``top`` rows among the points whose importance has this sign.
+        """The ``top`` rows among the points whose importance has this sign; exact unless ``index`` is ``scann``.
 
         Scores are ``sign`` * alpha_i <fhat_i, q'> (``local``: the cosine), q' the query or the centred query.
         """
@@ -147,6 +159,8 @@ class Explainer:
         length = float(np.linalg.norm(q))
         if ranking == "local":
             q = q / max(length, 1e-12)
+        if self.index == "scann":
+            return self._approximate(q, sign, top, ranking, per_photo)
         order = self._order[sign]
         best = Ranked(np.zeros(0, np.int64), np.zeros(0), 0)
         for start in range(0, len(order), _BLOCK):
@@ -156,12 +170,33 @@ class Explainer:
                 bound = float(abs(self.importance[rows[0]])) * length * _ROUNDING
             if len(best.rows) == top and best.scores[-1] >= bound:
                 return best._replace(touched=start)
-            scores = self._unit(rows) @ q
-            if ranking != "local":
-                scores = scores * np.abs(self.importance[rows])
+            scores = self._scores(rows, q, ranking)
             candidates = np.concatenate([best.rows, rows]), np.concatenate([best.scores, scores])
             best = Ranked(*self._limited(*candidates, top, per_photo), touched=0)
         return best._replace(touched=len(order))
+
+    def _approximate(
+        self, q: Float[np.ndarray, " c"], sign: int, top: int, ranking: Ranking, per_photo: int | None
+    ) -> Ranked:
+        index, direction = (self._local_index, q) if ranking == "local" else (self._value_index, sign * q)
+        # Neighbouring cells of one photo look alike, and some have the other sign: many are asked for, few are kept.
+        rows = index.nearest(direction, _CANDIDATES * top)
+        rows = rows[sign * self.importance[rows] > 0]
+        return Ranked(*self._limited(rows, self._scores(rows, q, ranking), top, per_photo), touched=len(rows))
+
+    @functools.cached_property
+    def _value_index(self) -> PointIndex:
+        return PointIndex(self.points.unit, self.importance)
+
+    @functools.cached_property
+    def _local_index(self) -> PointIndex:
+        return PointIndex(self.points.unit, np.ones(len(self.points)))
+
+    def _scores(
+        self, rows: Int[np.ndarray, " n"], q: Float[np.ndarray, " c"], ranking: Ranking
+    ) -> Float[np.ndarray, " n"]:
+        scores = self._unit(rows) @ q
+        return scores if ranking == "local" else scores * np.abs(self.importance[rows])
 
     def _limited(
         self, rows: Int[np.ndarray, " n"], scores: Float[np.ndarray, " n"], top: int, per_photo: int | None

@@ -5,7 +5,7 @@ import pytest
 
 import localization
 from delf_jax.errors import PredictorError
-from localization.explain import Ranking, cells_of
+from localization.explain import Explainer, Ranking, cells_of
 from localization.predictor import Predictor
 from tests.localization.test_predictor import MAPS, planted
 
@@ -58,6 +58,21 @@ def test_early_stop_is_exact_and_skips_points() -> None:
     values = explainer.importance * (explainer.points.unit.astype(np.float64) @ q[0])
     best_of_photo = sorted((values[explainer.points.photo == i].max() for i in range(60)), reverse=True)
     np.testing.assert_allclose(ranked.scores, best_of_photo[:5], rtol=1e-4)
+
+
+@pytest.mark.parametrize("ranking", ["value", "centred", "local"])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_scann_finds_nearly_the_same(predictor: Predictor, ranking: Ranking, sign: int) -> None:
+    pytest.importorskip("scann")
+    exact = predictor.explainer
+    approximate = Explainer(exact.points, exact.solution, mean_unit=exact.mean_unit, index="scann")
+    found = 0
+    for seed in range(5):
+        options = {"sign": sign, "top": 5, "ranking": ranking, "per_photo": 1}
+        a, b = exact.rank(query(seed), **options), approximate.rank(query(seed), **options)
+        assert (b.scores <= a.scores[: len(b.scores)] + 1e-9).all()
+        found += len(np.intersect1d(a.rows, b.rows))
+    assert found >= 20
 
 
 def test_values_sum_to_the_activation(predictor: Predictor) -> None:

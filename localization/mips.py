@@ -1,0 +1,46 @@
+"""Approximate explanation of very many points: maximum inner product search with ScaNN.
+
+One index of alpha_i fhat_i answers ``value`` and ``centred`` queries, and inhibitory ones by the negated query; ``local``
+needs an index of fhat_i alone. What it finds is scored again from the kept features, so figures are exact; only the
+choice of points is approximate.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from delf_jax.errors import PredictorError
+
+_TRAINING_SAMPLE = 100_000
+
+
+class PointIndex:
+    """Inner products of a query with weighted unit features, largest first.
+
+    Args:
+        unit: float16 or float32 [n, C], unit features.
+        weights: [n], each row's factor (alpha_i, or 1).
+    """
+
+    def __init__(self, unit: Float[np.ndarray, "n c"], weights: Float[np.ndarray, " n"]) -> None:
+        try:
+            import scann  # optional: it has no wheel for every platform
+        except ImportError as error:
+            raise PredictorError("ScaNN is not installed; explain with index='exact'") from error
+        # Importance is about 1 / (positions): scaled to 1, the quantiser's float32 arithmetic is at ease.
+        scale = 1 / max(float(np.abs(weights).max(initial=0)), 1e-30)
+        vectors = unit.astype(np.float32) * (weights * scale).astype(np.float32)[:, None]
+        builder: Any = scann.scann_ops_pybind.builder(vectors, 10, "dot_product")
+        if len(vectors) >= 20_000:
+            leaves = math.isqrt(len(vectors))
+            sample = min(len(vectors), _TRAINING_SAMPLE)
+            builder = builder.tree(leaves, max(leaves // 5, 1), training_sample_size=sample)
+        self._searcher: Any = builder.score_ah(2, anisotropic_quantization_threshold=0.2).build()
+        self._size = len(vectors)
+
+    def nearest(self, query: Float[np.ndarray, " c"], count: int) -> Int[np.ndarray, " k"]:
+        """Rows of about the ``count`` largest inner products with ``query``, best first."""
+        rows, products = self._searcher.search(query.astype(np.float32), final_num_neighbors=min(count, self._size))
+        return np.asarray(rows, np.int64)[np.isfinite(products)]
