@@ -3,15 +3,14 @@
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from delf_jax import atomic
 from delf_jax.errors import ModelError
 
 METADATA_KEY = "delf_jax"
@@ -23,19 +22,11 @@ def write(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], descr
 
     The same content always gives the same bytes. `description` gets two more keys: ``format_version`` and ``checksum``.
     """
-    target = Path(path)
     arrays = {name: np.asarray(array, order="C") for name, array in sorted(tensors.items())}
     full = dict(description) | {"format_version": FORMAT_VERSION, "checksum": _checksum(arrays)}
     metadata = {METADATA_KEY: json.dumps(full, sort_keys=True)}
-    handle, aside = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    os.close(handle)
-    try:
+    with atomic.replacing(path) as aside:
         save_file(arrays, aside, metadata=metadata)
-        os.chmod(aside, 0o644)
-        os.replace(aside, target)
-    except BaseException:
-        os.unlink(aside)
-        raise
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
