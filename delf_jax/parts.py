@@ -68,7 +68,8 @@ def encode(photos: Sequence[StoredPhoto], *, dimension: int, fingerprint: str) -
 
 def decode(data: bytes, *, dimension: int, skip: frozenset[int] = frozenset()) -> Iterator[StoredPhoto]:
     """The photos of a part, but for the rows in ``skip``; ValueError or an Arrow error when it is not one."""
-    table = pq.read_table(pa.BufferReader(data)).combine_chunks()
+    # Arrow's threads may outlive the interpreter and abort it at exit (apache/arrow#34314).
+    table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False).combine_chunks()
     scalars = {name: table.column(name).to_pylist() for name in ("path", "size", "mtime_ns", "content_hash")}
     heights, widths = table.column("height").to_pylist(), table.column("width").to_pylist()
     ends, scores = _lists(table, "scores", 1)
@@ -91,7 +92,7 @@ def decode(data: bytes, *, dimension: int, skip: frozenset[int] = frozenset()) -
 
 def identities(file: Any) -> dict[str, list[Any]]:
     """Columns path, size, mtime_ns and content_hash of a part, given as a binary file; its features are not read."""
-    table = pq.ParquetFile(file).read(columns=["path", "size", "mtime_ns", "content_hash"])
+    table = pq.ParquetFile(file).read(["path", "size", "mtime_ns", "content_hash"], use_threads=False)
     columns: dict[str, list[Any]] = table.to_pydict()
     return columns
 
