@@ -12,9 +12,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Read by JAX when it is first imported, by subprocesses too: compiled programs outlive a test run.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 from tests.tiny_model import write_tiny_model  # noqa: E402
-
 
 
 @pytest.fixture(scope="session")
