@@ -1,5 +1,6 @@
 """The search index: photos in, ranked and verified matches out; a folder on disk that is whole or refused."""
 
+import dataclasses
 import itertools
 import os
 import shutil
@@ -212,7 +213,10 @@ class Index:
         if isinstance(photos, FeatureStore):
             self.require(photos.fingerprint)
             self._require_settings(photos.settings)
-        new = list(_named(photos))
+        new = [
+            (name, dataclasses.replace(features, descriptors=np.asarray(features.descriptors, np.float16)))
+            for name, features in _named(photos)
+        ]
         replaced = {name for name, _ in new} & self._places.keys()
         self._change(replaced, new)
 

@@ -10,7 +10,11 @@ import pytest
 import retrieval
 from delf_jax.errors import SearchIndexError
 from delf_jax.features import LocalFeatures
+from delf_jax.head import Head
+from delf_jax.parts import StoredPhoto
 from delf_jax.settings import ExtractionSettings
+from delf_jax.store import FeatureStore
+from delf_jax.store_writer import StoreWriter
 from retrieval import manifest
 from tests.retrieval.sift import sift_features
 
@@ -74,6 +78,34 @@ def test_photos_come_and_go(backend: str, photos: dict[str, LocalFeatures], tmp_
     assert answer(again, photos["leuvenB"]) == answer(fresh, photos["leuvenB"])
     assert again.search(photos["leuvenB"]).matches[0].image == "leuvenA"
     assert [path.name for path in tmp_path.iterdir()] == ["index"]
+
+
+def test_a_feature_store_brings_its_settings_model_and_head(photos: dict[str, LocalFeatures], tmp_path: Path) -> None:
+    Head(log10_nfa_threshold=-12.5).save(tmp_path / "head.safetensors")
+
+    def store(name: str, photo: str, fingerprint: str, max_side: int) -> FeatureStore:
+        settings = ExtractionSettings(max_side=max_side)
+        head = tmp_path / "head.safetensors"
+        with StoreWriter(
+            tmp_path / name, settings=settings, fingerprint=fingerprint, dimension=128, head=head
+        ) as writer:
+            writer.append([StoredPhoto(f"/photos/{photo}.jpg", 1, 1, "0" * 64, photos[photo])])
+        return FeatureStore.open(tmp_path / name)
+
+    first = store("first", "graf1", "a" * 64, 800)
+    index = retrieval.Index.build(first, backend="exact")
+    assert (index.settings, index.fingerprint, index.threshold) == (first.settings, "a" * 64, -12.5)
+    index.add(store("second", "box", "a" * 64, 800))
+    assert index.names == ("/photos/graf1.jpg", "/photos/box.jpg")
+    with pytest.raises(SearchIndexError, match="made by another model"):
+        index.add(store("third", "coffee", "b" * 64, 800))
+    with pytest.raises(SearchIndexError, match="extracted with max_side 640, the index has 800"):
+        index.add(store("fourth", "coffee", "a" * 64, 640))
+    index.save(tmp_path / "index")
+    shutil.rmtree(tmp_path / "first")
+    again = retrieval.Index.open(tmp_path / "index")
+    assert again.head_path is not None
+    assert Head.open(again.head_path).log10_nfa_threshold == -12.5
 
 
 def test_adding_a_photo_again_replaces_it(photos: dict[str, LocalFeatures]) -> None:
@@ -196,16 +228,3 @@ def test_a_failed_save_leaves_the_older_index(
         build(photos).save(tmp_path / "index")
     assert [path.name for path in tmp_path.iterdir()] == ["index"]
     assert retrieval.Index.open(tmp_path / "index").names == ("box",)
-
-
-def test_the_head_of_adapted_features_travels_with_the_index(photos: dict[str, LocalFeatures], tmp_path: Path) -> None:
-    from delf_jax.head import Head
-
-    Head(log10_nfa_threshold=-12.5).save(tmp_path / "head.safetensors")
-    index = retrieval.Index.build([("box", photos["box"])], head_path=tmp_path / "head.safetensors")
-    assert index.threshold == -12.5
-    index.save(tmp_path / "index")
-    (tmp_path / "head.safetensors").unlink()
-    again = retrieval.Index.open(tmp_path / "index")
-    assert again.head_path is not None
-    assert Head.open(again.head_path).log10_nfa_threshold == -12.5
