@@ -3,7 +3,7 @@
 import functools
 import os
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -152,7 +152,7 @@ class Extractor:
         """
         return pipeline.run(program, params, items, self._plan(), workers=workers)
 
-    def apply(self, params: Params, images: Num[Array, "b H W 3"], valid_hw: Int[Array, "b 2"]) -> LocalFeatures:
+    def apply(self, params: Params, images: Num[Array | np.ndarray, "b H W 3"], valid_hw: Int[Array | np.ndarray, "b 2"]) -> LocalFeatures:
         """Local features of a padded batch; pure, so ``jit``, ``vmap`` and shard it as you like.
 
         Args:
@@ -165,6 +165,7 @@ class Extractor:
             given images; ``valid`` [B, K] False on padding rows, which are zero.
         """
         settings = self.settings
+        images, valid_hw = jnp.asarray(images), jnp.asarray(valid_hw, jnp.int32)
         pixels = images.astype(jnp.float32)
         box = content_box(pixels, valid_hw)
         texture = selection.texture_map(pixels, valid_hw)
@@ -197,8 +198,8 @@ class Extractor:
     def dense(
         self,
         params: Params,
-        images: Num[Array, "b H W 3"],
-        valid_hw: Int[Array, "b 2"],
+        images: Num[Array | np.ndarray, "b H W 3"],
+        valid_hw: Int[Array | np.ndarray, "b 2"],
         *,
         last: str = "conv5",
     ) -> dict[str, Float[Array, "b _h _w _c"]]:
@@ -211,7 +212,7 @@ class Extractor:
         Returns:
             conv1 ... ``last``, float32 (or bfloat16) [B, h, w, C], zero outside each photo's valid size.
         """
-        maps, _ = self._maps(params, images, valid_hw, 1.0, last)
+        maps, _ = self._maps(params, jnp.asarray(images), jnp.asarray(valid_hw, jnp.int32), 1.0, last)
         return maps
 
     @property
@@ -230,7 +231,7 @@ class Extractor:
         """Valid (height, width) of a named map for photos of size ``valid_hw`` [..., 2]; NumPy or traced."""
         return resnet.map_size(valid_hw, name, self._config)
 
-    def cell_centres(self, valid_hw: Int[Array, "b 2"], name: str, height: int, width: int) -> Float[Array, "b h w 2"]:
+    def cell_centres(self, valid_hw: Int[Array | np.ndarray, "b 2"], name: str, height: int, width: int) -> Float[Array, "b h w 2"]:
         """(x, y) of the receptive field's centre of every cell of a [height, width] map, in pixels of the input."""
         stride = receptive_field.receptive_field(self._config, name).stride
         offset = jnp.asarray(receptive_field.cell_offset(self._config, name, valid_hw), jnp.float32)
@@ -260,36 +261,42 @@ class Extractor:
         texture: Array,
         scale: float,
         name: str,
-    ) -> tuple[Float[Array, "b h w c"], Float[Array, "b h w 2"], Bool[Array, "b h w"]]:
-        """Dense features of one scale, the cells' centres in the given images, and which cells may be used."""
+    ) -> "_Cells":
+        """Dense features of one scale, where their cells lie in the given images, and which of them may be used."""
         maps, scaled_hw = self._maps(params, images, valid_hw, scale, name)
         dense = maps[name].astype(jnp.float32)
         batch, height, width, _ = dense.shape
-        ratio = (valid_hw / jnp.maximum(scaled_hw, 1))[:, None, None, ::-1]
-        centres = (self.cell_centres(scaled_hw, name, height, width) + 0.5) * ratio - 0.5
-        x, y = centres[..., 0], centres[..., 1]
-        top, left, bottom, right = (box[:, side, None, None] for side in range(4))
+        ratio = (valid_hw / jnp.maximum(scaled_hw, 1))[:, ::-1]
+        centres = (self.cell_centres(scaled_hw, name, height, width) + 0.5) * ratio[:, None, None] - 0.5
         usable = inside(resnet.map_size(scaled_hw, name, self._config), height, width)
         usable &= (scaled_hw.min(axis=-1) >= _SMALLEST_SIDE)[:, None, None]
-        usable &= (y > top - 0.5) & (y < bottom - 0.5) & (x > left - 0.5) & (x < right - 0.5)
-        flat = centres.reshape(batch, -1, 2)
-        usable &= selection.is_textured(texture, flat).reshape(batch, height, width)
-        return dense, centres, usable
+        usable &= ((centres > box[:, None, None, 0]) & (centres < box[:, None, None, 1])).all(axis=-1)
+        usable &= selection.is_textured(texture, centres.reshape(batch, -1, 2)).reshape(batch, height, width)
+        return _Cells(dense, centres, usable, receptive_field.receptive_field(self._config, name).stride * ratio)
 
     def _level(
         self, params: Params, images: Array, valid_hw: Array, box: Array, texture: Array, scale: float
     ) -> selection.Candidates:
-        dense, centres, usable = self._cells(params, images, valid_hw, box, texture, scale, self.head.layer)
-        batch, _, _, channels = dense.shape
+        """The best places of one scale."""
+        dense, centres, usable, pitch = self._cells(params, images, valid_hw, box, texture, scale, self.head.layer)
+        batch, height, width, _ = dense.shape
         scores = scorers.score(dense, params["head"], self.settings.scorer)
         usable &= scores > 0
-        candidates = selection.Candidates(
-            scores=jnp.where(usable, scores, -jnp.inf).reshape(batch, -1),
-            keypoints=centres.reshape(batch, -1, 2),
-            scales=jnp.full((batch, usable[0].size), scale, jnp.float32),
-            features=dense.reshape(batch, -1, channels),
+        offsets = jnp.zeros((batch, height, width, 2))
+        if self.settings.detection == "peaks":
+            usable, offsets = selection.peaks(jnp.linalg.norm(dense, axis=-1), where=usable)
+        scores, cells = lax.top_k(
+            jnp.where(usable, scores, -jnp.inf).reshape(batch, -1), min(self.settings.max_features, height * width)
         )
-        return selection.top_candidates(candidates, self.settings.max_features)
+        take = jax.vmap(lambda array, rows: array.reshape(-1, 2)[rows])
+        offsets = take(offsets, cells)
+        keypoints = take(centres, cells) + offsets[..., ::-1] * pitch[:, None]
+        return selection.Candidates(
+            scores=scores,
+            keypoints=jnp.clip(keypoints, box[:, None, 0], box[:, None, 1]),
+            scales=jnp.full(scores.shape, scale, jnp.float32),
+            features=selection.sample(dense, jnp.stack([cells // width, cells % width], axis=-1) + offsets),
+        )
 
     def _describe(self, head: Params, features: Float[Array, "*b c"]) -> Float[Array, "*b d"]:
         unit = _l2_normalise(features)
@@ -305,9 +312,9 @@ class Extractor:
         box, texture = content_box(pixels, valid_hw), selection.texture_map(pixels, valid_hw)
         levels = []
         for scale in scales:
-            dense, _, usable = self._cells(params, images, valid_hw, box, texture, scale, name)
+            cells = self._cells(params, images, valid_hw, box, texture, scale, name)
             size = resnet.map_size(scaled_size(valid_hw, scale), name, self._config)
-            levels.append((dense, usable, size))
+            levels.append((cells.dense, cells.usable, size))
         return levels
 
     def _usable_scales(self, images: Array) -> list[float]:
@@ -320,6 +327,15 @@ class Extractor:
         return pipeline.Plan(
             self.buckets, self.batch_size, self.settings.max_side, NamedSharding(self._mesh, P("batch"))
         )
+
+
+class _Cells(NamedTuple):
+    """One map of one scale: its features, cell centres (x, y), usable cells, and the pixels (x, y) between cells."""
+
+    dense: Float[Array, "b h w c"]
+    centres: Float[Array, "b h w 2"]
+    usable: Bool[Array, "b h w"]
+    pitch: Float[Array, "b 2"]
 
 
 def _batch_size(asked: int | None, devices: Sequence[jax.Device]) -> int:

@@ -71,14 +71,15 @@ def resize(
     return jnp.einsum("bqw,bpwc->bpqc", columns, resized, precision=lax.Precision.HIGHEST), out_hw
 
 
-def content_box(images: Float[Array, "b h w c"], valid_hw: Int[Array, "b 2"]) -> Int[Array, "b 4"]:
+def content_box(images: Float[Array, "b h w c"], valid_hw: Int[Array, "b 2"]) -> Float[Array, "b 2 2"]:
     """The part of each photo inside its constant frame or letterbox bars.
 
     A border row (then, among the rows left, a border column) belongs to the frame when its pixels differ by at most
     6 of 255 levels in every channel.
 
     Returns:
-        int32 [b, 4]: first row, first column, end row, end column (ends excluded); empty for a constant photo.
+        float32 [b, 2, 2]: (x, y) of the first and of the last edge, half a pixel outside the pixels' centres; both
+        edges are the same for a constant photo.
     """
     height, width = images.shape[1:3]
     mask = inside(valid_hw, height, width)
@@ -86,7 +87,7 @@ def content_box(images: Float[Array, "b h w c"], valid_hw: Int[Array, "b 2"]) ->
     rows = jnp.arange(height)
     mask &= ((rows >= top[:, None]) & (rows < bottom[:, None]))[:, :, None]
     left, right = _content_span(images, mask, axis=1)
-    return jnp.stack([top, left, bottom, right], axis=-1)
+    return jnp.stack([left, top, right, bottom], axis=-1).reshape(-1, 2, 2) - 0.5
 
 
 def _content_span(

@@ -1,4 +1,4 @@
-"""Which cells become features: where the photo shows something, thresholds, and the top-k over all scales."""
+"""Which places become features: where the photo shows something, peaks between cells, thresholds, the top-k over scales."""
 
 from typing import NamedTuple
 
@@ -54,6 +54,50 @@ def is_textured(texture: Bool[Array, "b gh gw"], keypoints: Float[Array, "b n 2"
     rows = jnp.clip(cell[..., 1], 0, texture.shape[1] - 1)
     columns = jnp.clip(cell[..., 0], 0, texture.shape[2] - 1)
     return jax.vmap(lambda t, r, c: t[r, c])(texture, rows, columns)
+
+
+def peaks(
+    strength: Float[Array, "b h w"], *, where: Bool[Array, "b h w"]
+) -> tuple[Bool[Array, "b h w"], Float[Array, "b h w 2"]]:
+    """Local maxima of a map, and where between the cells they stand.
+
+    A peak is at least as strong as its four neighbours in ``where``. Along each axis a parabola through the cell and its
+    two neighbours places it: with l, c, r the three strengths, ``(r - l) / (2 (2 c - l - r))``, at most half a cell.
+    A missing neighbour (strength 0, as outside the photo) leaves the cell's own position.
+
+    Returns:
+        bool [b, h, w], and the offsets (row, column) in cells, float32 [b, h, w, 2].
+    """
+    rivals = jnp.pad(jnp.where(where, strength, -jnp.inf), ((0, 0), (1, 1), (1, 1)), constant_values=-jnp.inf)
+    values = jnp.pad(strength, ((0, 0), (1, 1), (1, 1)))
+    around = [
+        [(slice(None), slice(0, -2), slice(1, -1)), (slice(None), slice(2, None), slice(1, -1))],
+        [(slice(None), slice(1, -1), slice(0, -2)), (slice(None), slice(1, -1), slice(2, None))],
+    ]
+    is_peak, offsets = where, []
+    for low, high in around:
+        is_peak &= (strength >= rivals[low]) & (strength >= rivals[high])
+        before, after = values[low], values[high]
+        curvature = 2 * strength - before - after
+        offset = (after - before) / (2 * jnp.maximum(curvature, 1e-6))
+        offsets.append(jnp.where((before > 0) & (after > 0), jnp.clip(offset, -0.5, 0.5), 0))
+    return is_peak, jnp.stack(offsets, axis=-1)
+
+
+def sample(dense: Float[Array, "b h w c"], positions: Float[Array, "b k 2"]) -> Float[Array, "b k c"]:
+    """Bilinear interpolation of a map at (row, column) positions in cells, clamped to the map."""
+    height, width = dense.shape[1:3]
+    limit = jnp.array([height - 1, width - 1])
+    positions = jnp.clip(positions, 0, limit)
+    low = jnp.floor(positions).astype(jnp.int32)
+    high = jnp.minimum(low + 1, limit)
+    part = (positions - low)[..., None]
+    pick = jax.vmap(lambda d, rows, columns: d[rows, columns])
+    top = pick(dense, low[..., 0], low[..., 1]) * (1 - part[..., 1, :])
+    top += pick(dense, low[..., 0], high[..., 1]) * part[..., 1, :]
+    bottom = pick(dense, high[..., 0], low[..., 1]) * (1 - part[..., 1, :])
+    bottom += pick(dense, high[..., 0], high[..., 1]) * part[..., 1, :]
+    return top * (1 - part[..., 0, :]) + bottom * part[..., 0, :]
 
 
 def top_candidates(candidates: Candidates, k: int) -> Candidates:
