@@ -5,8 +5,9 @@ Dense features -> foreground direction w* -> maps, boxes, masks and representer 
 
 from localization.encoders import CallableEncoder, ExtractorEncoder, MapEncoder, default_encoder
 from localization.fitting import fit
+from localization.localizing import Localization
 from localization.maps import ActivationMap, activation_map, upsample
-from localization.predictor import Localization, Predictor
+from localization.predictor import Predictor
 from localization.statistics import Statistics
 
 __all__ = [

@@ -53,15 +53,12 @@ def find_regions(
         minimum_area: regions below this share of the photo are dropped, the largest one never.
     """
     above = threshold_map(activation, threshold)
-    contours, hierarchy = cv2.findContours(above, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     count, labels = cv2.connectedComponents(above, connectivity=8)
     peaks = np.zeros(count, np.float32)
     np.maximum.at(peaks, np.asarray(labels, np.intp).reshape(-1), activation.reshape(-1))
     low, high = cosines
     regions = []
-    for contour, (_, _, _, parent) in zip(contours, hierarchy[0] if contours else ()):
-        if parent >= 0:  # a hole
-            continue
+    for contour in _outer_contours(above):
         x, y, w, h = cv2.boundingRect(contour)
         start_x, start_y = contour[0, 0]
         peak = float(peaks[labels[start_y, start_x]])
@@ -71,10 +68,19 @@ def find_regions(
     return [region for i, region in enumerate(regions) if i == 0 or region.area >= floor]
 
 
-def largest_box(activation: Float[np.ndarray, "H W"], threshold: float) -> Box | None:
-    """The bounding box of the region with the largest contour, or None when nothing is above the threshold."""
-    regions = find_regions(activation, threshold)
-    return regions[0].box if regions else None
+def largest_box(activation: Float[np.ndarray, "H W"], threshold: float) -> tuple[int, int, int, int] | None:
+    """Edges [x0, y0, x1, y1] around the largest contour, or None when nothing is above the threshold."""
+    contours = _outer_contours(threshold_map(activation, threshold))
+    if not contours:
+        return None
+    x, y, w, h = cv2.boundingRect(max(contours, key=cv2.contourArea))
+    return x, y, x + w, y + h
+
+
+def _outer_contours(above: UInt8[np.ndarray, "H W"]) -> list[np.ndarray]:
+    contours, hierarchy = cv2.findContours(above, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    # Contours with a parent are holes.
+    return [np.asarray(c) for c, (_, _, _, parent) in zip(contours, hierarchy[0]) if parent < 0] if contours else []
 
 
 def region_mask(activation: Float[np.ndarray, "H W"], threshold: float, region: Region) -> Bool[np.ndarray, "H W"]:

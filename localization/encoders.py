@@ -25,6 +25,8 @@ from delf_jax.images import load_photo
 Key = TypeVar("Key", bound=Hashable)
 # A path, an array, or for feature maps a pair (array, (height, width) of the photo).
 Source = Any
+# By name, or in a row: paths are then their own names.
+Photos = Mapping[str, Source] | Iterable[Source]
 
 
 class Dense(NamedTuple):
@@ -254,6 +256,27 @@ def as_encoder(encoder: Any, photos_are_maps: bool = False) -> Encoder:
             "wrap a function in localization.CallableEncoder(function, name=...)"
         )
     return encoder
+
+
+def as_named_photos(photos: Photos, encoder: Any) -> tuple[Iterator[tuple[str, Source]], Encoder]:
+    """(name, photo) pairs, read as they are needed, and the encoder that suits them."""
+    named = _named(photos)
+    start = list(itertools.islice(named, 1))
+    return itertools.chain(start, named), as_encoder(encoder, photos_are_maps=bool(start) and _is_map(start[0][1]))
+
+
+def _named(photos: Photos) -> Iterator[tuple[str, Source]]:
+    if isinstance(photos, Mapping):
+        yield from photos.items()
+        return
+    for number, source in enumerate(photos):
+        yield (os.fspath(source) if isinstance(source, str | os.PathLike) else f"photo {number}"), source
+
+
+def _is_map(source: Source) -> bool:
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source).endswith(".npy")
+    return isinstance(source, tuple) or np.issubdtype(source.dtype, np.floating)
 
 
 def _height_width(pixels: np.ndarray) -> tuple[int, int]:

@@ -12,12 +12,12 @@ from delf_jax.errors import ImageError, PredictorError
 from delf_jax.images import load_photo
 from localization import metrics
 from localization.boxes import largest_box
+from localization.classes import mean_feature, nearest_mean
 from localization.datasets import Annotated, Edges
 from localization.encoders import Dense, squash
-from localization.maps import cosine_map, stretch, upsample, valid_cells
+from localization.maps import cosine_map, stretch, upsample
 from localization.metrics import THRESHOLDS, ThresholdCurve, threshold_curve
 from localization.predictor import Predictor
-from localization.statistics import Statistics
 
 
 class CropProtocol(NamedTuple):
@@ -141,6 +141,7 @@ def evaluate(
     if limit < protocol.crop:
         raise PredictorError(f"the encoder reduces photos to {limit} pixels; the protocol needs {protocol.crop}")
     names = sorted(predictor.statistics.classes)
+    classifier = nearest_mean(predictor.statistics) if len(names) > 1 else None
     directions = np.stack([predictor.direction(), *(predictor.direction(name) for name in names)])
     sizes: dict[int, tuple[int, int]] = {}
     failed: list[ImageError] = []
@@ -155,7 +156,7 @@ def evaluate(
         raise PredictorError("nothing to evaluate: no photo with a true box could be read")
     order = sorted(rows)
     methods = [Evaluated(name, np.stack([rows[i]["ious"][name] for i in order])) for name in rows[order[0]]["ious"]]
-    predicted = [_nearest_classes(predictor.statistics, names, rows[i]["mean"]) for i in order] if names else []
+    predicted = [classifier.ranked(rows[i]["mean"]) for i in order] if classifier else []
     areas = np.array([rows[i]["area"] for i in order])
     return Evaluation(methods, areas, [photos[i].label for i in order], predicted, failed)
 
@@ -177,10 +178,9 @@ def _crops(
 
 def _coarse_maps(arguments: Any, dense: Dense) -> dict[str, Any]:
     features = dense.features.astype(jnp.float32)
-    where = valid_cells(dense.cells_hw, *features.shape[1:3])[..., None]
     cosines = jnp.stack([cosine_map(features, w) for w in arguments["directions"]], axis=-1)
-    mean = jnp.sum(jnp.where(where, features, 0), axis=(1, 2)) / jnp.maximum(jnp.sum(where, axis=(1, 2)), 1)
-    return {"cosines": cosines, "sum": jnp.sum(features, axis=-1), "mean": mean, "cells_hw": dense.cells_hw}
+    sums = jnp.sum(features, axis=-1)
+    return {"cosines": cosines, "sum": sums, "mean": mean_feature(dense), "cells_hw": dense.cells_hw}
 
 
 def _photo_ious(
@@ -215,11 +215,3 @@ def _best_iou(box: Sequence[float] | None, truth: Float[np.ndarray, "n 4"]) -> f
     if box is None:
         return 0.0
     return float(metrics.box_iou(np.array([box[:4]], np.float64), truth, convention="inclusive").max())
-
-
-def _nearest_classes(statistics: Statistics, names: Sequence[str], mean: Float[np.ndarray, " c"]) -> list[str]:
-    """Classes by cosine of the photo's mean feature with theirs, both centred on the mean of all, nearest first."""
-    centre = statistics.total.feature / statistics.total.count
-    means = np.stack([statistics.classes[n].feature / statistics.classes[n].count for n in names]) - centre
-    cosines = means @ (mean - centre) / np.linalg.norm(means, axis=1)
-    return [names[i] for i in np.argsort(-cosines, kind="stable")]

@@ -1,21 +1,18 @@
 """From photos, or their feature maps, to a foreground predictor in one pass."""
 
-import itertools
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from delf_jax.errors import ImageError, PredictorError
-from localization.encoders import Dense, Source, as_encoder
+from localization.encoders import Dense, Photos, as_named_photos
 from localization.maps import valid_cells
 from localization.points import FittedPhoto, PointCollector, thumbnail
 from localization.predictor import DEFAULT_MAP_THRESHOLD, MAP_THRESHOLD, Predictor
 from localization.statistics import PositionSums, Statistics, position_sums
 
-Photos = Mapping[str, Source] | Iterable[Source]
 Labels = Mapping[str, str] | Callable[[str], str | None]
 
 
@@ -52,10 +49,7 @@ def fit(
         photos = photos if isinstance(photos, Mapping) else list(photos)
         first = fit(photos, encoder=encoder, max_points=0, on_error=lambda error: None)
         norm_cap = first.statistics.norm_quantile(norm_quantile)
-    named = _named(photos)
-    start = list(itertools.islice(named, 1))
-    named = itertools.chain(start, named)
-    encoder = as_encoder(encoder, photos_are_maps=bool(start) and _is_map(start[0][1]))
+    named, encoder = as_named_photos(photos, encoder)
     cap = np.inf if norm_cap is None else float(norm_cap)
     statistics: Statistics | None = None
     collector = PointCollector(max_points) if max_points else None
@@ -96,20 +90,6 @@ def _sums_and_units(arguments: Any, dense: Dense) -> dict[str, Any]:
     features = dense.features.astype(jnp.float32)
     norms = jnp.linalg.norm(features, axis=-1, keepdims=True)
     return _sums(arguments, dense) | {"unit": (features / jnp.maximum(norms, 1e-12)).astype(jnp.float16)}
-
-
-def _named(photos: Photos) -> Iterator[tuple[str, Source]]:
-    if isinstance(photos, Mapping):
-        yield from photos.items()
-        return
-    for number, source in enumerate(photos):
-        yield (os.fspath(source) if isinstance(source, str | os.PathLike) else f"photo {number}"), source
-
-
-def _is_map(source: Source) -> bool:
-    if isinstance(source, str | os.PathLike):
-        return os.fspath(source).endswith(".npy")
-    return isinstance(source, tuple) or np.issubdtype(source.dtype, np.floating)
 
 
 def _label(labels: Labels | None, name: str) -> str | None:

@@ -1,8 +1,8 @@
 """Approximate explanation of very many points: maximum inner product search with ScaNN.
 
-One index of alpha_i fhat_i answers ``value`` and ``centred`` queries, and inhibitory ones by the negated query; ``local``
-needs an index of fhat_i alone. What it finds is scored again from the kept features, so figures are exact; only the
-choice of points is approximate.
+One index of alpha_i fhat_i answers ``value`` and ``centred`` queries, and inhibitory ones by the negated query;
+``local`` needs an index of fhat_i alone. What it finds is scored again from the kept features, so figures are exact;
+only the choice of points is approximate.
 """
 
 import math

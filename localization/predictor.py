@@ -11,15 +11,22 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from delf_jax import atomic, model_file
 from delf_jax.errors import ImageError, PredictorError
-from localization import boxes, refine, solvers
-from localization.boxes import Box
+from localization import solvers
 from localization.encoders import Dense, Encoder, Source, as_encoder, open_encoder
 from localization.explain import Explainer, Explanation, Ranking, cells_of
-from localization.maps import activation_map, upsample
+from localization.localizing import (
+    Classify,
+    Localization,
+    localization_of,
+    map_in_pixels,
+    map_of_class,
+    maps_of_classes,
+    predicted_class,
+)
 from localization.points import Points
 from localization.solvers import FiniteSolution, Loss
 from localization.statistics import Solution, Statistics
@@ -28,32 +35,9 @@ from localization.statistics import Solution, Statistics
 # .13 to .27, while conv4's contrast of object and background is so weak that its zero level is the best cut.
 MAP_THRESHOLD = {"conv4": 0.01}
 DEFAULT_MAP_THRESHOLD = 0.2
-_MINIMUM_AREA = 0.002
 
 _STATISTICS, _OPTIMUM, _MANIFEST, _POINTS = "statistics.safetensors", "optimum.safetensors", "manifest.json", "points"
 _VERSION = 1
-
-
-@dataclasses.dataclass(frozen=True)
-class Localization:
-    """What was found in one photo.
-
-    Attributes:
-        found: whether anything was, by ``score`` and the predictor's ``found_threshold``.
-        score: largest cosine with w*, -1 to 1, before the map was stretched.
-        boxes: of all regions, largest first; [x0, y0, x1, y1] of pixel edges in the upright original photo. Empty when
-            nothing was found.
-        activation: float32 [h, w] in 0-1, the map in pixels of the photo as the encoder saw it.
-        masks: bool [h, w] for each box, in the same pixels.
-        image_size: (height, width) of the upright original photo.
-    """
-
-    found: bool
-    score: float
-    boxes: list[Box]
-    activation: Float[np.ndarray, "h w"]
-    masks: list[Bool[np.ndarray, "h w"]]
-    image_size: tuple[int, int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +100,7 @@ class Predictor:
         photos: Iterable[tuple[Any, Source]],
         *,
         label: str | None = None,
+        classifier: Classify | None = None,
         threshold: float | None = None,
         edges: bool = False,
     ) -> Iterator[tuple[Any, Localization | ImageError]]:
@@ -124,28 +109,37 @@ class Predictor:
         Args:
             photos: what ``fit`` takes, with keys that come back with the results.
             label: use this class's predictor.
+            classifier: predicts each photo's class, whose predictor is then used: a ``classes.Classifier`` of the
+                features, or any function of uint8 images [1, h, w, 3] to logits [1, classes] in alphabetical order.
             threshold: instead of ``map_threshold``.
             edges: move mask outlines to the photo's edges (GrabCut), and boxes with them.
         """
         threshold = self.map_threshold if threshold is None else threshold
-        arguments = {"w": self.direction(label)}
-        for key, seen, row in self.running_encoder.run(_map_in_pixels, arguments, photos):
+        if classifier is None:
+            arguments: dict[str, Any] = {"w": self.direction(label)}
+            rows = self.running_encoder.run(map_in_pixels, arguments, photos)
+        else:
+            names = sorted(self.statistics.classes)
+            arguments = {"directions": np.stack([self.direction(name) for name in names])}
+            rows = self.running_encoder.run(maps_of_classes, arguments, photos)
+        for key, seen, row in rows:
             if isinstance(seen, ImageError):
                 yield key, seen
                 continue
-            h, w = seen.size
-            activation, score = row["activation"][:h, :w], float(row["peak"])
-            found = score > self.found_threshold
-            cosines = float(row["low"]), float(row["high"])
-            regions = boxes.find_regions(activation, threshold, cosines=cosines, minimum_area=_MINIMUM_AREA)
-            regions = regions if found else []
-            masks = [boxes.region_mask(activation, threshold, region) for region in regions]
-            outlines = [region.box for region in regions]
-            if edges and seen.pixels is not None:
-                masks = [refine.refine_mask(seen.pixels, activation, mask) for mask in masks]
-                outlines = [boxes.mask_box(mask, box.score) for mask, box in zip(masks, outlines)]
-            scaled = [boxes.rescale_box(box, seen.size, seen.original_size) for box in outlines]
-            yield key, Localization(found, score, scaled, activation, masks, seen.original_size)
+            if classifier is not None:
+                label = predicted_class(classifier, names, seen, row)
+                row = map_of_class(row, names.index(label), seen.size)
+            yield (
+                key,
+                localization_of(
+                    seen,
+                    row,
+                    threshold=threshold,
+                    found_threshold=self.found_threshold,
+                    edges=edges,
+                    label=label,
+                ),
+            )
 
     def explain(
         self,
@@ -310,12 +304,6 @@ def damaged_files(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
 def _checksum(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _map_in_pixels(arguments: Any, dense: Dense) -> dict[str, Any]:
-    maps = activation_map(dense.features, arguments["w"], dense.cells_hw)
-    pixels = upsample(maps.activation, dense.cells_hw, dense.image_hw, dense.canvas)
-    return {"activation": pixels, "peak": maps.peak, "low": maps.low, "high": maps.high}
 
 
 def _units(arguments: Any, dense: Dense) -> dict[str, Any]:

@@ -1,0 +1,103 @@
+"""One photo's map, boxes and masks, on the device and after it."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float
+
+from delf_jax.errors import PredictorError
+from localization import boxes, refine
+from localization.boxes import Box
+from localization.classes import Classifier, mean_feature
+from localization.encoders import Dense, Seen
+from localization.maps import activation_map, cosine_map, stretch, upsample
+
+# A Classifier of the features, or any function of images to logits.
+Classify = Classifier | Callable[[np.ndarray], Any]
+
+_MINIMUM_AREA = 0.002
+
+
+@dataclasses.dataclass(frozen=True)
+class Localization:
+    """What was found in one photo.
+
+    Attributes:
+        found: whether anything was, by ``score`` and the predictor's ``found_threshold``.
+        score: largest cosine with w*, -1 to 1, before the map was stretched.
+        boxes: of all regions, largest first; [x0, y0, x1, y1] of pixel edges in the upright original photo. Empty when
+            nothing was found.
+        activation: float32 [h, w] in 0-1, the map in pixels of the photo as the encoder saw it.
+        masks: bool [h, w] for each box, in the same pixels.
+        image_size: (height, width) of the upright original photo.
+        label: the class whose predictor was used, or None.
+    """
+
+    found: bool
+    score: float
+    boxes: list[Box]
+    activation: Float[np.ndarray, "h w"]
+    masks: list[Bool[np.ndarray, "h w"]]
+    image_size: tuple[int, int]
+    label: str | None = None
+
+
+def map_in_pixels(arguments: Any, dense: Dense) -> dict[str, Any]:
+    """The map of ``arguments["w"]`` [C], upsampled to the batch's canvas; pure, runs on the encoder's device."""
+    maps = activation_map(dense.features, arguments["w"], dense.cells_hw)
+    pixels = upsample(maps.activation, dense.cells_hw, dense.image_hw, dense.canvas)
+    return {"activation": pixels, "peak": maps.peak, "low": maps.low, "high": maps.high}
+
+
+def maps_of_classes(arguments: Any, dense: Dense) -> dict[str, Any]:
+    """Cosines with each of ``arguments["directions"]`` [K, C], and the mean feature that predicts the class; pure."""
+    cosines = [cosine_map(dense.features, w) for w in arguments["directions"]]
+    return {"cosines": jnp.stack(cosines, axis=-1), "mean": mean_feature(dense), "cells_hw": dense.cells_hw}
+
+
+def predicted_class(classify: Classify, names: list[str], seen: Seen, row: dict[str, Any]) -> str:
+    """The likeliest class of a photo.
+
+    Raises:
+        PredictorError: a class that was not fitted, or logits for another number of classes.
+    """
+    if isinstance(classify, Classifier):
+        best = classify.ranked(row["mean"])[0]
+        if best not in names:
+            raise PredictorError(f"the classifier's class {best!r} was not fitted; fit with the same labels")
+        return best
+    if seen.pixels is None:
+        raise PredictorError("feature maps have no pixels to classify; use a Classifier of the features")
+    logits = np.asarray(classify(seen.pixels[None])).reshape(-1)
+    if len(logits) != len(names):
+        raise PredictorError(f"the classifier gave {len(logits)} logits for {len(names)} fitted classes")
+    return names[int(logits.argmax())]
+
+
+def map_of_class(row: dict[str, Any], index: int, size: tuple[int, int]) -> dict[str, Any]:
+    """What ``map_in_pixels`` gives, for one class out of ``maps_of_classes``."""
+    maps = stretch(row["cosines"][..., index], row["cells_hw"])
+    pixels = upsample(maps.activation, row["cells_hw"], np.array(size), size)
+    return {"activation": np.asarray(pixels), "peak": maps.peak, "low": maps.low, "high": maps.high}
+
+
+def localization_of(
+    seen: Seen, row: dict[str, Any], *, threshold: float, found_threshold: float, edges: bool, label: str | None
+) -> Localization:
+    """Boxes and masks of one photo out of its row of ``map_in_pixels``."""
+    h, w = seen.size
+    activation, score = row["activation"][:h, :w], float(row["peak"])
+    if score <= found_threshold:
+        return Localization(False, score, [], activation, [], seen.original_size, label)
+    cosines = float(row["low"]), float(row["high"])
+    regions = boxes.find_regions(activation, threshold, cosines=cosines, minimum_area=_MINIMUM_AREA)
+    masks = [boxes.region_mask(activation, threshold, region) for region in regions]
+    outlines = [region.box for region in regions]
+    if edges and seen.pixels is not None:
+        masks = [refine.refine_mask(seen.pixels, activation, mask) for mask in masks]
+        outlines = [boxes.mask_box(mask, box.score) for mask, box in zip(masks, outlines)]
+    scaled = [boxes.rescale_box(box, seen.size, seen.original_size) for box in outlines]
+    return Localization(bool(scaled), score, scaled, activation, masks, seen.original_size, label)
