@@ -1,0 +1,89 @@
+"""The packaged encoder on real photos: the same numbers by every way, and predictors that open by themselves."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import delf_jax
+import localization
+from delf_jax.errors import ImageError, PredictorError
+from delf_jax.head import Head
+from delf_jax.images import load_photo
+from localization.encoders import ExtractorEncoder, open_encoder, read_map
+from localization.predictor import Predictor
+
+NAMES = ("flower.jpg", "china.jpg", "coffee.jpg", "chelsea.jpg")
+
+
+@pytest.fixture(scope="module")
+def encoder() -> ExtractorEncoder:
+    return ExtractorEncoder(delf_jax.load(head=Head(), scorer="norm", max_side=128), layer="conv5")
+
+
+@pytest.fixture(scope="module")
+def photos(demo_photos: Path) -> list[Path]:
+    return [demo_photos / name for name in NAMES]
+
+
+@pytest.fixture(scope="module")
+def predictor(encoder: ExtractorEncoder, photos: list[Path]) -> Predictor:
+    return localization.fit(photos, encoder=encoder)
+
+
+def test_sums_equal_those_of_the_maps(encoder: ExtractorEncoder, photos: list[Path], predictor: Predictor) -> None:
+    maps = {}
+    for name, found in encoder.extractor.dense_stream(((str(p), p) for p in photos), name="conv5"):
+        assert not isinstance(found, ImageError)
+        maps[name] = found[0][0]
+    features = np.concatenate([m.reshape(-1, m.shape[-1]) for m in maps.values()]).astype(np.float64)
+    total = predictor.statistics.total
+    assert total.count == len(features)
+    np.testing.assert_allclose(total.feature, features.sum(0), rtol=1e-4, atol=1e-2)
+    from_maps = localization.fit(maps)
+    np.testing.assert_allclose(from_maps.solution.w, predictor.solution.w, atol=1e-5)
+
+
+def test_opens_and_localizes_by_itself(predictor: Predictor, photos: list[Path], tmp_path: Path) -> None:
+    predictor.save(tmp_path / "p")
+    opened = Predictor.open(tmp_path / "p")
+    (given,), (found,) = predictor.localize(photos[:1]), opened.localize(photos[:1])
+    np.testing.assert_allclose(found.activation, given.activation, atol=1e-5)
+    pixels = load_photo(photos[0], max_side=128).pixels
+    assert found.activation.shape == pixels.shape[:2]
+    assert found.found
+    height, width = found.image_size
+    x0, y0, x1, y1, _ = found.boxes[0]
+    assert 0 <= x0 < x1 <= width
+    assert 0 <= y0 < y1 <= height
+    explanation = opened.explain(photos[0], (width / 2, height / 2), top=3)
+    assert explanation.excitatory[0].image == str(photos[0])  # its own position is among the training points
+    assert explanation.excitatory[0].thumbnail[:2] == b"\xff\xd8"
+
+
+def test_another_backbone_is_refused(encoder: ExtractorEncoder) -> None:
+    with pytest.raises(PredictorError, match="not the one that the predictor was fitted on"):
+        open_encoder(dict(encoder.description) | {"backbone": "0" * 64})
+    with pytest.raises(PredictorError, match="give it again with encoder="):
+        open_encoder({"kind": "callable", "name": "mine"})
+
+
+def test_predictor_and_encoder_must_belong_together(predictor: Predictor, tmp_path: Path) -> None:
+    predictor.save(tmp_path / "p")
+    with pytest.raises(PredictorError, match="this predictor was fitted on"):
+        Predictor.open(tmp_path / "p", encoder=localization.MapEncoder()).localize([np.zeros((2, 2, 4), np.float32)])
+
+
+def test_unreadable_photos_come_back_as_errors(predictor: Predictor, photos: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"no photo")
+    results = dict(predictor.localize_stream([(0, photos[0]), (1, tmp_path / "bad.jpg")]))
+    assert results[0].found
+    assert isinstance(results[1], ImageError)
+
+
+def test_maps_are_checked(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="save a float array"):
+        read_map(np.zeros((3, 3)))
+    np.save(tmp_path / "objects.npy", np.array([{"a": 1}], object))
+    with pytest.raises(ImageError, match=r"not a readable \.npy"):
+        read_map(tmp_path / "objects.npy")
