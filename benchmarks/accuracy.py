@@ -72,7 +72,8 @@ def main(options: Options) -> list[dict[str, Any]]:
     rows = []
     for name in options.methods:
         method = METHODS[name](request)
-        extracted = cached_features(method.extract, photos, description=method.description, folder=options.cache)
+        kept = cached_features(method.extract, photos, description=method.description, folder=options.cache)
+        extracted = [method.finish(one) for one in kept]
         for budget in options.features:
             features = {photo: strongest(one, budget) for photo, one in zip(photos, extracted)}
             start = time.perf_counter()

@@ -14,8 +14,17 @@ import delf_jax
 from benchmarks.exhaustive import Matching
 from benchmarks.feature_cache import Extract
 from benchmarks.rootsift import RootSift
+from delf_jax import scorers
 from delf_jax.command import fitting
 from delf_jax.command.report import Report
+from delf_jax.descriptors import describe
+from delf_jax.features import LocalFeatures
+from delf_jax.head import Head
+from delf_jax.loading import model_paths
+from delf_jax.settings import Scorer
+
+# More than any photo has: the budget is cut after scoring.
+_ALL_PEAKS = 4000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,14 +33,16 @@ class Method:
 
     Attributes:
         name: what ``--methods`` calls it.
-        extract: photos to features, strongest first.
-        description: plain JSON values that decide the features.
+        extract: photos to features.
+        description: plain JSON values that decide what ``extract`` gives, under which it is kept.
+        finish: what is done to the features of one photo after they were kept; strongest first.
         matching: where the method has its own way, for ``exhaustive.search``; None: the index is searched.
     """
 
     name: str
     extract: Extract
     description: dict[str, Any]
+    finish: Callable[[LocalFeatures], LocalFeatures] = lambda features: features
     matching: Matching | None = None
 
 
@@ -60,24 +71,22 @@ def rootsift(request: Request) -> Method:
 
 def norm(request: Request) -> Method:
     """The packaged model, features ranked by the norm of their activations."""
-    return _delf("norm", delf_jax.load(scorer="norm", max_features=request.max_features))
+    return _delf("norm", Head.open(model_paths("delf-r50")[1]), request)
 
 
 def foreground(request: Request) -> Method:
     """The packaged model, features ranked by the foreground vector."""
-    return _delf("foreground", delf_jax.load(scorer="foreground", max_features=request.max_features))
+    return _delf("foreground", Head.open(model_paths("delf-r50")[1]), request)
 
 
 def foreground_adapted(request: Request) -> Method:
     """As ``foreground``, with PCA and foreground vector fitted on the searched photos, as ``extract --adapt`` does."""
-    head = _adapted_head(request)
-    return _delf("foreground-adapt", delf_jax.load(scorer="foreground", max_features=request.max_features, head=head))
+    return _delf("foreground", _adapted_head(request), request, name="foreground-adapt")
 
 
 def norm_adapted(request: Request) -> Method:
     """As ``norm``, with the PCA fitted on the searched collection."""
-    head = _adapted_head(request)
-    return _delf("norm-adapt", delf_jax.load(scorer="norm", max_features=request.max_features, head=head))
+    return _delf("norm", _adapted_head(request), request, name="norm-adapt")
 
 
 METHODS: dict[str, Callable[[Request], Method]] = {
@@ -89,12 +98,29 @@ METHODS: dict[str, Callable[[Request], Method]] = {
 }
 
 
-def _delf(name: str, extractor: delf_jax.Extractor) -> Method:
-    description = {"method": "delf-jax", "weights": extractor.fingerprint, **extractor.settings.to_json()}
-    return Method(name, extractor, description)
+def _delf(scorer: Scorer, head: Head, request: Request, *, name: str | None = None) -> Method:
+    """One scorer and head. The encoder runs once for all of them: what it saw is kept without scorer and projection."""
+    raw = delf_jax.load(head=Head(), scorer="norm", max_features=_ALL_PEAKS)
+    described = {"method": "delf-jax", "weights": raw.fingerprint, **raw.settings.to_json()}
+    arrays = head.arrays()
+
+    def finish(features: LocalFeatures) -> LocalFeatures:
+        dense = features.descriptors * features.scores[:, None]
+        scores = np.asarray(scorers.score(dense, arrays, scorer))
+        rows = np.argsort(-scores, kind="stable")[: request.max_features]
+        rows = rows[scores[rows] > 0]
+        return LocalFeatures(
+            keypoints=features.keypoints[rows],
+            scales=features.scales[rows],
+            scores=scores[rows],
+            descriptors=np.asarray(describe(dense[rows], arrays)),
+            image_size=features.image_size,
+        )
+
+    return Method(name or scorer, raw, described, finish=finish)
 
 
-def _adapted_head(request: Request) -> Path:
+def _adapted_head(request: Request) -> Head:
     """The head fitted on the collection; kept in the cache, because fitting runs the encoder over every photo."""
     extractor = delf_jax.load()
     names = "\0".join(os.fspath(photo) for photo in request.collection)
@@ -109,4 +135,4 @@ def _adapted_head(request: Request) -> Path:
         )
         request.cache.mkdir(parents=True, exist_ok=True)
         head.save(path)
-    return path
+    return Head.open(path)

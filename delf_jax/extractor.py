@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, Num
 
 from delf_jax import pipeline, scorers, selection
 from delf_jax.buckets import default_buckets
+from delf_jax.descriptors import describe
 from delf_jax.errors import ImageError
 from delf_jax.features import LocalFeatures
 from delf_jax.head import Head
@@ -152,7 +153,9 @@ class Extractor:
         """
         return pipeline.run(program, params, items, self._plan(), workers=workers)
 
-    def apply(self, params: Params, images: Num[Array | np.ndarray, "b H W 3"], valid_hw: Int[Array | np.ndarray, "b 2"]) -> LocalFeatures:
+    def apply(
+        self, params: Params, images: Num[Array | np.ndarray, "b H W 3"], valid_hw: Int[Array | np.ndarray, "b 2"]
+    ) -> LocalFeatures:
         """Local features of a padded batch; pure, so ``jit``, ``vmap`` and shard it as you like.
 
         Args:
@@ -178,7 +181,7 @@ class Extractor:
             threshold=settings.threshold,
             quantile=settings.quantile,
         )
-        descriptors = self._describe(params["head"], best.features)
+        descriptors = describe(best.features, params["head"])
         missing = settings.max_features - valid.shape[1]
         features = LocalFeatures(
             keypoints=jnp.where(valid[..., None], best.keypoints, 0),
@@ -231,7 +234,9 @@ class Extractor:
         """Valid (height, width) of a named map for photos of size ``valid_hw`` [..., 2]; NumPy or traced."""
         return resnet.map_size(valid_hw, name, self._config)
 
-    def cell_centres(self, valid_hw: Int[Array | np.ndarray, "b 2"], name: str, height: int, width: int) -> Float[Array, "b h w 2"]:
+    def cell_centres(
+        self, valid_hw: Int[Array | np.ndarray, "b 2"], name: str, height: int, width: int
+    ) -> Float[Array, "b h w 2"]:
         """(x, y) of the receptive field's centre of every cell of a [height, width] map, in pixels of the input."""
         stride = receptive_field.receptive_field(self._config, name).stride
         offset = jnp.asarray(receptive_field.cell_offset(self._config, name, valid_hw), jnp.float32)
@@ -298,13 +303,6 @@ class Extractor:
             features=selection.sample(dense, jnp.stack([cells // width, cells % width], axis=-1) + offsets),
         )
 
-    def _describe(self, head: Params, features: Float[Array, "*b c"]) -> Float[Array, "*b d"]:
-        unit = _l2_normalise(features)
-        if "pca_projection" not in head:
-            return unit
-        projected = jnp.matmul(unit - head["pca_mean"], head["pca_projection"], precision=lax.Precision.HIGHEST)
-        return _l2_normalise(projected)
-
     def _dense_scales(
         self, params: Params, images: Array, valid_hw: Array, *, name: str, scales: tuple[float, ...]
     ) -> list[tuple[Array, Array, Array]]:
@@ -345,11 +343,6 @@ def _batch_size(asked: int | None, devices: Sequence[jax.Device]) -> int:
     if asked < 1:
         raise ValueError(f"batch_size is {asked}; it must be at least 1")
     return -(-asked // len(devices)) * len(devices)
-
-
-def _l2_normalise(vectors: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
-    squared = jnp.sum(vectors * vectors, axis=-1, keepdims=True)
-    return vectors * lax.rsqrt(jnp.maximum(squared, 1e-24))
 
 
 def _to_original(row: LocalFeatures, original_size: tuple[int, int], size: tuple[int, ...]) -> LocalFeatures:

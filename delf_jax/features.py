@@ -16,8 +16,10 @@ class LocalFeatures:
     A batch (what ``Extractor.apply`` returns): the same fields with leading axes ``[B, K]``, padded to a fixed K.
 
     Attributes:
-        keypoints: float32 [n, 2], (x, y) in pixels of the upright original photo; the centre of the top-left pixel is (0, 0).
-        scales: float32 [n], the image scale at which each feature was found (2 is the photo enlarged twice); relative to the original photo.
+        keypoints: float32 [n, 2], (x, y) in pixels of the upright original photo; the centre of the top-left pixel is
+            (0, 0).
+        scales: float32 [n], the image scale at which each feature was found, relative to the original photo (2 is the
+            photo enlarged twice).
         scores: float32 [n], attention, descending. Units belong to the scorer.
         descriptors: float32 [n, d], unit length.
         image_size: (height, width) in pixels of the upright original photo; int32 [B, 2] in a batch.

@@ -1,8 +1,8 @@
 """The head file: everything small that turns dense features into scored, compact descriptors.
 
-One safetensors file: ``pca_mean`` [C], ``pca_basis`` [d, C], ``pca_variance`` [d], ``foreground`` [C] (the vector w*), and
-``attention.*`` where an attention was trained. Its description says which layer it belongs to, whether descriptors are
-whitened, and at which ``log10_nfa`` a match is accepted.
+One safetensors file: ``pca_mean`` [C], ``pca_basis`` [d, C], ``pca_variance`` [d], ``foreground`` [C] (the vector w*),
+and ``attention.*`` where an attention was trained. Its description says which layer it belongs to, whether
+descriptors are whitened, and at which ``log10_nfa`` a match is accepted.
 """
 
 import dataclasses

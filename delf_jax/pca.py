@@ -1,4 +1,4 @@
-"""Principal components of unit features, from running sums in float64 that add up over batches, processes and machines."""
+"""Principal components of unit features, from float64 sums that add up over batches, processes and machines."""
 
 import dataclasses
 

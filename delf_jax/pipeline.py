@@ -67,7 +67,7 @@ def run(
         if isinstance(photo, ImageError):
             yield key, photo, None
             continue
-        bucket = choose_bucket(*photo.pixels.shape[:2], plan.buckets)
+        bucket = choose_bucket(photo.pixels.shape[0], photo.pixels.shape[1], plan.buckets)
         waiting[bucket].append((key, photo))
         if len(waiting[bucket]) == plan.batch_size:
             send(bucket)

@@ -102,4 +102,3 @@ def _content_span(
     first = jnp.where(any_line, jnp.argmax(varies, axis=1), 0)
     end = jnp.where(any_line, length - jnp.argmax(varies[:, ::-1], axis=1), 0)
     return first.astype(jnp.int32), end.astype(jnp.int32)
-

@@ -1,25 +1,23 @@
 """Attention scorers: dense features -> one non-negative score a cell.
 
 ``learned``     softplus(conv1x1(relu(conv1x1(f)))), the trained attention (DELF section 3.3; official layers).
-``foreground``  max(cos(f, w*), 0) * ||f|| = max(<f, w*>, 0): the closed-form predictor of ``localization``, training-free.
+``foreground``  max(cos(f, w*), 0) * ||f|| = max(<f, w*>, 0): ``localization``'s closed form, training-free.
 ``norm``        ||f||.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
 from delf_jax.settings import Scorer
 
-Parameters = Mapping[str, Array]
 
-
-def score(
-    features: Float[Array, "*b c"], head: Mapping[str, Array | Parameters], scorer: Scorer
-) -> Float[Array, "*b"]:
+def score(features: Float[Array | np.ndarray, "*b c"], head: Mapping[str, Any], scorer: Scorer) -> Float[Array, "*b"]:
     """Scores of un-normalised features.
 
     Args:

@@ -1,4 +1,4 @@
-"""Which places become features: where the photo shows something, peaks between cells, thresholds, the top-k over scales."""
+"""Which places become features: where the photo shows something, peaks, thresholds, the top-k over scales."""
 
 from typing import NamedTuple
 
@@ -61,9 +61,9 @@ def peaks(
 ) -> tuple[Bool[Array, "b h w"], Float[Array, "b h w 2"]]:
     """Local maxima of a map, and where between the cells they stand.
 
-    A peak is at least as strong as its four neighbours in ``where``. Along each axis a parabola through the cell and its
-    two neighbours places it: with l, c, r the three strengths, ``(r - l) / (2 (2 c - l - r))``, at most half a cell.
-    A missing neighbour (strength 0, as outside the photo) leaves the cell's own position.
+    A peak is at least as strong as its four neighbours in ``where``. Along each axis a parabola through the cell and
+    its two neighbours places it: with l, c, r the three strengths, ``(r - l) / (2 (2 c - l - r))``, at most half
+    a cell. A missing neighbour (strength 0, as outside the photo) leaves the cell's own position.
 
     Returns:
         bool [b, h, w], and the offsets (row, column) in cells, float32 [b, h, w, 2].

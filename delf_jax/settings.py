@@ -8,7 +8,7 @@ Scorer = Literal["foreground", "learned", "norm"]
 Precision = Literal["float32", "bfloat16"]
 Detection = Literal["peaks", "cells"]
 
-PAPER_SCALES = (0.25, 0.3536, 0.5, 0.7071, 1.0, 1.4142, 2.0)
+DEFAULT_SCALES = (0.5, 0.7071, 1.0, 1.4142, 2.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,9 +20,10 @@ class ExtractionSettings:
         scorer: ``foreground``, ``learned`` or ``norm``.
         max_features: features kept per photo (K of the top-k).
         max_side: longest side in pixels that a photo is reduced to before the pyramid; never enlarged.
-        scales: image scales of the pyramid, relative to the reduced photo.
-        detection: ``peaks`` keeps local maxima of the feature norm, placed between cells by a parabola, with interpolated
-            descriptors; ``cells`` keeps every cell at its own centre, as the official code does.
+        scales: image scales of the pyramid, relative to the reduced photo. The paper adds 0.25 and 0.3536, which did
+            not help on the development photos.
+        detection: ``peaks`` keeps local maxima of the feature norm, placed between cells by a parabola, with
+            interpolated descriptors; ``cells`` keeps every cell at its own centre, as the official code does.
         precision: compute type of the backbone.
         threshold: keep scores at or above this (raw units of the scorer); None keeps all.
         quantile: keep scores at or above this quantile of the photo's own scores (0 to 1); None keeps all.
@@ -32,7 +33,7 @@ class ExtractionSettings:
     scorer: Scorer = "foreground"
     max_features: int = 1000
     max_side: int = 1024
-    scales: tuple[float, ...] = PAPER_SCALES
+    scales: tuple[float, ...] = DEFAULT_SCALES
     detection: Detection = "peaks"
     precision: Precision = "float32"
     threshold: float | None = None

@@ -1,4 +1,4 @@
-"""`delf-jax pca`: fits the projection of descriptors."""
+"""`delf-jax pca`: fits what a head learns from photos without labels."""
 
 import dataclasses
 from typing import Annotated, ClassVar
@@ -12,7 +12,9 @@ from delf_jax.command.report import Report
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pca:
-    """Fit the PCA of descriptors to photos and write it, with the other parts of the head, to a head file.
+    """Fit the PCA of descriptors and the foreground vector w* to photos, without labels, and write a head file.
+
+    Other parts of the head (a trained attention) are kept.
 
     Attributes:
         paths: photos, folders, globs or addresses.
@@ -47,7 +49,8 @@ class Pca:
             extractor.head,
             pca=projection,
             whiten=not self.no_whiten,
-            notes=extractor.head.notes | {"pca": fitted_on},
+            foreground=fitted.foreground.solve().w.astype("float32"),
+            notes=extractor.head.notes | {"fitted_on": fitted_on},
         )
         head.save(self.out)
         report.succeeded += fitted.photos

@@ -277,8 +277,7 @@ def test_bad_photo_is_named(extractor: delf_jax.Extractor, paths: list[Path], tm
     (tmp_path / "broken.jpg").write_bytes(b"not a photo")
     with pytest.raises(delf_jax.ImageError, match=r"broken\.jpg"):
         extractor([paths[0], tmp_path / "broken.jpg"])
-    results = dict(
-        (key, features) for key, features, _ in extractor.stream([("bad", tmp_path / "broken.jpg"), ("good", paths[0])])
-    )
+    items = [("bad", tmp_path / "broken.jpg"), ("good", paths[0])]
+    results = {key: features for key, features, _ in extractor.stream(items)}
     assert isinstance(results["bad"], delf_jax.ImageError)
     assert len(results["good"]) > 25
