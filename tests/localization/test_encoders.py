@@ -1,5 +1,6 @@
 """The packaged encoder on real photos: the same numbers by every way, and predictors that open by themselves."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,29 @@ def test_sums_equal_those_of_the_maps(encoder: ExtractorEncoder, photos: list[Pa
     np.testing.assert_allclose(total.feature, features.sum(0), rtol=1e-4, atol=1e-2)
     from_maps = localization.fit(maps)
     np.testing.assert_allclose(from_maps.solution.w, predictor.solution.w, atol=1e-5)
+
+
+SHARDED = """
+import delf_jax, localization
+from delf_jax.head import Head
+from localization.encoders import ExtractorEncoder
+encoder = ExtractorEncoder(delf_jax.load(head=Head(), scorer="norm", max_side=128), layer="conv5")
+fitted = localization.fit({photos!r}, encoder=encoder)
+(found,) = fitted.localize({photos!r}[:1])
+print(len(encoder.extractor.devices), fitted.solution.tau, *fitted.solution.w[:20], *found.boxes[0])
+"""
+
+
+@pytest.mark.slow
+def test_two_devices_give_what_one_gives(
+    predictor: Predictor, photos: list[Path], on_devices: Callable[[int, str], str]
+) -> None:
+    printed = on_devices(2, SHARDED.format(photos=[str(photo) for photo in photos]))
+    devices, tau, *rest = (float(number) for number in printed.split())
+    assert devices == 2
+    assert tau == pytest.approx(predictor.solution.tau, rel=1e-5)
+    np.testing.assert_allclose(rest[:20], predictor.solution.w[:20], atol=1e-5)
+    np.testing.assert_allclose(rest[20:], predictor.localize(photos[:1])[0].boxes[0], rtol=1e-3)
 
 
 def test_opens_and_localizes_by_itself(predictor: Predictor, photos: list[Path], tmp_path: Path) -> None:
