@@ -85,4 +85,5 @@ def log10_nfa(
 
 
 def _log10_choose(n: Float[Array, "..."], k: Float[Array, "..."]) -> Float[Array, "..."]:
-    return (gammaln(n + 1.0) - gammaln(k + 1.0) - gammaln(n - k + 1.0)) / jnp.log(10.0)
+    # Rounding may leave the logarithm of 1 a hair below 0.
+    return jnp.maximum(gammaln(n + 1.0) - gammaln(k + 1.0) - gammaln(n - k + 1.0), 0.0) / jnp.log(10.0)

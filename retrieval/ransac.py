@@ -1,6 +1,7 @@
 """Geometric verification: one compiled, seeded call fits a transform to the matches of every candidate photo."""
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -53,9 +54,9 @@ def estimate(
     dst_scales: Float[Array | np.ndarray, "*batch n"] | None = None,
     threshold: ArrayLike = 20.0,
     trials: int = 1000,
-    target_size: ArrayLike | None = None,
+    target_size: ArrayLike | Sequence[ArrayLike] | None = None,
     photos_verified: ArrayLike | None = None,
-    cell: ArrayLike = 32.0,
+    cell: ArrayLike | Sequence[ArrayLike] = 32.0,
 ) -> Verification:
     """Fit ``model`` to the putative matches of a whole batch of candidate photos.
 
@@ -102,9 +103,10 @@ def estimate(
         known = mask & (jnp.asarray(src_scales) > 0) & (jnp.asarray(dst_scales) > 0)
         magnification = jnp.where(known, src_scales, 0.0) / jnp.where(known, dst_scales, 1.0)
 
+    sides = jnp.asarray(cell, jnp.float32)
     rows = _rows(n)
 
-    def flat(values: ArrayLike, *tail: int) -> Array:
+    def flat(values: ArrayLike | Sequence[ArrayLike], *tail: int) -> Array:
         return jnp.broadcast_to(jnp.asarray(values, jnp.float32), (*batch, *tail)).reshape(candidates, *tail)
 
     def padded(values: Array) -> Array:
@@ -119,7 +121,7 @@ def estimate(
         threshold=flat(threshold),
         target_size=flat(target_size, 2),
         photos_verified=flat(max(candidates, 1) if photos_verified is None else photos_verified),
-        cell=flat(jnp.broadcast_to(jnp.asarray(cell), 2) if jnp.ndim(cell) == 0 else cell, 2),
+        cell=flat(sides if sides.ndim else jnp.stack([sides, sides]), 2),
     )
     if candidates == 0:
         return Verification(jnp.zeros((*batch, 3, 3)), mask, jnp.zeros(batch, jnp.int32), jnp.zeros(batch))
@@ -260,14 +262,18 @@ def _rough(fit: _Fit, drawn: Int[Array, "trials m"], magnification: Float[Array,
 
 
 def _approach(fit: _Fit, rough: Candidates) -> Candidates:
-    """Let similarities turn and stretch towards the matches around them."""
+    """Let similarities turn and stretch towards the matches around them.
+
+    Not usable where those matches do not determine the model: points on a line agree with many an affine transform.
+    """
     model: Model = "similarity" if fit.model == "similarity" else "affine"
 
-    def step(transform: Array, factor: Array) -> tuple[Array, None]:
+    def step(transform: Array, factor: Array) -> tuple[Array, Array]:
         weights = fit.weights(fit.squared_residuals(transform), factor)
-        return geometry.refit(transform, fit.src, fit.dst, weights, model=model).transform, None
+        return geometry.refit(transform, fit.src, fit.dst, weights, model=model)
 
-    return Candidates(lax.scan(step, rough.transform, jnp.asarray(APPROACH))[0], rough.usable)
+    transform, determined = lax.scan(step, rough.transform, jnp.asarray(APPROACH))
+    return Candidates(transform, rough.usable & determined[-1])
 
 
 def _polish(fit: _Fit, seeds: Candidates) -> tuple[Float[Array, "3 3"], Bool[Array, ""]]:
