@@ -31,8 +31,8 @@ from localization.points import Points
 from localization.solvers import FiniteSolution, Loss
 from localization.statistics import Solution, Statistics
 
-# Share of a map's maximum that counts as object. Chosen by looking at the test photos of CUB classes 1-6 (conv5 hits 94 %
-# or more from .11 to .30) and at CorLoc on coco128 (.405 at .20, .437 at .30), so on those sets it is tuned, not blind.
+# Share of a map's maximum that counts as object. Chosen by looking at the test photos of CUB classes 1-6 (conv5 hits
+# 94 % or more from .11 to .30) and at CorLoc on coco128 (.405 at .20, .437 at .30): tuned on those sets, not blind.
 # conv4's contrast of object and background is so weak that its lowest threshold is the best cut on CUB.
 MAP_THRESHOLD = {"conv4": 0.01}
 DEFAULT_MAP_THRESHOLD = 0.25
