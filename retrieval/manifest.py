@@ -24,8 +24,11 @@ def write(folder: Path, description: dict[str, Any]) -> None:
 
 
 def is_index(folder: Path) -> bool:
-    """Whether the folder is, or was meant to be, an index."""
-    return (folder / NAME).is_file()
+    """Whether the folder is an index, whole or damaged; a feature store, which has a manifest too, is not."""
+    try:
+        return FORMAT.encode() in (folder / NAME).read_bytes()
+    except OSError:
+        return False
 
 
 def read(folder: Path) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def sheet(
             continue
         rows.append(pair(left, right, found, title=f"{os.path.basename(found.image)}: "))
     if not rows:
-        rows = [draw.with_caption(draw.draw_keypoints(left), "nothing found", accepted=False)]
+        rows = [draw.with_caption(left.pixels, "nothing found", accepted=False)]
     return draw.stack(rows)
 
 
