@@ -32,7 +32,7 @@ class Check:
     def run(self, report: Report) -> None:
         """Checks the folder; damage that stays makes the exit code 1."""
         kind = kind_of(self.path)
-        look = _store if kind == "store" else _index
+        look = {"store": _store, "index": _index, "predictor": _predictor}[kind]
         counts, damaged = look(self.path, repair=self.repair)
         repaired = self.repair and kind == "store" and bool(damaged)
         report.succeeded += 1
@@ -43,7 +43,7 @@ class Check:
 
 
 def kind_of(path: str) -> str:
-    """``store`` or ``index``, whatever state it is in.
+    """``store``, ``index`` or ``predictor``, whatever state it is in.
 
     Raises:
         DelfError: there is nothing that can be checked.
@@ -59,11 +59,12 @@ def kind_of(path: str) -> str:
         reason = "it has no manifest.json" if isinstance(error, FileNotFoundError) else str(error.strerror)
         raise DelfError(f"{path}: neither feature store nor index nor predictor, {reason}") from None
     try:
-        stated = json.loads(text)["format"]
-    except (ValueError, KeyError, TypeError):
-        stated = ""
-    named = {"delf-jax feature store": "store", "delf-jax index": "index"}
-    return named.get(stated) or ("store" if os.path.isdir(folder / "parts") else "index")
+        manifest = json.loads(text)
+        stated = manifest.get("format") or manifest.get("kind")
+    except (ValueError, AttributeError):
+        stated = None
+    named = {"delf-jax feature store": "store", "delf-jax index": "index", "predictor": "predictor"}
+    return named.get(str(stated)) or ("store" if os.path.isdir(folder / "parts") else "index")
 
 
 def _store(path: str, *, repair: bool) -> tuple[dict[str, Any], list[dict[str, str]]]:
@@ -86,6 +87,16 @@ def _index(path: str, *, repair: bool) -> tuple[dict[str, Any], list[dict[str, s
     return counts, [{"reason": reason} for reason in manifest.damage(Path(path), described)]
 
 
+def _predictor(path: str, *, repair: bool) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    from localization import predictor
+
+    if repair:
+        raise UsageError(f"{path}: a predictor is not repaired but fitted again, with `delf-jax fit-localizer`")
+    manifest = predictor.read_manifest(Path(path))
+    damaged = predictor.damaged_files(Path(path), manifest)
+    return {"files": len(manifest["files"])}, [{"file": name, "reason": "missing or damaged"} for name in damaged]
+
+
 def _sentences(path: str, kind: str, counts: dict[str, Any], damaged: list[dict[str, str]], repaired: bool) -> str:
     held = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in counts.items() if isinstance(value, int))
     lines = [f"{path}: {kind} of {held}"]
@@ -95,7 +106,8 @@ def _sentences(path: str, kind: str, counts: dict[str, Any], damaged: list[dict[
     elif damaged and kind == "store":
         lines.append(f"damaged: `delf-jax check {path} --repair` keeps the rest")
     elif damaged:
-        lines.append("damaged: build it again with `delf-jax index`")
+        again = "build it again with `delf-jax index`" if kind == "index" else "fit it again"
+        lines.append(f"damaged: {again}")
     else:
         lines.append("everything is there and as it was written")
     return "\n".join(lines)

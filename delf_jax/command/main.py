@@ -32,6 +32,9 @@ _COMMANDS = {
     "search": "delf_jax.command.search:Search",
     "match": "delf_jax.command.match:Match",
     "pca": "delf_jax.command.pca:Pca",
+    "fit-localizer": "delf_jax.command.fit_localizer:FitLocalizer",
+    "localize": "delf_jax.command.localize:Localize",
+    "explain": "delf_jax.command.explain:Explain",
     "check": "delf_jax.command.check:Check",
 }
 

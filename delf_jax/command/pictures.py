@@ -9,7 +9,11 @@ from delf_jax.command.options import UsageError
 from delf_jax.errors import ImageError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import UInt8
+
     import delf_jax.features
+    import localization
     import retrieval
     import retrieval.draw
     import retrieval.search
@@ -42,10 +46,9 @@ def file_names(photos: Sequence[str]) -> list[str]:
 
 def panel(path: str, features: "delf_jax.features.LocalFeatures") -> "retrieval.draw.Panel":
     """A photo with its features, ready to be drawn; ImageError where it is gone."""
-    from delf_jax.images import load_photo
     from retrieval.draw import Panel
 
-    return Panel(load_photo(path, max_side=_MAX_SIDE).pixels, features)
+    return Panel(pixels_of(path), features)
 
 
 def pair(
@@ -88,7 +91,24 @@ def sheet(
     return draw.stack(rows)
 
 
-def save(path: str, picture: "retrieval.draw.Picture") -> None:
+def pixels_of(path: str) -> "UInt8[np.ndarray, 'h w 3']":
+    """A photo as it is drawn on; ImageError where it is gone."""
+    from delf_jax.images import load_photo
+
+    return load_photo(path, max_side=_MAX_SIDE).pixels
+
+
+def mask(found: "localization.Localization") -> "UInt8[np.ndarray, 'h w']":
+    """0 where there is no object, n in the region of the n-th box; in pixels of the photo as the encoder saw it."""
+    import numpy as np
+
+    picture = np.zeros(found.activation.shape, np.uint8)
+    for number, region in reversed(list(enumerate(found.masks[:255], 1))):
+        picture[region] = number
+    return picture
+
+
+def save(path: str, picture: "np.ndarray") -> None:
     """Writes the picture, whole or not at all."""
     import io
 
