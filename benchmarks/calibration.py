@@ -1,0 +1,82 @@
+"""At which log10_nfa a match is accepted: the threshold in a head file, from photos that match nothing.
+
+    python -m benchmarks.calibration --write
+
+134 photos of landmarks are asked among 188 photos of San Francisco and of everyday things, so every answer is wrong.
+The threshold is the surest of them, rounded down to a half: none of these queries would be accepted.
+"""
+
+import dataclasses
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from benchmarks import datasets
+from benchmarks.accuracy import Options, ask
+from benchmarks.feature_cache import cached_features
+from benchmarks.methods import METHODS, Request
+from delf_jax.errors import DelfError
+from delf_jax.head import Head
+from delf_jax.loading import model_paths
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Calibrates the threshold of the packaged head.
+
+    Attributes:
+        data: folder of the photos with ground truth; default $DELF_SHARED, then ../shared/data beside the repository.
+        method: the row of ``benchmarks.accuracy`` that the head is used as.
+        features: features a photo.
+        cache: features are kept here between runs.
+        write: put the threshold into the packaged head file.
+    """
+
+    data: Path | None = None
+    method: str = "foreground"
+    features: int = 1000
+    cache: Path = Path(".cache/accuracy")
+    write: bool = False
+
+
+def main(options: Calibration) -> dict[str, Any]:
+    """Measures, prints and, if asked, writes the threshold; returns what was measured."""
+    data = datasets.data_folder(options.data)
+    unrelated = landmarks_among_others(data)
+    method = METHODS[options.method](Request(options.features, (), options.cache))
+    photos = [*unrelated.queries, *unrelated.database]
+    kept = cached_features(method.extract, photos, description=method.description, folder=options.cache)
+    features = {photo: method.finish(one) for photo, one in zip(photos, kept, strict=True)}
+    answers = ask(unrelated, features, method, Options(methods=()), threshold=-math.inf)
+    surest = sorted(min((answer.log10_nfa for answer in found), default=math.inf) for found in answers)
+    threshold = math.floor(2 * min(surest[0], 0.0)) / 2
+    measured = {
+        "queries": len(unrelated.queries),
+        "photos": len(unrelated.database),
+        "surest": [round(value, 2) for value in surest[:5]],
+    }
+    print(f"{options.method}: {measured}; threshold {threshold}")
+    if options.write:
+        path = model_paths("delf-r50")[1]
+        head = Head.open(path)
+        notes = head.notes | {"threshold": {"command": "python -m benchmarks.calibration --write", **measured}}
+        dataclasses.replace(head, log10_nfa_threshold=threshold, notes=notes).save(path)
+    return measured | {"threshold": threshold}
+
+
+def landmarks_among_others(data: Path) -> datasets.RetrievalSet:
+    """The landmarks of the distractor list's ``val`` part, asked among the buildings' references and the COCO photos."""
+    queries = tuple(photo for photo in datasets.landmark_distractors(data) if photo.parent.parent.name == "val")
+    references = datasets.buildings(data).database
+    database = tuple(photo for photo in references if "landmarks" not in photo.parts)
+    return datasets.RetrievalSet("landmarks among others", queries, database, (frozenset(),) * len(queries))
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Calibration, description=__doc__))
+    except (DelfError, FileNotFoundError) as error:
+        sys.exit(str(error))
