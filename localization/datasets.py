@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from PIL import Image
 
@@ -123,24 +123,31 @@ def read_box_csv(file: Path) -> list[Annotated]:
     return [Annotated(file.parent / name, found, labels[name]) for name, found in boxes.items()]
 
 
-def read(path: str | Path) -> list[Annotated]:
-    """Annotated photos of a folder or CSV file, in whichever of these layouts it is.
+Layout = Literal["cub", "voc", "coco", "imagenet", "yolo", "csv"]
+
+
+def read(path: str | Path, *, layout: Layout | None = None) -> list[Annotated]:
+    """Annotated photos of a folder or CSV file, in this layout, or in whichever it is.
 
     Raises:
-        DelfError: none of them.
+        DelfError: not in that layout, or in none of them.
     """
     root = Path(path)
-    layouts: list[tuple[bool, Callable[[Path], list[Annotated]]]] = [
-        (root.suffix == ".csv", read_box_csv),
-        ((root / "bounding_boxes.txt").is_file(), read_cub),
-        ((root / "JPEGImages").is_dir(), read_voc),
-        ((root / "annotations").is_dir(), read_coco),
-        ((root / "Annotations" / "CLS-LOC").is_dir(), read_imagenet),
-        ((root / "images").is_dir(), read_yolo),
-    ]
-    for matches, reader in layouts:
-        if matches:
+    layouts: dict[str, tuple[Callable[[Path], list[Annotated]], bool]] = {
+        "csv": (read_box_csv, root.suffix == ".csv" and root.is_file()),
+        "cub": (read_cub, (root / "bounding_boxes.txt").is_file()),
+        "voc": (read_voc, (root / "JPEGImages").is_dir()),
+        "coco": (read_coco, (root / "annotations").is_dir()),
+        "imagenet": (read_imagenet, (root / "Annotations" / "CLS-LOC").is_dir()),
+        "yolo": (read_yolo, (root / "images").is_dir()),
+    }
+    if not root.exists():
+        raise DelfError(f"{path}: there is no such folder or file; check the path")
+    for name, (reader, matches) in layouts.items():
+        if matches and layout in (None, name):
             return reader(root)
+    if layout is not None:
+        raise DelfError(f"{path}: not in the layout {layout}; name the folder that holds its annotations")
     raise DelfError(f"{path}: no known layout; give CUB, VOC, COCO, ImageNet or YOLO folders, or a CSV of boxes")
 
 

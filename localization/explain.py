@@ -42,6 +42,7 @@ class RepresenterPoint:
     Attributes:
         image: name of its photo.
         xy: (x, y) in pixels of its upright original photo.
+        image_size: (height, width) of that photo.
         label: the photo's class, if it had one.
         thumbnail: JPEG of the photo, or None.
         importance: alpha_i, the same for every query.
@@ -53,6 +54,7 @@ class RepresenterPoint:
 
     image: str
     xy: tuple[float, float]
+    image_size: tuple[int, int]
     label: str | None
     thumbnail: bytes | None
     importance: float
@@ -228,6 +230,7 @@ class Explainer:
                 RepresenterPoint(
                     image=photo.name,
                     xy=(float(places[i, 0]), float(places[i, 1])),
+                    image_size=photo.size,
                     label=photo.label,
                     thumbnail=photo.thumbnail,
                     importance=float(self.importance[row]),

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 from tyro.conf import Positional, arg
 
@@ -33,13 +33,26 @@ class Check:
         """Checks the folder; damage that stays makes the exit code 1."""
         kind = kind_of(self.path)
         look = {"store": _store, "index": _index, "predictor": _predictor}[kind]
-        counts, damaged = look(self.path, repair=self.repair)
-        repaired = self.repair and kind == "store" and bool(damaged)
+        found = look(self.path, repair=self.repair)
         report.succeeded += 1
-        if damaged and not repaired:
+        if found.left:
             report.failed += 1
-        record = {kind: self.path, "ok": not damaged or repaired, **counts, "damaged": damaged, "repaired": repaired}
-        report.result(record, _sentences(self.path, kind, counts, damaged, repaired))
+        record = {
+            kind: self.path,
+            "ok": not found.left,
+            **found.counts,
+            "damaged": found.damaged,
+            "repaired": len(found.left) < len(found.damaged),
+        }
+        report.result(record, _sentences(self.path, kind, found))
+
+
+class Found(NamedTuple):
+    """What a folder holds, what was damaged in it, and what of that no repair has mended."""
+
+    counts: dict[str, Any]
+    damaged: list[dict[str, str]]
+    left: list[dict[str, str]]
 
 
 def kind_of(path: str) -> str:
@@ -67,47 +80,60 @@ def kind_of(path: str) -> str:
     return named.get(str(stated)) or ("store" if os.path.isdir(folder / "parts") else "index")
 
 
-def _store(path: str, *, repair: bool) -> tuple[dict[str, Any], list[dict[str, str]]]:
+def _store(path: str, *, repair: bool) -> Found:
     from delf_jax import store
 
     opened = store.FeatureStore.open(path)
-    damages = store.repair(path) if repair else opened.check()
-    photos = len(store.FeatureStore.open(path) if repair else opened)
-    counts = {"photos": photos, "fingerprint": opened.fingerprint, "failed_photos": len(opened.failures())}
-    return counts, [{"file": damage.name, "reason": damage.reason} for damage in damages]
+    damaged = store.repair(path) if repair else opened.check()
+    left = damaged
+    if repair:
+        opened = store.FeatureStore.open(path)
+        left = opened.check() if damaged else []
+    counts = {"photos": len(opened), "fingerprint": opened.fingerprint, "failed_photos": len(opened.failures())}
+    listed = [[{"file": damage.name, "reason": damage.reason} for damage in damages] for damages in (damaged, left)]
+    return Found(counts, listed[0], listed[1])
 
 
-def _index(path: str, *, repair: bool) -> tuple[dict[str, Any], list[dict[str, str]]]:
+def _index(path: str, *, repair: bool) -> Found:
     from retrieval import manifest
 
     if repair:
         raise UsageError(f"{path}: an index is not repaired but built again, with `delf-jax index STORE --out {path}`")
     described = manifest.read(Path(path))
     counts = {name: described.get(name) for name in ("photos", "features", "dimension", "backend", "fingerprint")}
-    return counts, [{"reason": reason} for reason in manifest.damage(Path(path), described)]
+    damaged = [{"reason": reason} for reason in manifest.damage(Path(path), described)]
+    return Found(counts, damaged, damaged)
 
 
-def _predictor(path: str, *, repair: bool) -> tuple[dict[str, Any], list[dict[str, str]]]:
+def _predictor(path: str, *, repair: bool) -> Found:
     from localization import predictor
 
     if repair:
         raise UsageError(f"{path}: a predictor is not repaired but fitted again, with `delf-jax fit-localizer`")
     manifest = predictor.read_manifest(Path(path))
-    damaged = predictor.damaged_files(Path(path), manifest)
-    return {"files": len(manifest["files"])}, [{"file": name, "reason": "missing or damaged"} for name in damaged]
+    names = predictor.damaged_files(Path(path), manifest)
+    damaged = [{"file": name, "reason": "it is missing or damaged"} for name in names]
+    counts: dict[str, Any] = {"files": len(manifest["files"])}
+    if not damaged:
+        opened = predictor.Predictor.open(path)
+        counts = {"photos": opened.statistics.photos, "points": len(opened.points) if opened.points else 0} | counts
+    return Found(counts, damaged, damaged)
 
 
-def _sentences(path: str, kind: str, counts: dict[str, Any], damaged: list[dict[str, str]], repaired: bool) -> str:
-    held = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in counts.items() if isinstance(value, int))
+def _sentences(path: str, kind: str, found: Found) -> str:
+    held = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in found.counts.items() if type(value) is int)
     lines = [f"{path}: {kind} of {held}"]
-    lines += [": ".join(entry.values()) for entry in damaged]
-    if repaired:
+    lines += [": ".join(entry.values()) for entry in found.damaged]
+    if len(found.left) < len(found.damaged):
         lines.append("repaired: the damaged parts are left out; the same `delf-jax extract` computes them again")
-    elif damaged and kind == "store":
-        lines.append(f"damaged: `delf-jax check {path} --repair` keeps the rest")
-    elif damaged:
-        again = "build it again with `delf-jax index`" if kind == "index" else "fit it again"
-        lines.append(f"damaged: {again}")
-    else:
+    if not found.damaged:
         lines.append("everything is there and as it was written")
+    elif found.left and kind == "index":
+        lines.append("damaged: build it again with `delf-jax index`")
+    elif found.left and kind == "predictor":
+        lines.append("damaged: fit it again with `delf-jax fit-localizer`")
+    elif any(entry["file"] != "head.safetensors" for entry in found.left):
+        lines.append(f"damaged: `delf-jax check {path} --repair` keeps the rest")
+    elif found.left:
+        lines.append("damaged: put back the head file that the store was made with, or extract into another folder")
     return "\n".join(lines)

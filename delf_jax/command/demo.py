@@ -15,6 +15,7 @@ from tyro.conf import arg
 from delf_jax.command.options import ExtractionOptions
 from delf_jax.command.report import Report
 from delf_jax.errors import ImageError
+from delf_jax.settings import ExtractionSettings
 
 if TYPE_CHECKING:
     from delf_jax.demo.page import Query, Step, Story
@@ -35,6 +36,9 @@ PARTNERS = {
 STRANGERS = ("chelsea", "china")
 
 _SHOWN = 5
+
+# Keeps the whole story under three minutes on two cores.
+_MAX_SIDE = 640
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,7 +103,7 @@ def _tell(options: ExtractionOptions, report: Report) -> tuple["Story", dict[str
     collection = [name for name in names if name not in queries]
     members = [name for name in collection if name not in PARTNERS.values()]
     with clock.step("Load the model"):
-        extractor = options.load()
+        extractor = options.load(base=ExtractionSettings(max_side=_MAX_SIDE))
         from delf_jax.demo import page
         from retrieval import Index
     with clock.step("Extract features", f"{len(names)} photos; the first run compiles a program for each photo size"):
@@ -154,9 +158,8 @@ def _attention_pictures(extractor: "Extractor", names: list[str]) -> dict[str, b
     import jax
     import numpy as np
 
-    from delf_jax import scorers
+    from delf_jax import drawing, scorers
     from delf_jax.images import Photo
-    from retrieval import draw
 
     layer = extractor.head.layer
 
@@ -173,18 +176,19 @@ def _attention_pictures(extractor: "Extractor", names: list[str]) -> dict[str, b
         height, width = (int(side) for side in extractor.map_size(size, layer)[0])
         centres = np.asarray(extractor.cell_centres(jax.numpy.asarray(size), layer, height, width))[0]
         first, step = centres[0, 0], centres[1, 1] - centres[0, 0]
-        heat = draw.draw_heat(
+        heat = drawing.draw_heat(
             photo.pixels,
             np.asarray(row, np.float32)[:height, :width],
             origin=(float(first[0]), float(first[1])),
             step=(float(step[0]), float(step[1])),
         )
-        pictures[name] = draw.to_jpeg(heat)
+        pictures[name] = drawing.to_jpeg(heat)
     return pictures
 
 
 def _query(name: str, result: "SearchResult", features: Mapping[str, "LocalFeatures"], heat: bytes | None) -> "Query":
     """What the page shows of a query; photos without a card of their own (no heat) get no drawings."""
+    from delf_jax import drawing
     from delf_jax.demo.page import Candidate, Query
     from delf_jax.images import load_photo
     from retrieval import draw
@@ -195,7 +199,7 @@ def _query(name: str, result: "SearchResult", features: Mapping[str, "LocalFeatu
     candidates = [
         Candidate(
             name=match.image,
-            thumbnail=draw.to_jpeg(panel(match.image, 160).pixels),
+            thumbnail=drawing.to_jpeg(panel(match.image, 160).pixels),
             score=match.score,
             inliers=match.inliers,
             log10_nfa=float("inf") if match.log10_nfa is None else match.log10_nfa,
@@ -204,7 +208,7 @@ def _query(name: str, result: "SearchResult", features: Mapping[str, "LocalFeatu
         for match in result.matches
     ]
     if heat is None:
-        thumbnail = draw.to_jpeg(panel(name, 160).pixels)
+        thumbnail = drawing.to_jpeg(panel(name, 160).pixels)
         return Query(name, len(features[name]), result.accepted, candidates, thumbnail)
     query, proof = panel(name), None
     if result.matches:
@@ -212,16 +216,16 @@ def _query(name: str, result: "SearchResult", features: Mapping[str, "LocalFeatu
         canvas = draw.draw_matches(
             query, panel(best.image), best.query_points, best.points, where=best.is_inlier, height=480
         )
-        proof = draw.to_jpeg(canvas)
+        proof = drawing.to_jpeg(canvas)
     return Query(
         name=name,
         features=len(features[name]),
         accepted=result.accepted,
         candidates=candidates,
-        photo=draw.to_jpeg(query.pixels),
+        photo=drawing.to_jpeg(query.pixels),
         proof=proof,
         heat=heat,
-        keypoints=draw.to_jpeg(draw.draw_keypoints(query)),
+        keypoints=drawing.to_jpeg(draw.draw_keypoints(query)),
     )
 
 

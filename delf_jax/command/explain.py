@@ -24,8 +24,8 @@ class Explain:
         at: a place, x and y in pixels of the upright photo.
         box: a region instead, x0,y0,x1,y1 in pixels.
         top: training positions of each sign.
-        plot: file for a picture of the photo, its map, and the training places.
         ranking: by value, by value against the average place (centred), or by similarity (local).
+        plot: file for a picture of the photo, its map, and the training places.
         json: print one JSON line; positions that hold back have negative importance.
     """
 
@@ -53,12 +53,13 @@ class Explain:
 
         environment.start_jax()
         import localization
-        from localization.draw import draw_explanation
 
         predictor = localization.Predictor.open(self.predictor)
         try:
             explained = predictor.explain(self.photo, where, top=self.top, ranking=self.ranking)
             if self.plot is not None:
+                from localization.draw import draw_explanation
+
                 (found,) = predictor.localize([self.photo])
                 pixels = pictures.pixels_of(self.photo)
                 pictures.save(self.plot, draw_explanation(pixels, found, explained, where))
@@ -75,6 +76,8 @@ class Explain:
             f"{p.image} at {p.xy[0]:.0f},{p.xy[1]:.0f}"
             for p in points
         ]
+        if self.plot is not None:
+            lines.append(f"picture: {self.plot}")
         report.result(record, "\n".join(lines))
 
 

@@ -114,7 +114,7 @@ class Extract:
     def _adapted(self, report: Report) -> "delf_jax.head.Head":
         """The model's head, with PCA and foreground vector fitted to a sample spread evenly over the photos."""
         found, _ = photos.look(self.paths)
-        sample = found[:: -(-len(found) // _ADAPT_PHOTOS)]
+        sample = [photo.path for photo in found[:: -(-len(found) // _ADAPT_PHOTOS)]]
         # Fitting needs no scorer, and the head may lack the one that it is about to get.
         extractor = dataclasses.replace(self.extraction, scorer="norm").load()
         fitted = fitting.fit(extractor, sample, report, workers=self.workers)

@@ -1,24 +1,29 @@
 """`delf-jax localize`: where the object is in photos."""
 
 import dataclasses
-import json
-import os
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from tyro.conf import Positional, arg
 
-from delf_jax.command import photos, pictures
+from delf_jax.command import photos
 from delf_jax.command.options import Photos, UsageError
 from delf_jax.command.report import Report
 from delf_jax.errors import ImageError
 
 if TYPE_CHECKING:
     import localization
+    from delf_jax.command.findings import Findings
+    from delf_jax.photo_files import PhotoFile
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Localize:
     """Find the object in photos: boxes [x0, y0, x1, y1, score] in pixels of the upright photo, largest first.
+
+    With --out the same command again goes on where it stopped: photos that are done are left alone, changed ones are
+    done anew.
 
     Attributes:
         predictor: as written by `delf-jax fit-localizer`.
@@ -47,67 +52,71 @@ class Localize:
 
         environment.start_jax()
         import localization
+        from delf_jax.command.findings import Findings
 
         predictor = localization.Predictor.open(self.predictor)
-        paths = photos.find(self.photos, report)
-        if not paths:
+        files = photos.find_files(self.photos, report)
+        if not files:
             return
-        if self.out is not None:
-            os.makedirs(self.out, exist_ok=True)
-        names = pictures.file_names(paths)
-        coco: dict[str, list[Any]] = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "object"}]}
-        waiting: dict[int, localization.Localization | ImageError] = {}
+        findings = None if self.out is None else Findings(self.out, recipe=self._recipe(predictor))
+        answers: dict[int, dict[str, Any] | ImageError] = {}
         following = 0
-        stream = predictor.localize_stream(enumerate(paths), threshold=self.threshold, edges=self.edges)
         with report.progress("localizing") as advance:
-            for position, found in stream:
-                waiting[position] = found
-                while following in waiting:
-                    answer = waiting.pop(following)
-                    if isinstance(answer, ImageError):
-                        report.failure("image", paths[following], answer.reason)
-                    else:
-                        self._answer(paths[following], names[following], answer, coco, report)
+            for position, answer in self._answers(predictor, files, findings):
+                answers[position] = answer
+                while following in answers:
+                    _tell(files[following].path, answers.pop(following), report)
                     following += 1
-                    advance(following, len(paths))
-        if self.out is not None:
-            from delf_jax import atomic
+                    advance(following, len(files))
+        if findings is not None and report.succeeded:
+            findings.write_coco()
 
-            atomic.write_bytes(os.path.join(self.out, "coco.json"), json.dumps(coco).encode())
-
-    def _answer(
-        self, path: str, name: str, found: "localization.Localization", coco: dict[str, list[Any]], report: Report
-    ) -> None:
-        boxes = [[round(float(value), 3) for value in box] for box in found.boxes]
-        if self.out is not None:
-            from localization.draw import draw_localization
-
-            pictures.save(os.path.join(self.out, name), draw_localization(pictures.pixels_of(path), found))
-            mask = os.path.join(self.out, f"{os.path.splitext(name)[0]}_mask.png")
-            pictures.save(mask, pictures.mask(found))
-            _add_coco(coco, path, found)
-        report.succeeded += 1
-        record = {"image": path, "found": found.found, "score": found.score, "boxes": boxes}
-        lines = [f"{path}: {'found' if found.found else 'nothing found'}, score {found.score:.3f}"]
-        lines += ["  " + "  ".join(f"{value:8.1f}" for value in box[:4]) for box in boxes]
-        report.result(record, "\n".join(lines))
-
-
-def _add_coco(coco: dict[str, list[Any]], path: str, found: "localization.Localization") -> None:
-    """Adds a photo and its boxes (x, y, width, height) to a COCO data set."""
-    image_id = len(coco["images"]) + 1
-    height, width = found.image_size
-    coco["images"].append({"id": image_id, "file_name": path, "height": int(height), "width": int(width)})
-    for x0, y0, x1, y1, score in found.boxes:
-        box = [float(x0), float(y0), float(x1 - x0), float(y1 - y0)]
-        coco["annotations"].append(
-            {
-                "id": len(coco["annotations"]) + 1,
-                "image_id": image_id,
-                "category_id": 1,
-                "bbox": box,
-                "area": box[2] * box[3],
-                "iscrowd": 0,
-                "score": float(score),
-            }
+    def _answers(
+        self, predictor: "localization.Predictor", files: "list[PhotoFile]", findings: "Findings | None"
+    ) -> Iterator[tuple[int, dict[str, Any] | ImageError]]:
+        """The record of each photo, out of order; those done before come first, from the folder."""
+        todo = []
+        for position, photo in enumerate(files):
+            record = findings.known(photo) if findings is not None else None
+            if record is None:
+                todo.append(position)
+            else:
+                yield position, record
+        if not todo:
+            return
+        stream = predictor.localize_stream(
+            ((position, files[position].path) for position in todo), threshold=self.threshold, edges=self.edges
         )
+        for position, found in stream:
+            if isinstance(found, ImageError):
+                yield position, found
+                continue
+            record = _record(files[position].path, found)
+            try:
+                if findings is not None:
+                    findings.add(files[position], found, record)
+            except ImageError as error:
+                yield position, error
+                continue
+            yield position, record
+
+    def _recipe(self, predictor: "localization.Predictor") -> str:
+        """Everything that the boxes depend on besides the photo."""
+        threshold = predictor.map_threshold if self.threshold is None else self.threshold
+        manifest = (Path(self.predictor) / "manifest.json").read_text()
+        return f"{manifest} {threshold} {self.edges}"
+
+
+def _record(path: str, found: "localization.Localization") -> dict[str, Any]:
+    boxes = [[*(round(float(edge), 2) for edge in box[:4]), round(float(box.score), 4)] for box in found.boxes]
+    return {"image": path, "found": found.found, "score": round(float(found.score), 4), "boxes": boxes}
+
+
+def _tell(path: str, answer: dict[str, Any] | ImageError, report: Report) -> None:
+    if isinstance(answer, ImageError):
+        report.failure("image", path, answer.reason)
+        return
+    report.succeeded += 1
+    lines = [f"{path}: {'found' if answer['found'] else 'nothing found'}, score {answer['score']:.3f}"]
+    lines += ["  " + "  ".join(f"{edge:8.1f}" for edge in box[:4]) + f"  score {box[4]:.3f}" for box in answer["boxes"]]
+    report.result(answer, "\n".join(lines))

@@ -35,6 +35,7 @@ _COMMANDS = {
     "fit-localizer": "delf_jax.command.fit_localizer:FitLocalizer",
     "localize": "delf_jax.command.localize:Localize",
     "explain": "delf_jax.command.explain:Explain",
+    "evaluate": "delf_jax.command.evaluate:Evaluate",
     "check": "delf_jax.command.check:Check",
 }
 

@@ -1,10 +1,13 @@
 """The photos that names on the command line mean, and what is said about names that mean none."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from delf_jax.command.report import Report
 from delf_jax.errors import DelfError, ImageError
+
+if TYPE_CHECKING:
+    import delf_jax.photo_files
 
 
 class NoPhotos(DelfError):
@@ -41,25 +44,32 @@ def find(names: Sequence[str], report: Report, *, kind: Literal["image", "query"
     Raises:
         NoPhotos: there is none, and no failed name says why.
     """
+    return [photo.path for photo in find_files(names, report, kind=kind)]
+
+
+def find_files(
+    names: Sequence[str], report: Report, *, kind: Literal["image", "query"] = "image"
+) -> "list[delf_jax.photo_files.PhotoFile]":
+    """The same with each file's size and time."""
     require_names(names)
-    paths, errors = look(names)
-    if errors or not paths:
+    photos, errors = look(names)
+    if errors or not photos:
         _report(errors, names, report, kind)
-    return paths
+    return photos
 
 
-def look(names: Sequence[str]) -> tuple[list[str], list[ImageError]]:
-    """Paths of all photos that the names mean, and the errors of names that mean none."""
+def look(names: Sequence[str]) -> "tuple[list[delf_jax.photo_files.PhotoFile], list[ImageError]]":
+    """All photos that the names mean, and the errors of names that mean none."""
     from delf_jax.photo_files import PhotoFile, find_photos
 
-    paths: list[str] = []
+    photos: list[PhotoFile] = []
     errors: list[ImageError] = []
     for photo in find_photos(names):
         if isinstance(photo, PhotoFile):
-            paths.append(photo.path)
+            photos.append(photo)
         else:
             errors.append(photo)
-    return paths, errors
+    return photos, errors
 
 
 def _report(

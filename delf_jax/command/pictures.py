@@ -1,4 +1,4 @@
-"""Pictures of matches, drawn by ``retrieval.draw`` and written to files."""
+"""Pictures of matches, drawn by ``retrieval.draw``, and any picture as a file."""
 
 import collections
 import os
@@ -9,11 +9,8 @@ from delf_jax.command.options import UsageError
 from delf_jax.errors import ImageError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from jaxtyping import UInt8
-
+    import delf_jax.drawing
     import delf_jax.features
-    import localization
     import retrieval
     import retrieval.draw
     import retrieval.search
@@ -53,7 +50,7 @@ def panel(path: str, features: "delf_jax.features.LocalFeatures") -> "retrieval.
 
 def pair(
     left: "retrieval.draw.Panel", right: "retrieval.draw.Panel", found: "retrieval.search.Match", *, title: str = ""
-) -> "retrieval.draw.Picture":
+) -> "delf_jax.drawing.Picture":
     """Both photos, the matches that agree, and what they prove."""
     from retrieval import draw
 
@@ -74,9 +71,9 @@ def sheet(
     features: "delf_jax.features.LocalFeatures",
     index: "retrieval.Index",
     result: "retrieval.search.SearchResult",
-) -> "retrieval.draw.Picture":
+) -> "delf_jax.drawing.Picture":
     """The query beside each of its best results; results whose photo is gone are left out."""
-    from retrieval import draw
+    from delf_jax import drawing
 
     left = panel(query, features)
     rows = []
@@ -87,28 +84,18 @@ def sheet(
             continue
         rows.append(pair(left, right, found, title=f"{os.path.basename(found.image)}: "))
     if not rows:
-        rows = [draw.with_caption(left.pixels, "nothing found", accepted=False)]
-    return draw.stack(rows)
+        rows = [drawing.with_caption(left.pixels, "nothing found", accepted=False)]
+    return drawing.stack(rows)
 
 
-def pixels_of(path: str) -> "UInt8[np.ndarray, 'h w 3']":
+def pixels_of(path: str) -> "delf_jax.drawing.Picture":
     """A photo as it is drawn on; ImageError where it is gone."""
     from delf_jax.images import load_photo
 
     return load_photo(path, max_side=_MAX_SIDE).pixels
 
 
-def mask(found: "localization.Localization") -> "UInt8[np.ndarray, 'h w']":
-    """0 where there is no object, n in the region of the n-th box; in pixels of the photo as the encoder saw it."""
-    import numpy as np
-
-    picture = np.zeros(found.activation.shape, np.uint8)
-    for number, region in reversed(list(enumerate(found.masks[:255], 1))):
-        picture[region] = number
-    return picture
-
-
-def save(path: str, picture: "np.ndarray") -> None:
+def save(path: str, picture: "delf_jax.drawing.Picture") -> None:
     """Writes the picture, whole or not at all."""
     import io
 

@@ -42,7 +42,7 @@ def test_fit_localize_explain_check(
     assert (boxes[:, :4] >= 0).all()
     assert (boxes[:, [0, 2]] <= size[0]).all()
     assert sorted(os.listdir(tmp_path / "found")) == [
-        "box.jpg", "box_mask.png", "coco.json", "graf1.jpg", "graf1_mask.png",
+        "box.jpg", "box_mask.png", "coco.json", "graf1.jpg", "graf1_mask.png", "localizations.jsonl",
     ]  # fmt: skip
     coco = json.loads((tmp_path / "found" / "coco.json").read_text())
     assert len(coco["images"]) == 2
@@ -52,6 +52,7 @@ def test_fit_localize_explain_check(
     told = run(
         "explain", tmp_path / "p", queries[0], "--at", "100,80", "--top", "3", "--json", "--plot", tmp_path / "e.png"
     )
+    plot = tmp_path / "e.png"
     assert told.code == 0
     (record,) = told.records
     assert set(record) == {"image", "at", "value", "points"}

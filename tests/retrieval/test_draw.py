@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from delf_jax import drawing
 from delf_jax.features import LocalFeatures
 from delf_jax.images import load_photo
 from retrieval import draw
@@ -33,15 +34,15 @@ def colourful(picture: np.ndarray) -> np.ndarray:
 
 def test_photos_stand_side_by_side_at_the_asked_height() -> None:
     canvas = draw.draw_matches(panel([]), panel([], size=(200, 100)), np.zeros((0, 2)), np.zeros((0, 2)), height=300)
-    assert canvas.shape == (300, 480 + draw.GAP + 150, 3)
+    assert canvas.shape == (300, 480 + drawing.GAP + 150, 3)
     assert canvas.dtype == np.uint8
-    assert (canvas[:, 480 : 480 + draw.GAP] == draw.BACKGROUND).all()
+    assert (canvas[:, 480 : 480 + drawing.GAP] == drawing.BACKGROUND).all()
 
 
 def test_an_inlier_line_leads_from_point_to_point() -> None:
     canvas = draw.draw_matches(panel([]), panel([]), np.array([[20.0, 50]]), np.array([[140.0, 50]]), height=100)
     drawn = colourful(canvas)
-    start, end = 20, 160 + draw.GAP + 140
+    start, end = 20, 160 + drawing.GAP + 140
     assert drawn[50, start : end + 1].all()
     assert not drawn[:, : start - 6].any()
     assert not drawn[:, end + 7 :].any()
@@ -78,43 +79,6 @@ def test_circles_are_sized_by_scale(scale: float, radius: int) -> None:
     assert not row[: 80 - radius - 2].any()
 
 
-def test_heat_lies_where_the_cells_are() -> None:
-    heat = np.zeros((5, 8), np.float32)
-    heat[1, 6] = 1
-    hot = draw.draw_heat(np.full((100, 160, 3), GREY, np.uint8), heat, origin=(7.5, 7.5), step=(20, 20))
-    brightness = hot.astype(int).sum(axis=-1)
-    y, x = np.unravel_index(brightness.argmax(), brightness.shape)
-    assert abs(x - (7.5 + 6 * 20)) <= 1
-    assert abs(y - (7.5 + 20)) <= 1
-    assert hot.shape == (100, 160, 3)
-
-
-def test_an_even_map_gives_no_heat() -> None:
-    hot = draw.draw_heat(
-        np.full((40, 40, 3), GREY, np.uint8), np.full((3, 3), 7, np.float32), origin=(5, 5), step=(15, 15)
-    )
-    assert hot.std() < 30
-    assert np.isfinite(hot).all()
-
-
-def test_a_caption_adds_a_line_with_its_dot() -> None:
-    plain = np.full((50, 400, 3), GREY, np.uint8)
-    for accepted, colour in ((True, draw.GREEN), (False, draw.RED)):
-        captioned = draw.with_caption(plain, draw.proof(12, -3.4, accepted=accepted), accepted=accepted)
-        assert (captioned[:50] == plain).all()
-        assert (captioned[50 + draw.CAPTION_HEIGHT // 2, 20] == colour).all()
-        assert (captioned[50:, 60:] != draw.BACKGROUND).any()
-
-
-def test_stacked_pictures_keep_their_pixels() -> None:
-    sheet = draw.stack([np.full((10, 30, 3), 1, np.uint8), np.full((20, 50, 3), 2, np.uint8)])
-    assert sheet.shape == (30 + draw.GAP, 50, 3)
-    assert (sheet[:10, :30] == 1).all()
-    assert (sheet[10 + draw.GAP :] == 2).all()
-    with pytest.raises(ValueError, match="at least one picture"):
-        draw.stack([])
-
-
 def test_real_photos_of_different_sizes(demo_photos: Path) -> None:
     rng = np.random.default_rng(0)
     panels = []
@@ -126,7 +90,7 @@ def test_real_photos_of_different_sizes(demo_photos: Path) -> None:
     before = [p.pixels.copy() for p in panels]
     ends = [np.asarray(p.features.keypoints, np.float64) for p in panels]
     canvas = draw.draw_matches(*panels, *ends, caption="graf1 and box", accepted=False, height=240)
-    assert canvas.shape[0] == 240 + draw.CAPTION_HEIGHT
+    assert canvas.shape[0] == 240 + drawing.CAPTION_HEIGHT
     assert draw.draw_keypoints(panels[0]).shape == panels[0].pixels.shape
     for p, pixels in zip(panels, before, strict=True):
         np.testing.assert_array_equal(p.pixels, pixels)  # pictures are drawn on copies

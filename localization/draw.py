@@ -1,0 +1,156 @@
+"""Pictures of what was found and why: maps with boxes, and places beside the training photos that explain them."""
+
+import os
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+from delf_jax.drawing import (
+    BACKGROUND,
+    GAP,
+    GREEN,
+    SHIFT,
+    TEXT,
+    Picture,
+    circle,
+    draw_heat,
+    fixed_point,
+    stack,
+    with_caption,
+)
+from localization.explain import Explanation, RepresenterPoint
+from localization.localizing import Localization
+
+Where = tuple[float, float] | tuple[float, float, float, float] | None
+
+WHITE = (255, 255, 255)
+BLACK = (0, 0, 0)
+SHOWN = 6
+_TILE = 168
+_TEXT_HEIGHT = 62
+_MARK = 12.0
+
+
+def draw_localization(pixels: Picture, found: Localization) -> Picture:
+    """The map laid over the photo, with the boxes; the largest is drawn bold.
+
+    Args:
+        pixels: the photo, of any size.
+        found: what ``Predictor.localize`` gave for it.
+    """
+    height, width = pixels.shape[:2]
+    canvas = _heat(pixels, found.activation)
+    ratio = np.array([width / found.image_size[1], height / found.image_size[0]] * 2)
+    for number, box in reversed(list(enumerate(found.boxes))):
+        _rectangle(canvas, np.array(box[:4]) * ratio, GREEN, thickness=3 if number == 0 else 1)
+    return canvas
+
+
+def number_masks(found: Localization) -> UInt8[np.ndarray, "H W"]:
+    """0 where there is no object, n in the region of the n-th box, in pixels of the upright original photo.
+
+    255 is the highest number; further regions, all of them small, share it.
+    """
+    numbers = np.zeros(found.activation.shape, np.uint8)
+    for number, mask in reversed(list(enumerate(found.masks, start=1))):
+        numbers[mask] = min(number, 255)
+    height, width = found.image_size
+    return np.asarray(cv2.resize(numbers, (width, height), interpolation=cv2.INTER_NEAREST))
+
+
+def draw_explanation(
+    pixels: Picture,
+    found: Localization,
+    explanation: Explanation,
+    where: Where = None,
+    *,
+    shown: int = SHOWN,
+    height: int = 400,
+) -> Picture:
+    """A sheet: the photo and its map with the place asked about, and a row of training places of either sign.
+
+    Args:
+        pixels: the photo, of any size.
+        found: its localization, for the map.
+        explanation: what ``Predictor.explain`` gave for ``where``.
+        where: (x, y) or box [x0, y0, x1, y1] in pixels of the original photo; None for all of it.
+        shown: training places a row.
+        height: of the photo on the sheet, in pixels.
+    """
+    photo = cv2.resize(pixels, (max(1, round(pixels.shape[1] * height / pixels.shape[0])), height))
+    panels = [photo.copy(), _heat(photo, found.activation)]
+    for panel in panels:
+        _mark(panel, where, found.image_size)
+    top = np.full((height, 2 * photo.shape[1] + GAP, 3), BACKGROUND, np.uint8)
+    top[:, : photo.shape[1]], top[:, photo.shape[1] + GAP :] = panels
+    width = max(top.shape[1], shown * (_TILE + GAP) - GAP)
+    rows = [top]
+    for points, excitatory, text in (
+        (explanation.excitatory, True, "Training places that make it foreground"),
+        (explanation.inhibitory, False, "Training places that hold it back"),
+    ):
+        rows.append(with_caption(np.zeros((0, width, 3), np.uint8), text, accepted=excitatory))
+        rows.append(draw_points(points[:shown]))
+    return stack(rows)
+
+
+def draw_points(points: Sequence[RepresenterPoint]) -> Picture:
+    """Tiles side by side: each training photo with its place, and the figures of the place underneath."""
+    row = np.full((_TILE + _TEXT_HEIGHT, max(len(points), 1) * (_TILE + GAP) - GAP, 3), BACKGROUND, np.uint8)
+    for number, point in enumerate(points):
+        x = number * (_TILE + GAP)
+        row[:, x : x + _TILE] = _tile(point)
+    return row
+
+
+def _tile(point: RepresenterPoint) -> Picture:
+    tile = np.full((_TILE, _TILE, 3), BACKGROUND, np.uint8)
+    if point.thumbnail is not None:
+        photo = cv2.cvtColor(
+            cv2.imdecode(np.frombuffer(point.thumbnail, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB
+        )
+        scale = _TILE / max(photo.shape[:2])
+        photo = np.asarray(cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC))[:_TILE, :_TILE]
+        _mark(photo, point.xy, point.image_size)
+        tile[: photo.shape[0], : photo.shape[1]] = photo
+    text = Image.new("RGB", (_TILE, _TEXT_HEIGHT), BACKGROUND)
+    lines = [
+        os.path.basename(point.image),
+        f"share {point.share:.1%}, cosine {point.similarity:.2f}",
+        f"importance {point.importance:+.2e}",
+    ]
+    pen, font = ImageDraw.Draw(text), ImageFont.load_default(size=13)
+    for number, line in enumerate(lines):
+        pen.text((2, 6 + 18 * number), line, fill=TEXT, font=font)
+    return np.concatenate([tile, np.asarray(text)])
+
+
+def _heat(pixels: Picture, activation: Float[np.ndarray, "h w"]) -> Picture:
+    """The map of the photo as the encoder saw it, over the photo at any size."""
+    step = pixels.shape[1] / activation.shape[1], pixels.shape[0] / activation.shape[0]
+    return draw_heat(pixels, activation, origin=((step[0] - 1) / 2, (step[1] - 1) / 2), step=step)
+
+
+def _mark(picture: Picture, where: Where, image_size: tuple[int, int]) -> None:
+    """Draws a place of the original photo into a picture of it."""
+    if where is None:
+        return
+    ratio = np.array([picture.shape[1] / image_size[1], picture.shape[0] / image_size[0]])
+    if len(where) == 4:
+        box = np.array(where) * np.tile(ratio, 2)
+        _rectangle(picture, box, BLACK, thickness=4)
+        _rectangle(picture, box, WHITE, thickness=2)
+        return
+    centre = (np.array(where) + 0.5) * ratio - 0.5
+    for colour, thickness in ((BLACK, 5), (WHITE, 2)):
+        circle(picture, centre, _MARK, np.array(colour, np.uint8), thickness=thickness)
+
+
+def _rectangle(
+    picture: Picture, edges: Float[np.ndarray, " 4"], colour: tuple[int, int, int], *, thickness: int
+) -> None:
+    corners = edges - 0.5  # edges to the coordinates of pixel centres
+    cv2.rectangle(picture, fixed_point(corners[:2]), fixed_point(corners[2:]), colour, thickness, cv2.LINE_AA, SHIFT)
