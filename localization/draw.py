@@ -1,5 +1,6 @@
 """Pictures of what was found and why: maps with boxes, and places beside the training photos that explain them."""
 
+import io
 import os
 from collections.abc import Sequence
 
@@ -45,7 +46,7 @@ def draw_localization(pixels: Picture, found: Localization) -> Picture:
     canvas = _heat(pixels, found.activation)
     ratio = np.array([width / found.image_size[1], height / found.image_size[0]] * 2)
     for number, box in reversed(list(enumerate(found.boxes))):
-        _rectangle(canvas, np.array(box[:4]) * ratio, GREEN, thickness=3 if number == 0 else 1)
+        _rectangle(canvas, np.array(box[:4]) * ratio, GREEN, thickness=4 if number == 0 else 2)
     return canvas
 
 
@@ -109,9 +110,7 @@ def draw_points(points: Sequence[RepresenterPoint]) -> Picture:
 def _tile(point: RepresenterPoint) -> Picture:
     tile = np.full((_TILE, _TILE, 3), BACKGROUND, np.uint8)
     if point.thumbnail is not None:
-        photo = cv2.cvtColor(
-            cv2.imdecode(np.frombuffer(point.thumbnail, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB
-        )
+        photo = np.asarray(Image.open(io.BytesIO(point.thumbnail)).convert("RGB"))
         scale = _TILE / max(photo.shape[:2])
         photo = np.asarray(cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC))[:_TILE, :_TILE]
         _mark(photo, point.xy, point.image_size)

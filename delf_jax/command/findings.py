@@ -70,7 +70,8 @@ class Findings:
         """All photos of the folder and their boxes as a COCO data set with scores."""
         from delf_jax import atomic
 
-        images, annotations = [], []
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
         for number, entry in enumerate(self._lines.values(), start=1):
             images.append(
                 {"id": number, "file_name": entry["image"], "height": entry["height"], "width": entry["width"]}

@@ -2,16 +2,18 @@
 
 import dataclasses
 import os
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from tyro.conf import Positional, arg
 
-from delf_jax.command import photos, pictures
+from delf_jax.command import cropping, photos, pictures
 from delf_jax.command.options import ExtractionOptions, Photos, UsageError
 from delf_jax.command.report import Report
 from delf_jax.errors import ImageError
 
 if TYPE_CHECKING:
+    import delf_jax.extractor
     import delf_jax.features
     import retrieval
     import retrieval.search
@@ -28,6 +30,7 @@ class Search:
         photos: query photos, folders, globs or addresses.
         top: results shown per query.
         verify: photos whose geometry is checked per query.
+        crop: foreground searches only for the largest object of the query, found by the foreground vector of the head.
         out: folder for a picture of every query with its best results and the matches that prove them.
         json: print one JSON line per query.
     """
@@ -36,6 +39,7 @@ class Search:
     photos: Photos
     top: int = 10
     verify: int = 100
+    crop: Literal["none", "foreground"] = "none"
     out: Annotated[str | None, arg(metavar="DIR", help_behavior_hint="(default: no pictures)")] = None
     extraction: ExtractionOptions
     json: bool = False
@@ -56,17 +60,20 @@ class Search:
         extractor = self.extraction.load(base=index.settings, head=index.head_path)
         index.require(extractor.fingerprint)
         files = self._picture_files(queries)
+        boxes = self._boxes(extractor, queries, report)
         waiting: dict[int, delf_jax.features.LocalFeatures | ImageError] = {}
         following = 0
         with report.progress("searching", "queries") as advance:
-            for position, found, _ in extractor.stream(enumerate(queries)):
+            for position, found in cropping.stream(extractor, queries, boxes):
                 waiting[position] = found
                 while following in waiting:
                     features = waiting.pop(following)
                     if isinstance(features, ImageError):
                         report.failure("query", queries[following], features.reason)
                     else:
-                        self._answer(index, queries[following], features, files[following], report)
+                        self._answer(
+                            index, queries[following], features, files[following], report, box=boxes[following]
+                        )
                     following += 1
                     advance(following, len(queries))
 
@@ -77,6 +84,14 @@ class Search:
         import retrieval
 
         return retrieval.Index.open(self.index)
+
+    def _boxes(
+        self, extractor: "delf_jax.extractor.Extractor", queries: Sequence[str], report: Report
+    ) -> "list[cropping.Box | None]":
+        if self.crop == "none":
+            return [None] * len(queries)
+        with report.progress("cropping", "queries"):
+            return cropping.foreground_boxes(extractor, queries)
 
     def _picture_files(self, queries: list[str]) -> list[str | None]:
         if self.out is None:
@@ -91,6 +106,8 @@ class Search:
         features: "delf_jax.features.LocalFeatures",
         file: str | None,
         report: Report,
+        *,
+        box: cropping.Box | None,
     ) -> None:
         result = index.search(features, verify=self.verify, top=self.top)
         lines = _sentences(query, features, result)
@@ -98,7 +115,12 @@ class Search:
             pictures.save(file, pictures.sheet(query, features, index, result))
             lines.append(f"  picture: {file}")
         report.succeeded += 1
-        record = {"query": query, "accepted": result.accepted, "results": [_record(found) for found in result.matches]}
+        record: dict[str, object] = {"query": query, "accepted": result.accepted}
+        if self.crop == "foreground":
+            record["crop"] = box
+            if box is not None:
+                lines.append(f"  searched for {box[0]},{box[1]} to {box[2]},{box[3]} alone")
+        record["results"] = [_record(found) for found in result.matches]
         report.result(record, "\n".join(lines))
 
 

@@ -1,4 +1,4 @@
-"""fit-localizer, localize, explain and check of a predictor, as people and programs see them."""
+"""fit-localizer, localize, explain, evaluate, and check of a predictor, as people and programs see them."""
 
 import json
 import os
@@ -9,30 +9,41 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from delf_jax.command.main import main
 from tests.command.conftest import Run
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def fit(tiny_model: Path) -> tuple[str, ...]:
     return ("--model", str(tiny_model), "--max-side", "256", "--layer", "conv4", "--max-points", "200")
 
 
-def test_fit_localize_explain_check(
-    run: Run, photos: Path, fit: tuple[str, ...], tmp_path: Path, demo_photos: Path
-) -> None:
+@pytest.fixture(scope="session")
+def predictor(tmp_path_factory: pytest.TempPathFactory, photos: Path, fit: tuple[str, ...]) -> Path:
+    """A predictor of the five photos; not to be changed."""
+    path = tmp_path_factory.mktemp("predictors") / "p"
+    assert main(["fit-localizer", str(photos), "--out", str(path), *fit]) == 0
+    return path
+
+
+def test_fit_tells_what_it_fitted_and_what_failed(run: Run, photos: Path, fit: tuple[str, ...], tmp_path: Path) -> None:
     empty = tmp_path / "empty.jpg"
     empty.touch()
     fitted = run("fit-localizer", photos, empty, "--out", tmp_path / "p", *fit, "--json")
-    assert fitted.code == 1
+    assert (fitted.code, fitted.err) == (1, "")
     failed, record = fitted.records
     assert failed["image"] == str(empty)
     assert (record["photos"], record["points"]) == (5, 200)
     assert 0 < record["positive_share"] < 1
+    alone = run("fit-localizer", empty, "--out", tmp_path / "q", *fit)
+    assert (alone.code, alone.out) == (2, "")
+    assert not (tmp_path / "q").exists()
 
+
+def test_localize_gives_boxes_pictures_and_coco(run: Run, photos: Path, predictor: Path, tmp_path: Path) -> None:
     queries = [str(photos / "box.jpg"), str(photos / "graf1.jpg")]
-    found = run("localize", tmp_path / "p", *queries, "--out", tmp_path / "found", "--json")
-    assert found.code == 0
-    assert found.err == ""
+    found = run("localize", predictor, *queries, "--out", tmp_path / "found", "--json")
+    assert (found.code, found.err) == (0, "")
     assert [record["image"] for record in found.records] == queries
     assert all(set(record) == {"image", "found", "score", "boxes"} for record in found.records)
     with Image.open(queries[0]) as photo:
@@ -44,29 +55,130 @@ def test_fit_localize_explain_check(
     assert sorted(os.listdir(tmp_path / "found")) == [
         "box.jpg", "box_mask.png", "coco.json", "graf1.jpg", "graf1_mask.png", "localizations.jsonl",
     ]  # fmt: skip
+    with Image.open(tmp_path / "found" / "box_mask.png") as mask:
+        assert mask.size == size
+        columns = np.flatnonzero((np.asarray(mask) == 1).any(axis=0))
+    np.testing.assert_allclose([columns[0], columns[-1] + 1], boxes[0, [0, 2]], atol=2)
     coco = json.loads((tmp_path / "found" / "coco.json").read_text())
-    assert len(coco["images"]) == 2
+    assert [image["file_name"] for image in coco["images"]] == queries
     x, y, width, height = coco["annotations"][0]["bbox"]
-    np.testing.assert_allclose([x, y, x + width, y + height], boxes[0, :4], atol=0.01)
+    np.testing.assert_allclose([x, y, x + width, y + height], boxes[0, :4], atol=0.02)
+    assert 0 < coco["annotations"][0]["area"] <= width * height
 
-    told = run(
-        "explain", tmp_path / "p", queries[0], "--at", "100,80", "--top", "3", "--json", "--plot", tmp_path / "e.png"
-    )
-    plot = tmp_path / "e.png"
-    assert told.code == 0
+
+def test_localize_goes_on_where_it_stopped(run: Run, photos: Path, predictor: Path, tmp_path: Path) -> None:
+    mine, out = tmp_path / "photos", tmp_path / "found"
+    mine.mkdir()
+    for name in ("box.jpg", "graf1.jpg"):
+        shutil.copy(photos / name, mine)
+    args = ("localize", predictor, mine, "--out", out, "--json")
+    first = run(*args)
+    assert first.code == 0
+    before = {file.name: file.stat().st_mtime_ns for file in out.iterdir()}
+
+    shutil.copy(photos / "box.jpg", mine / "new.jpg")
+    (tmp_path / "other").mkdir()
+    shutil.copy(photos / "chelsea.jpg", tmp_path / "other" / "box.jpg")
+    with open(out / "localizations.jsonl", "a") as lines:
+        lines.write('{"image": "cut sho')
+    again = run(*args[:2], mine, tmp_path / "other", *args[3:])
+    assert again.code == 0
+    assert again.records[:2] == first.records
+    assert len(again.records) == 4
+    for name in ("box.jpg", "box_mask.png", "graf1.jpg", "graf1_mask.png"):
+        assert (out / name).stat().st_mtime_ns == before[name]
+    assert (out / "box_2.jpg").exists()  # the other folder's photo of that name
+
+    shutil.copy(photos / "chelsea.jpg", mine / "graf1.jpg")
+    changed = run(*args)
+    assert changed.records[0] == first.records[0]
+    assert changed.records[1]["boxes"] != first.records[1]["boxes"]
+    assert (out / "graf1.jpg").stat().st_mtime_ns > before["graf1.jpg"]
+    assert run(*args, "--threshold", "0.8").records[0]["boxes"] != first.records[0]["boxes"]
+    assert len(json.loads((out / "coco.json").read_text())["images"]) == 4
+
+
+def test_bad_photo_among_good_ones(run: Run, photos: Path, predictor: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes((photos / "box.jpg").read_bytes()[:5000])
+    found = run("localize", predictor, bad, photos / "box.jpg", "--out", tmp_path / "found", "--json")
+    assert (found.code, found.err) == (1, "")
+    assert "damaged or cut short" in found.records[0]["error"]
+    assert found.records[1]["image"] == str(photos / "box.jpg")
+    alone = run("localize", predictor, bad)
+    assert (alone.code, alone.out, alone.err.count("\n")) == (2, "", 1)
+    told = run("explain", predictor, bad, "--json")
+    assert told.code == 2
+    assert told.records[0]["image"] == str(bad)
+
+
+def test_explain_names_training_places(run: Run, photos: Path, predictor: Path, tmp_path: Path) -> None:
+    query = photos / "box.jpg"
+    told = run("explain", predictor, query, "--at", "100,80", "--top", "3", "--json", "--plot", tmp_path / "e.png")
+    assert (told.code, told.err) == (0, "")
     (record,) = told.records
     assert set(record) == {"image", "at", "value", "points"}
     assert record["at"] == [100, 80]
-    assert plot.stat().st_size > 10_000
     assert set(record["points"][0]) == {"image", "xy", "importance", "similarity", "value", "share"}
-    assert run("explain", tmp_path / "p", queries[0], "--at", "somewhere").code == 2
+    signs = [np.sign(point["importance"]) for point in record["points"]]
+    assert signs == [1, 1, 1, -1, -1, -1]
+    assert {point["image"] for point in record["points"]} <= {str(path) for path in photos.iterdir()}
+    with Image.open(tmp_path / "e.png") as sheet:
+        assert sheet.height > 800
+    boxed = run("explain", predictor, query, "--box", "10,20,200,150", "--ranking", "local", "--json")
+    assert boxed.records[0]["box"] == [10, 20, 200, 150]
 
-    assert run("check", tmp_path / "p", "--json").records[0]["ok"]
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["explain", "P", "X", "--at", "somewhere"], "give 2 numbers"),
+        (["explain", "P", "X", "--at", "1,2", "--box", "1,2,3,4"], "either --at or --box"),
+        (["explain", "P", "X", "--at", "5000,2"], "not inside the photo"),
+        (["explain", "P", "X", "--top", "0"], "at least 1"),
+        (["explain", "P", "X", "--plot", "e.xyz"], "pictures are written as"),
+        (["localize", "P", "X", "--threshold", "1.5"], "below 1"),
+        (["localize", "P"], "no photos were named"),
+        (["localize", "nowhere", "X"], "no predictor there"),
+        (["fit-localizer", "X", "--out", "q", "--max-points", "0"], "--no-points"),
+        (["fit-localizer", "X", "--out", "q", "--max-side", "3"], "at least 16"),
+        (["fit-localizer", "--out", "q"], "no photos were named"),
+        (["evaluate", "localization", "nowhere"], "no such folder"),
+        (["evaluate", "localization", "P", "--layout", "cub"], "not in the layout cub"),
+    ],
+)
+def test_wrong_usage_is_one_line(
+    args: list[str], said: str, run: Run, photos: Path, predictor: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    stands_for = {"P": str(predictor), "X": str(photos / "box.jpg")}
+    done = run(*(stands_for.get(arg, arg) for arg in args))
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert said in done.err
+    assert os.listdir(tmp_path) == []
+
+
+def test_predictor_without_points_localizes_but_does_not_explain(
+    run: Run, photos: Path, fit: tuple[str, ...], tmp_path: Path
+) -> None:
+    fitted = run("fit-localizer", photos, "--out", tmp_path / "p", *fit[:-2], "--no-points", "--json")
+    assert fitted.records[0]["points"] == 0
+    assert run("localize", tmp_path / "p", photos / "box.jpg").code == 0
+    told = run("explain", tmp_path / "p", photos / "box.jpg")
+    assert (told.code, told.out, told.err.count("\n")) == (2, "", 1)
+    assert "without points" in told.err
+
+
+def test_check_of_a_predictor(run: Run, photos: Path, predictor: Path, tmp_path: Path) -> None:
+    fine = run("check", predictor, "--json")
+    assert fine.code == 0
+    assert (fine.records[0]["ok"], fine.records[0]["photos"], fine.records[0]["points"]) == (True, 5, 200)
+    shutil.copytree(predictor, tmp_path / "p")
     (tmp_path / "p" / "statistics.safetensors").write_bytes(b"gone")
     damaged = run("check", tmp_path / "p")
     assert damaged.code == 1
     assert "statistics.safetensors" in damaged.out
-    assert run("localize", tmp_path / "p", queries[0]).err.count("\n") == 1
+    assert run("localize", tmp_path / "p", photos / "box.jpg").err.count("\n") == 1
 
 
 def test_predictors_merge_into_that_of_all_photos(run: Run, photos: Path, fit: tuple[str, ...], tmp_path: Path) -> None:
@@ -85,3 +197,33 @@ def test_predictor_does_not_take_the_place_of_photos(
     done = run("fit-localizer", photos, "--out", tmp_path / "p", *fit)
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
     assert len(os.listdir(tmp_path / "p")) == 5
+
+
+def test_evaluate_puts_the_baselines_beside(
+    run: Run, photos: Path, tiny_model: Path, predictor: Path, tmp_path: Path
+) -> None:
+    rows = ["file,xmin,ymin,xmax,ymax,label"]
+    rows += [f"{photo},20,20,180,160,{photo.name[:3]}" for photo in sorted(photos.iterdir())]
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text("\n".join(rows))
+    options = ("--protocol", "imagenet", "--layer", "conv4", "--model", tiny_model)
+    done = run("evaluate", "localization", boxes, *options, "--json")
+    assert (done.code, done.err) == (0, "")
+    assert [row["method"] for row in done.records] == ["foreground", "activation sum", "class", "centre"]
+    for row in done.records:
+        assert row["photos"] == 5
+        assert 0 <= row["top1"] <= row["top5"] <= row["gt_known"] <= 1
+        assert row["gt_known_own_threshold"] <= row["gt_known"]
+    assert done.records[0]["threshold_from"] == "oracle"
+    assert done.records[-1]["threshold_from"] is None
+    shown = run("evaluate", "localization", boxes, "--layout", "csv", *options)
+    assert shown.code == 0
+    assert "oracle: the best on these photos" in shown.out
+    assert "centre box (baseline)" in shown.out
+    boxes.write_text("\n".join(row.rsplit(",", 1)[0] for row in rows))
+    held_out = run("evaluate", "localization", boxes, *options, "--validation", "2", "--json")
+    assert {row["photos"] for row in held_out.records} == {3}
+    assert held_out.records[0]["threshold_from"] == "validation"
+    assert held_out.records[0]["top1"] is None
+    too_many = run("evaluate", "localization", boxes, *options, "--validation", "5")
+    assert (too_many.code, too_many.err.count("\n")) == (2, 1)

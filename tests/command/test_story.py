@@ -54,6 +54,22 @@ def test_search_uses_settings_and_head_of_the_index(run: Run, index: Path, photo
     assert f"{photos / 'graf3.jpg'}: found" in found.out
 
 
+def test_search_for_the_foreground_alone(run: Run, index: Path, photos: Path, tmp_path: Path) -> None:
+    query = photos / "graf1.jpg"
+    whole = run("search", index, query, "--json").records[0]
+    found = run("search", index, query, "--crop", "foreground", "--json", "--out", tmp_path / "found")
+    assert (found.code, found.err) == (0, "")
+    (record,) = found.records
+    assert set(record) == {"query", "accepted", "results", "crop"}
+    x0, y0, x1, y1 = record["crop"]
+    with Image.open(query) as photo:
+        assert 0 <= x0 < x1 <= photo.width
+        assert 0 <= y0 < y1 <= photo.height
+    assert "crop" not in whole
+    assert record["accepted"]
+    assert record["results"][0]["image"] == str(query)
+
+
 def test_search_draws_every_query(run: Run, index: Path, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "copy").mkdir()
     shutil.copy(photos / "box.jpg", tmp_path / "copy")
@@ -163,3 +179,16 @@ def test_check_names_what_is_damaged(kind: str, run: Run, request: pytest.Fixtur
         return
     assert repaired.code == 0
     assert run("check", path, "--json").records[0]["photos"] == 0
+
+
+def test_repair_cannot_mend_a_head(run: Run, photos: Path, small: tuple[str, ...], tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    assert run("extract", photos, "--out", path, "--adapt", *small).code == 0
+    (path / "head.safetensors").write_bytes(b"gone")
+    for options in ((), ("--repair",), ()):
+        found = run("check", path, *options, "--json")
+        assert found.code == 1
+        (record,) = found.records
+        assert (record["ok"], record["repaired"], record["photos"]) == (False, False, 5)
+        assert record["damaged"][0]["file"] == "head.safetensors"
+    assert "put back the head file" in run("check", path, "--repair").out
