@@ -82,9 +82,7 @@ def draw_explanation(
         height: of the photo on the sheet, in pixels.
     """
     photo = cv2.resize(pixels, (max(1, round(pixels.shape[1] * height / pixels.shape[0])), height))
-    panels = [photo.copy(), _heat(photo, found.activation)]
-    for panel in panels:
-        _mark(panel, where, found.image_size)
+    panels = [mark_place(panel, where, found.image_size) for panel in (photo, _heat(photo, found.activation))]
     top = np.full((height, 2 * photo.shape[1] + GAP, 3), BACKGROUND, np.uint8)
     top[:, : photo.shape[1]], top[:, photo.shape[1] + GAP :] = panels
     width = max(top.shape[1], shown * (_TILE + GAP) - GAP)
@@ -107,14 +105,36 @@ def draw_points(points: Sequence[RepresenterPoint]) -> Picture:
     return row
 
 
+def mark_place(picture: Picture, where: Where, image_size: tuple[int, int]) -> Picture:
+    """A copy of the picture with a place of its original photo marked: a ring, a box, or nothing.
+
+    Args:
+        picture: the photo, of any size.
+        where: (x, y) or box [x0, y0, x1, y1] in pixels of the original; None for all of it.
+        image_size: (height, width) of the original.
+    """
+    marked = picture.copy()
+    if where is None:
+        return marked
+    ratio = np.array([picture.shape[1] / image_size[1], picture.shape[0] / image_size[0]])
+    if len(where) == 4:
+        box = np.array(where) * np.tile(ratio, 2)
+        _rectangle(marked, box, BLACK, thickness=4)
+        _rectangle(marked, box, WHITE, thickness=2)
+        return marked
+    centre = (np.array(where) + 0.5) * ratio - 0.5
+    for colour, thickness in ((BLACK, 5), (WHITE, 2)):
+        circle(marked, centre, _MARK, np.array(colour, np.uint8), thickness=thickness)
+    return marked
+
+
 def _tile(point: RepresenterPoint) -> Picture:
     tile = np.full((_TILE, _TILE, 3), BACKGROUND, np.uint8)
     if point.thumbnail is not None:
         photo = np.asarray(Image.open(io.BytesIO(point.thumbnail)).convert("RGB"))
         scale = _TILE / max(photo.shape[:2])
         photo = np.asarray(cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC))[:_TILE, :_TILE]
-        _mark(photo, point.xy, point.image_size)
-        tile[: photo.shape[0], : photo.shape[1]] = photo
+        tile[: photo.shape[0], : photo.shape[1]] = mark_place(photo, point.xy, point.image_size)
     text = Image.new("RGB", (_TILE, _TEXT_HEIGHT), BACKGROUND)
     lines = [
         os.path.basename(point.image),
@@ -131,21 +151,6 @@ def _heat(pixels: Picture, activation: Float[np.ndarray, "h w"]) -> Picture:
     """The map of the photo as the encoder saw it, over the photo at any size."""
     step = pixels.shape[1] / activation.shape[1], pixels.shape[0] / activation.shape[0]
     return draw_heat(pixels, activation, origin=((step[0] - 1) / 2, (step[1] - 1) / 2), step=step)
-
-
-def _mark(picture: Picture, where: Where, image_size: tuple[int, int]) -> None:
-    """Draws a place of the original photo into a picture of it."""
-    if where is None:
-        return
-    ratio = np.array([picture.shape[1] / image_size[1], picture.shape[0] / image_size[0]])
-    if len(where) == 4:
-        box = np.array(where) * np.tile(ratio, 2)
-        _rectangle(picture, box, BLACK, thickness=4)
-        _rectangle(picture, box, WHITE, thickness=2)
-        return
-    centre = (np.array(where) + 0.5) * ratio - 0.5
-    for colour, thickness in ((BLACK, 5), (WHITE, 2)):
-        circle(picture, centre, _MARK, np.array(colour, np.uint8), thickness=thickness)
 
 
 def _rectangle(

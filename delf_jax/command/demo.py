@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from tyro.conf import arg
 
+from delf_jax.command import demo_maps
 from delf_jax.command.options import ExtractionOptions
 from delf_jax.command.report import Report
 from delf_jax.errors import ImageError
@@ -34,6 +35,7 @@ PARTNERS = {
     "rubberwhale2": "rubberwhale1",
 }
 STRANGERS = ("chelsea", "china")
+LOCATED = ("squirrel_cls", "china")
 
 _SHOWN = 5
 
@@ -43,7 +45,7 @@ _MAX_SIDE = 640
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Demo:
-    """See it work: packaged photos are found again with proof, or refused.
+    """See it work: packaged photos are found again with proof, or refused, and objects located without labels.
 
     Needs no network. Writes pictures and one page, index.html, that can be sent around as it is.
 
@@ -108,8 +110,8 @@ def _tell(options: ExtractionOptions, report: Report) -> tuple["Story", dict[str
         from retrieval import Index
     with clock.step("Extract features", f"{len(names)} photos; the first run compiles a program for each photo size"):
         features = _extract(extractor, names, report)
-    with clock.step("Attention maps", f"{len(queries)} photos, for the pictures only"):
-        heat = _attention_pictures(extractor, queries)
+    with clock.step("Dense maps", f"{len(names)} photos, for the heat-maps and for localization"):
+        maps = demo_maps.run(extractor, {name: _path(name) for name in names})
     with clock.step("Index", f"{len(collection)} photos"):
         index = Index.build(
             ((name, features[name]) for name in collection),
@@ -122,12 +124,16 @@ def _tell(options: ExtractionOptions, report: Report) -> tuple["Story", dict[str
             name: index.search(features[name], top=_SHOWN, exclude=(name,) if name in collection else ())
             for name in [*queries, *members]
         }
+    with clock.step("Localize and explain", f"{len(LOCATED)} photos, each by what the others have in common"):
+        located = [demo_maps.locate(name, maps) for name in LOCATED]
     with clock.step("Draw"):
+        heat = {name: demo_maps.attention_picture(extractor, maps[name]) for name in queries}
         told = {name: _query(name, result, features, heat.get(name)) for name, result in results.items()}
     story = page.Story(
         partnered=[(told[name], partner) for name, partner in PARTNERS.items()],
         strangers=[told[name] for name in STRANGERS],
         members=[told[name] for name in members],
+        located=located,
         threshold=index.threshold,
         database=len(collection),
         photos=len(names),
@@ -135,7 +141,8 @@ def _tell(options: ExtractionOptions, report: Report) -> tuple["Story", dict[str
         steps=clock.steps,
         environment=_environment(extractor),
     )
-    return story, _pictures(told)
+    pictures = _pictures(told) | {f"{found.name}_located.jpg": found.heat for found in located}
+    return story, pictures
 
 
 def _path(name: str) -> str:
@@ -151,39 +158,6 @@ def _extract(extractor: "Extractor", names: list[str], report: Report) -> dict[s
             found[name] = features
             advance(len(found), len(names))
     return found
-
-
-def _attention_pictures(extractor: "Extractor", names: list[str]) -> dict[str, bytes]:
-    """The scorer's map of each photo at its own size, laid over the photo; JPEG."""
-    import jax
-    import numpy as np
-
-    from delf_jax import drawing, scorers
-    from delf_jax.images import Photo
-
-    layer = extractor.head.layer
-
-    def attention(params: Any, images: jax.Array, valid_hw: jax.Array) -> jax.Array:
-        dense = extractor.dense(params, images, valid_hw, last=layer)[layer]
-        return scorers.score(dense, params["head"], extractor.settings.scorer)
-
-    pictures = {}
-    program = extractor.compiled(attention)
-    for name, photo, row in extractor.run(program, extractor.params, ((name, _path(name)) for name in names)):
-        if not isinstance(photo, Photo):
-            raise photo
-        size = np.array([photo.pixels.shape[:2]], np.int32)
-        height, width = (int(side) for side in extractor.map_size(size, layer)[0])
-        centres = np.asarray(extractor.cell_centres(jax.numpy.asarray(size), layer, height, width))[0]
-        first, step = centres[0, 0], centres[1, 1] - centres[0, 0]
-        heat = drawing.draw_heat(
-            photo.pixels,
-            np.asarray(row, np.float32)[:height, :width],
-            origin=(float(first[0]), float(first[1])),
-            step=(float(step[0]), float(step[1])),
-        )
-        pictures[name] = drawing.to_jpeg(heat)
-    return pictures
 
 
 def _query(name: str, result: "SearchResult", features: Mapping[str, "LocalFeatures"], heat: bytes | None) -> "Query":

@@ -38,6 +38,41 @@ class Query:
 
 
 @dataclasses.dataclass(frozen=True)
+class Place:
+    """A place of a training photo that explains another's: the photo as a small JPEG with the place marked."""
+
+    name: str
+    thumbnail: bytes
+    importance: float
+    similarity: float
+    share: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Located:
+    """What was found in a photo without labels, and why.
+
+    Attributes:
+        name: of the photo.
+        photo: JPEG, with the place marked that is explained.
+        heat: JPEG of the map over the photo, with the boxes.
+        score: largest cosine with the foreground direction.
+        boxes: [x0, y0, x1, y1] in pixels, largest first.
+        excitatory, inhibitory: training places that make the marked one foreground, and that hold it back.
+        photos: how many photos the predictor was fitted on; this one was not among them.
+    """
+
+    name: str
+    photo: bytes
+    heat: bytes
+    score: float
+    boxes: Sequence[tuple[int, ...]]
+    excitatory: Sequence[Place]
+    inhibitory: Sequence[Place]
+    photos: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Step:
     """A part of the work and the seconds that it took."""
 
@@ -54,6 +89,7 @@ class Story:
         partnered: queries whose partner is in the collection, each with its name; the first one explains the features.
         strangers: queries without a partner.
         members: photos of the collection without a partner, each searched among the others.
+        located: photos whose object was located without labels.
         threshold: largest log10_nfa that is accepted.
         database: photos in the collection.
         photos, features: counted over everything that was extracted.
@@ -64,6 +100,7 @@ class Story:
     partnered: Sequence[tuple[Query, str]]
     strangers: Sequence[Query]
     members: Sequence[Query]
+    located: Sequence[Located]
     threshold: float
     database: int
     photos: int
@@ -96,6 +133,7 @@ def render(story: Story) -> str:
         found="\n".join(_card(q) for q, _ in story.partnered),
         refused="\n".join(_card(q) for q in story.strangers),
         others=_members(story.members),
+        located="\n".join(map(_located, story.located)),
         threshold=_number(story.threshold),
         surest=_number(round(surest)),
         surest_power=f"{max(0, -round(surest))}",
@@ -130,9 +168,7 @@ def _trio(query: Query) -> str:
             "<b>Features.</b> The strongest of all scales; a circle's size tells its scale, yellow scores highest.",
         ),
     ]
-    return "".join(
-        f"<figure>{_image(data, alt)}<figcaption>{text}</figcaption></figure>" for data, alt, text in figures if data
-    )
+    return "".join(_figure(data, alt, text) for data, alt, text in figures if data)
 
 
 def _card(query: Query) -> str:
@@ -145,7 +181,7 @@ def _card(query: Query) -> str:
         alt = f"{query.name} beside {best.name}, {best.inliers} matching features joined by lines"
         proof = f'<div class="proof">{_image(query.proof, alt)}</div>'
     pictures = "".join(
-        f"<figure>{_image(data, f'{what} of {query.name}')}<figcaption>{what}</figcaption></figure>"
+        _figure(data, f"{what} of {query.name}", what)
         for data, what in ((query.heat, "Attention"), (query.keypoints, "Features"))
         if data
     )
@@ -188,6 +224,49 @@ def _members(queries: Sequence[Query]) -> str:
         '<th class="number">Inliers</th><th class="number">log10 NFA</th><th>Verdict</th></tr></thead>'
         f"<tbody>{rows}</tbody></table></div></div>"
     )
+
+
+def _located(found: Located) -> str:
+    name = escape(found.name)
+    boxes = f"box {', '.join(map(str, found.boxes[0]))}" if found.boxes else "nothing found"
+    figures = [
+        (found.photo, f"{found.name} with a ring around one place", "The ring marks the place explained below."),
+        (found.heat, f"Map and boxes of {found.name}", f"Map and boxes; score {found.score:.2f}."),
+    ]
+    pair = "".join(
+        f"<figure>{_image(data, alt)}<figcaption>{text}</figcaption></figure>" for data, alt, text in figures
+    )
+    rows = [
+        ("yes", "+", "Training places that make it foreground", found.excitatory),
+        ("no", "−", "Training places that hold it back", found.inhibitory),
+    ]
+    places = "".join(
+        f'<h4><span class="chip {kind}">{sign}</span> {title}</h4>'
+        f'<div class="places">{"".join(map(_place, listed)) or "<p>None.</p>"}</div>'
+        for kind, sign, title, listed in rows
+    )
+    return (
+        f'<div class="card"><div class="head"><h3>{name}</h3><span class="count">{boxes}; w* of {found.photos} other '
+        f'photos</span></div><div class="pair">{pair}</div><div class="why">{places}</div></div>'
+    )
+
+
+def _place(place: Place) -> str:
+    image = _image(place.thumbnail, f"{place.name} with a ring around the place")
+    return (
+        f"<figure>{image}<figcaption><b>{escape(place.name)}</b><br>share {place.share:.1%}, cosine "
+        f"{place.similarity:.2f}<br>importance {_scientific(place.importance)}</figcaption></figure>"
+    )
+
+
+def _scientific(value: float) -> str:
+    """Two digits and a power of ten, as print sets it.
+
+    >>> _scientific(-0.00346)
+    '−3.5 × 10<sup>−3</sup>'
+    """
+    mantissa, _, power = f"{value:.1e}".partition("e")
+    return f"{mantissa} × 10<sup>{int(power)}</sup>".replace("-", "−")
 
 
 def _scale(queries: Sequence[Query], threshold: float) -> str:
@@ -239,6 +318,10 @@ def _times(steps: Sequence[Step]) -> str:
 def _chip(accepted: bool) -> str:
     kind, sign, word = ("yes", "✓", "accepted") if accepted else ("no", "✕", "refused")
     return f'<span class="chip {kind}">{sign}<span class="word"> {word}</span></span>'
+
+
+def _figure(data: bytes, alt: str, text: str) -> str:
+    return f"<figure>{_image(data, alt)}<figcaption>{text}</figcaption></figure>"
 
 
 def _image(data: bytes, alt: str) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from delf_jax.command.demo import PARTNERS, STRANGERS
+from delf_jax.command.demo import LOCATED, PARTNERS, STRANGERS
 from delf_jax.command.main import main
 from tests.tiny_model import write_tiny_model
 
@@ -22,6 +22,8 @@ def test_it_writes_pictures_and_a_page_and_prints_a_table(
         assert name in output.out
         for kind in ("attention", "features"):
             assert (tmp_path / "a" / "b" / f"{name}_{kind}.jpg").stat().st_size
+    for name in LOCATED:
+        assert (tmp_path / "a" / "b" / f"{name}_located.jpg").stat().st_size
     page = tmp_path / "a" / "b" / "index.html"
     assert page.as_uri() in output.err
     assert page.read_text().count("<article") == len(PARTNERS) + len(STRANGERS)

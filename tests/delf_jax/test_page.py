@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
-from delf_jax.demo.page import Candidate, Query, Step, Story, render
+from delf_jax.demo.page import Candidate, Located, Place, Query, Step, Story, render
 
 
 def jpeg(colour: str) -> bytes:
@@ -32,12 +32,26 @@ def query(name: str, best: str, *, log10_nfa: float) -> Query:
     )
 
 
+def located(name: str) -> Located:
+    return Located(
+        name=name,
+        photo=jpeg("green"),
+        heat=jpeg("black"),
+        score=0.157,
+        boxes=[(144, 91, 401, 363), (1, 2, 30, 40)],
+        excitatory=[Place("ca<t>", jpeg("red"), importance=0.00197, similarity=0.19, share=0.031)],
+        inhibitory=[],
+        photos=21,
+    )
+
+
 @pytest.fixture
 def story() -> Story:
     return Story(
         partnered=[(query("wall3", "wall1", log10_nfa=-97.31), "wall1"), (query("b<2>", "c", log10_nfa=-9.0), "b1")],
         strangers=[query("cat", "squirrel", log10_nfa=2.2)],
         members=[query("cup", "saucer", log10_nfa=-4.9), Query("blank", 0, False, [], jpeg("white"))],
+        located=[located("squirrel")],
         threshold=-5.0,
         database=14,
         photos=22,
@@ -59,7 +73,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attributes)))
-        if tag not in ("meta", "img"):
+        if tag not in ("meta", "img", "br"):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
@@ -96,6 +110,14 @@ def test_numbers_and_names_are_told(story: Story) -> None:
         assert told in text, told
     assert "b<2>" not in render(story)  # escaped
     assert "$" not in text
+
+
+def test_located_photos_are_explained(story: Story) -> None:
+    page = Page(render(story))
+    for told in ("box 144, 91, 401, 363", "21 other photos", "share 3.1%, cosine 0.19", "2.0 × 10−3", "ca<t>", "None."):
+        assert told in page.text, told
+    assert "ca<t>" not in render(story)
+    assert "ca<t> with a ring around the place" in [attributes.get("alt") for _, attributes in page.tags]
 
 
 def test_success_is_counted_strictly(story: Story) -> None:
