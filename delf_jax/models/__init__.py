@@ -1,4 +1,5 @@
-"""The encoder: residual networks with named maps, what their cells see, and the importers of their weights.
+"""The encoders: networks with named maps, what their cells see, and the importers of their weights.
 
-``resnet`` computes, ``receptive_field`` measures, ``import_keras`` and ``import_torchvision`` read, ``backbone`` packs.
+``resnet``, ``vgg`` and ``vit`` compute, built of ``layers``; ``architectures`` knows them by name; ``receptive_field``
+measures; ``import_*`` read other projects' files; ``backbone`` packs.
 """

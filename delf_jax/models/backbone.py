@@ -9,7 +9,7 @@ import numpy as np
 
 from delf_jax import model_file
 from delf_jax.errors import ModelError
-from delf_jax.models.resnet import ResNetConfig, fold
+from delf_jax.models.architectures import Config, architecture_of, network_of
 
 
 class ImportedBackbone(NamedTuple):
@@ -17,11 +17,11 @@ class ImportedBackbone(NamedTuple):
 
     Attributes:
         config: the network that the tensors belong to.
-        tensors: float32, named as ``resnet.fold`` wants them; kernels HWIO, input channels RGB.
+        tensors: float32, named as the network's ``fold`` wants them; kernels HWIO, input channels RGB.
         preprocess: {"mean": [r, g, b], "std": [r, g, b]} on the 0-255 scale.
     """
 
-    config: ResNetConfig
+    config: Config
     tensors: dict[str, np.ndarray]
     preprocess: dict[str, list[float]]
 
@@ -37,15 +37,18 @@ def pack_backbone(imported: ImportedBackbone, path: str | os.PathLike[str], *, s
     Raises:
         ModelError: a tensor is missing or misshapen, or a kernel does not fit float16.
     """
-    fold(imported.tensors, imported.config)
+    network_of(imported.config).fold(imported.tensors, imported.config)
     tensors = {}
     for name, array in imported.tensors.items():
         is_kernel = name.endswith(".kernel")
         if is_kernel and not np.abs(array).max() <= np.finfo(np.float16).max:
             raise ModelError(f"{name}: values beyond float16; this model cannot be packed")
         tensors[name] = array.astype(np.float16 if is_kernel else np.float32)
+    architecture = architecture_of(imported.config)
     description = {
         "kind": "backbone",
+        # The first model files knew residual networks alone and said nothing; they stay as they are.
+        **({} if architecture == "resnet" else {"architecture": architecture}),
         "config": imported.config.to_json(),
         "preprocess": imported.preprocess,
         "source": dict(source),

@@ -12,8 +12,11 @@ from delf_jax.models.backbone import ImportedBackbone, count_units
 from delf_jax.models.resnet import ResNetConfig
 from delf_jax.models.torch_file import read_torch_file
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+# torchvision's normalisation of ImageNet photos, on the 0-255 scale.
+IMAGENET_PREPROCESS = {
+    "mean": [255 * value for value in (0.485, 0.456, 0.406)],
+    "std": [255 * value for value in (0.229, 0.224, 0.225)],
+}
 
 _POSITIONS = {"1": "reduce", "2": "spatial", "3": "expand"}
 _NORM_PARTS = {
@@ -37,7 +40,7 @@ def import_torchvision(path: str | os.PathLike[str]) -> ImportedBackbone:
         ModelError: the file is missing, damaged, holds other objects than tensors, or no bottleneck ResNet.
     """
     place = os.fspath(path)
-    arrays = _read_safetensors(place) if place.endswith(".safetensors") else read_torch_file(path)
+    arrays = read_tensors(place)
     anchor = "layer1.0.conv1.weight"
     prefix = next((name.removesuffix(anchor) for name in arrays if name.endswith(anchor)), None)
     if prefix is None:
@@ -57,8 +60,7 @@ def import_torchvision(path: str | os.PathLike[str]) -> ImportedBackbone:
         blocks=count_units(tensors, place),
         width=tensors["conv1.kernel"].shape[-1],
     )
-    mean, std = ([255 * value for value in values] for values in (IMAGENET_MEAN, IMAGENET_STD))
-    return ImportedBackbone(config, tensors, {"mean": mean, "std": std})
+    return ImportedBackbone(config, tensors, IMAGENET_PREPROCESS)
 
 
 def _target(name: str) -> str | None:
@@ -77,7 +79,14 @@ def _target(name: str) -> str | None:
     return f"{unit}.{_NORM_PARTS[part]}" if part in _NORM_PARTS else None
 
 
-def _read_safetensors(path: str) -> dict[str, np.ndarray]:
+def read_tensors(path: str) -> dict[str, np.ndarray]:
+    """The tensors of a ``.safetensors`` or PyTorch file, by name.
+
+    Raises:
+        ModelError: the file is missing, damaged, or holds other objects than tensors.
+    """
+    if not path.endswith(".safetensors"):
+        return read_torch_file(path)
     try:
         return load_file(path)
     except OSError as error:

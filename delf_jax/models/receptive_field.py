@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from delf_jax.models.resnet import ResNetConfig, layers_to
+from delf_jax.models.architectures import Config, network_of
 
 
 class ReceptiveField(NamedTuple):
@@ -14,22 +14,23 @@ class ReceptiveField(NamedTuple):
     stride: int
 
 
-def receptive_field(config: ResNetConfig, name: str) -> ReceptiveField:
+def receptive_field(config: Config, name: str) -> ReceptiveField:
     """Size and stride in pixels of the cells of the map `name`.
 
     Each window adds (kernel - 1) times the distance between the cells it reads (Araujo et al., Distill 2019).
 
+    >>> from delf_jax.models.resnet import ResNetConfig
     >>> receptive_field(ResNetConfig(layout="keras_v1", norm_epsilon=1e-3), "conv4")
     ReceptiveField(size=291, stride=16)
     """
     size, stride = 1, 1
-    for layer in layers_to(config, name):
+    for layer in network_of(config).layers_to(config, name):
         size += (layer.kernel - 1) * stride
         stride *= layer.stride
     return ReceptiveField(size, stride)
 
 
-def cell_offset(config: ResNetConfig, name: str, valid_hw: Any) -> Any:
+def cell_offset(config: Config, name: str, valid_hw: Any) -> Any:
     """Centre of cell (0, 0) of the map `name`, in pixels of the photo given to the network, as `valid_hw` is ordered.
 
     The centre of the top-left pixel is 0; cell (i, j) lies at ``offset + stride * (i, j)``. Zero wherever windows are
@@ -43,7 +44,7 @@ def cell_offset(config: ResNetConfig, name: str, valid_hw: Any) -> Any:
     """
     offset: Any = np.zeros(np.shape(valid_hw), np.float32)
     stride, size = 1, valid_hw
-    for layer in layers_to(config, name):
+    for layer in network_of(config).layers_to(config, name):
         offset = offset + np.float32(stride) * (np.float32((layer.kernel - 1) / 2) - layer.low_padding(size))
         size = layer.output_size(size)
         stride *= layer.stride

@@ -1,18 +1,17 @@
 """ResNet-50 and -101 with the three stride layouts found in the wild, padding-safe, returning every named map."""
 
-import functools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from delf_jax.errors import ModelError
+from delf_jax.models import layers
+from delf_jax.models.layers import Convolution, Layer, mask_padding, max_pool
 
 MAP_NAMES = ("conv1", "conv2", "conv3", "conv4", "conv5")
 STAGE_NAMES = MAP_NAMES[1:]
@@ -48,27 +47,6 @@ class ResNetConfig:
         return cls(**(dict(values) | {"blocks": tuple(values["blocks"])}))
 
 
-@dataclass(frozen=True)
-class Layer:
-    """Geometry of one square convolution or pooling window. ``padding`` is that of each side, or TensorFlow's SAME."""
-
-    kernel: int
-    stride: int
-    padding: int | Literal["same"]
-
-    def output_size(self, size: Any) -> Any:
-        """Cells along an axis that has `size` cells; integers, NumPy or traced arrays."""
-        if self.padding == "same":
-            return -(-size // self.stride)
-        return (size + 2 * self.padding - self.kernel) // self.stride + 1
-
-    def low_padding(self, size: Any) -> Any:
-        """Padding before the first cell of an axis that has `size` cells; SAME gives the odd cell to the far side."""
-        if self.padding != "same":
-            return self.padding
-        return ((self.output_size(size) - 1) * self.stride + self.kernel - size) // 2
-
-
 STEM = Layer(kernel=7, stride=2, padding=3)
 
 
@@ -95,13 +73,13 @@ def unit_layers(config: ResNetConfig, stage: int, index: int) -> tuple[Layer, La
 
 def layers_to(config: ResNetConfig, name: str) -> list[Layer]:
     """All windows on the residual path from the photo to the map `name`; shortcuts see no further than these."""
-    layers = [STEM]
+    windows = [STEM]
     if name != "conv1":
-        layers.append(pool_layer(config))
+        windows.append(pool_layer(config))
     for stage in range(MAP_NAMES.index(name)):
         for index in range(config.blocks[stage]):
-            layers.extend(unit_layers(config, stage, index))
-    return layers
+            windows.extend(unit_layers(config, stage, index))
+    return windows
 
 
 def map_size(valid_hw: Any, name: str, config: ResNetConfig) -> Any:
@@ -109,9 +87,7 @@ def map_size(valid_hw: Any, name: str, config: ResNetConfig) -> Any:
 
     Integer arithmetic on whatever `valid_hw` is: an int, or an integer NumPy or JAX array [..., 2] (height, width).
     """
-    for layer in layers_to(config, name):
-        valid_hw = layer.output_size(valid_hw)
-    return valid_hw
+    return layers.output_size(layers_to(config, name), valid_hw)
 
 
 def channels(name: str, config: ResNetConfig) -> int:
@@ -119,41 +95,11 @@ def channels(name: str, config: ResNetConfig) -> int:
     return config.width * (1 if name == "conv1" else 4 * 2 ** STAGE_NAMES.index(name))
 
 
-def mask_padding(x: Float[Array, "b h w c"], valid_hw: Int[Array, "b 2"]) -> Float[Array, "b h w c"]:
-    """Zeroes the cells outside each photo's own valid size (height, width); NaN there goes too."""
-    rows = jnp.arange(x.shape[1]) < valid_hw[:, :1]
-    columns = jnp.arange(x.shape[2]) < valid_hw[:, 1:]
-    inside = rows[:, :, None, None] & columns[:, None, :, None]
-    return jnp.where(inside, x, jnp.zeros((), x.dtype))
-
-
-class Convolution(nnx.Module):
-    """A convolution with the batch norm that followed it folded in; zero until it is given parameters."""
-
-    def __init__(self, layer: Layer, inputs: int, outputs: int) -> None:
-        shape = (layer.kernel, layer.kernel, inputs, outputs)
-        self.layer = layer
-        self.kernel = nnx.Param(jnp.zeros(shape, jnp.float32))
-        self.bias = nnx.Param(jnp.zeros((outputs,), jnp.float32))
-
-    def __call__(self, x: Array, precision: lax.PrecisionLike) -> Array:
-        pad, stride = self.layer.low_padding(x.shape[1]), self.layer.stride
-        y = lax.conv_general_dilated(
-            x,
-            self.kernel[...].astype(x.dtype),
-            window_strides=(stride, stride),
-            padding=((pad, pad), (pad, pad)),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            precision=precision,
-        )
-        return y + self.bias[...].astype(x.dtype)
-
-
 class Unit(nnx.Module):
     """One bottleneck residual unit: 1x1 reduce, 3x3, 1x1 expand, beside an identity, subsampled or 1x1 shortcut."""
 
-    def __init__(self, layers: tuple[Layer, Layer, Layer], inputs: int, width: int) -> None:
-        reduce, spatial, expand = layers
+    def __init__(self, windows: tuple[Layer, Layer, Layer], inputs: int, width: int) -> None:
+        reduce, spatial, expand = windows
         self.stride = reduce.stride * spatial.stride
         self.reduce = Convolution(reduce, inputs, width)
         self.spatial = Convolution(spatial, width, width)
@@ -217,46 +163,9 @@ class ResNet(nnx.Module):
         return maps
 
 
-def max_pool(x: Float[Array, "b h w c"], valid_hw: Int[Array, "b 2"], layer: Layer) -> Float[Array, "b _ _ c"]:
-    """Max pool of a map that is nowhere negative and zero outside `valid_hw`, so that zeros there never win.
-
-    SAME pads before the first cell or not, by the parity of each photo's own size: both are pooled, axis by axis.
-    """
-
-    def pool(x: Array, low_padding: dict[int, int]) -> Array:
-        window, strides, padding = [1] * 4, [1] * 4, [(0, 0)] * 4
-        for axis, low in low_padding.items():
-            window[axis], strides[axis] = layer.kernel, layer.stride
-            needed = (layer.output_size(x.shape[axis]) - 1) * layer.stride + layer.kernel
-            padding[axis] = (low, needed - low - x.shape[axis])
-        # JAX only differentiates the maximum that starts from its neutral element.
-        return lax.reduce_window(x, -np.inf, lax.max, window, strides, padding)
-
-    if layer.padding != "same":
-        return pool(x, {1: layer.padding, 2: layer.padding})
-    for axis in (1, 2):
-        low = layer.low_padding(valid_hw[:, axis - 1])[:, None, None, None]
-        x = jnp.where(low == 1, pool(x, {axis: 1}), pool(x, {axis: 0}))
-    return x
-
-
-@functools.lru_cache(maxsize=16)
-def _split(config: ResNetConfig) -> tuple[nnx.GraphDef[ResNet], nnx.State]:
-    """The network's structure and the shapes of its parameters; nothing is computed."""
-    return nnx.split(nnx.eval_shape(lambda: ResNet(config)))
-
-
 def initialise(config: ResNetConfig, *, seed: int) -> dict[str, Any]:
     """Random parameters for ``forward``: a nested dict of float32 arrays, kernels He-normal, biases zero."""
-    generator = np.random.default_rng(seed)
-
-    def draw(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
-        if len(leaf.shape) == 1:
-            return np.zeros(leaf.shape, np.float32)
-        deviation = (2 / np.prod(leaf.shape[:-1])) ** 0.5
-        return (deviation * generator.standard_normal(leaf.shape)).astype(np.float32)
-
-    return jax.tree.map(draw, nnx.to_pure_dict(_split(config)[1]))
+    return layers.initialise(ResNet, config, seed=seed)
 
 
 def forward(
@@ -284,48 +193,10 @@ def forward(
     Returns:
         {name: [B, h, w, channels]}; ``map_size`` tells which cells are valid.
     """
-    network = nnx.merge(_split(config)[0], dict(params))
+    network = nnx.merge(layers.structure(ResNet, config)[0], dict(params))
     return network(images.astype(dtype), valid_hw, last=last, precision=precision)
 
 
 def fold(tensors: Mapping[str, np.ndarray], config: ResNetConfig) -> dict[str, Any]:
-    """Parameters for ``forward`` from the unfolded tensors of a model file, batch norm folded into each convolution.
-
-    factor = scale / sqrt(variance + epsilon);  kernel' = kernel * factor;  bias' = shift + (bias - mean) * factor
-
-    Args:
-        tensors: ``{"conv3.unit1.reduce.kernel": [1, 1, in, out], "...bias": [out] (where the source has it),
-            "...norm.scale", "...norm.shift", "...norm.mean", "...norm.variance": [out]}`` of any float type.
-
-    Returns:
-        Nested dict of float32 arrays; computed in float64.
-
-    Raises:
-        ModelError: a tensor is missing or has another shape than the network's.
-    """
-
-    def tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
-        if name not in tensors:
-            raise ModelError(f"{name}: missing; give the weights of a whole {config.layout} ResNet")
-        if tensors[name].shape != shape:
-            raise ModelError(f"{name}: shape {tensors[name].shape} where {shape} is needed; give its own weights")
-        return np.asarray(tensors[name], np.float64)
-
-    def convolution(path: str, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
-        kernel = tensor(f"{path}.kernel", shape)
-        scale, shift, mean, variance = (
-            tensor(f"{path}.norm.{part}", shape[-1:]) for part in ("scale", "shift", "mean", "variance")
-        )
-        bias = tensor(f"{path}.bias", shape[-1:]) if f"{path}.bias" in tensors else 0.0
-        factor = scale / np.sqrt(variance + config.norm_epsilon)
-        return {
-            "kernel": (kernel * factor).astype(np.float32),
-            "bias": (shift + (bias - mean) * factor).astype(np.float32),
-        }
-
-    def walk(shapes: Mapping[str, Any], path: str) -> dict[str, Any]:
-        if "kernel" in shapes:
-            return convolution(path, shapes["kernel"].shape)
-        return {name: walk(child, f"{path}.{name}" if path else name) for name, child in shapes.items()}
-
-    return walk(nnx.to_pure_dict(_split(config)[1]), "")
+    """Parameters for ``forward`` from the tensors of a model file; see ``layers.fold_convolutions``."""
+    return layers.fold_convolutions(tensors, layers.structure(ResNet, config)[1], norm_epsilon=config.norm_epsilon)

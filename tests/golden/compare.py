@@ -12,15 +12,16 @@ def relative_error(ours: np.ndarray, theirs: np.ndarray) -> float:
     return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
 
 
-def golden_error(ours: np.ndarray, name: str) -> float:
-    """The same of a whole map `ours` against the values that ``resnet.npz`` keeps of the map `name`."""
-    golden = _golden()
+def golden_error(ours: np.ndarray, name: str, *, file: str = "resnet.npz") -> float:
+    """The same of a whole map `ours` against the values that a golden file keeps of the map `name`."""
+    golden = read_golden(file)
     assert ours.shape == tuple(golden[f"{name}/shape"])
     difference = np.abs(ours.ravel()[golden[f"{name}/indices"]] - golden[f"{name}/values"])
     return float(difference.max() / golden[f"{name}/max"])
 
 
 @functools.cache
-def _golden() -> dict[str, np.ndarray]:
-    with np.load(Path(__file__).parent / "resnet.npz") as file:
-        return dict(file)
+def read_golden(file: str) -> dict[str, np.ndarray]:
+    """The arrays of a golden file beside this module."""
+    with np.load(Path(__file__).parent / file) as arrays:
+        return dict(arrays)

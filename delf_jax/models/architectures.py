@@ -1,0 +1,41 @@
+"""The networks by name: each module computes ``forward``, ``fold``, ``map_size``, ``channels`` and ``layers_to``."""
+
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+from delf_jax.errors import ModelError
+from delf_jax.models import resnet, vgg, vit
+from delf_jax.models.resnet import ResNetConfig
+from delf_jax.models.vgg import VggConfig
+from delf_jax.models.vit import VitConfig
+
+Config = ResNetConfig | VggConfig | VitConfig
+
+_NETWORKS: dict[str, tuple[ModuleType, Any]] = {
+    "resnet": (resnet, ResNetConfig),
+    "vgg": (vgg, VggConfig),
+    "vit": (vit, VitConfig),
+}
+
+
+def network_of(config: Config) -> ModuleType:
+    """The module that computes a network of this configuration."""
+    return next(module for module, kind in _NETWORKS.values() if isinstance(config, kind))
+
+
+def architecture_of(config: Config) -> str:
+    """The name that model files give to the network."""
+    return next(name for name, (_, kind) in _NETWORKS.items() if isinstance(config, kind))
+
+
+def read_config(description: Mapping[str, Any]) -> Config:
+    """The configuration in a model file's description; those without ``architecture`` are residual networks.
+
+    Raises:
+        ModelError: this version does not know the network.
+    """
+    name = description.get("architecture", "resnet")
+    if name not in _NETWORKS:
+        raise ModelError(f"{name}: unknown architecture; known: {', '.join(_NETWORKS)}; update delf-jax")
+    return _NETWORKS[name][1].from_json(description["config"])

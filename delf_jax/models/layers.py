@@ -1,0 +1,167 @@
+"""What the encoders are built of: padding-safe windows, folded batch norm, and parameters as nested dicts."""
+
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from delf_jax.errors import ModelError
+from delf_jax.pyramid import inside
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Geometry of one square convolution or pooling window. ``padding`` is that of each side, or TensorFlow's SAME."""
+
+    kernel: int
+    stride: int
+    padding: int | Literal["same"]
+
+    def output_size(self, size: Any) -> Any:
+        """Cells along an axis that has `size` cells; integers, NumPy or traced arrays."""
+        if self.padding == "same":
+            return -(-size // self.stride)
+        return (size + 2 * self.padding - self.kernel) // self.stride + 1
+
+    def low_padding(self, size: Any) -> Any:
+        """Padding before the first cell of an axis that has `size` cells; SAME gives the odd cell to the far side."""
+        if self.padding != "same":
+            return self.padding
+        return ((self.output_size(size) - 1) * self.stride + self.kernel - size) // 2
+
+
+def output_size(windows: Iterable[Layer], size: Any) -> Any:
+    """Cells that are left of `size` cells behind all windows; an int, or an integer NumPy or traced array."""
+    for layer in windows:
+        size = layer.output_size(size)
+    return size
+
+
+def mask_padding(x: Float[Array, "b h w c"], valid_hw: Int[Array, "b 2"]) -> Float[Array, "b h w c"]:
+    """Zeroes the cells outside each photo's own valid size (height, width); NaN there goes too."""
+    return jnp.where(inside(valid_hw, *x.shape[1:3])[..., None], x, jnp.zeros((), x.dtype))
+
+
+class Convolution(nnx.Module):
+    """A convolution with the batch norm that followed it folded in; zero until it is given parameters."""
+
+    def __init__(self, layer: Layer, inputs: int, outputs: int) -> None:
+        shape = (layer.kernel, layer.kernel, inputs, outputs)
+        self.layer = layer
+        self.kernel = nnx.Param(jnp.zeros(shape, jnp.float32))
+        self.bias = nnx.Param(jnp.zeros((outputs,), jnp.float32))
+
+    def __call__(self, x: Array, precision: lax.PrecisionLike) -> Array:
+        pad, stride = self.layer.low_padding(x.shape[1]), self.layer.stride
+        y = lax.conv_general_dilated(
+            x,
+            self.kernel[...].astype(x.dtype),
+            window_strides=(stride, stride),
+            padding=((pad, pad), (pad, pad)),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            precision=precision,
+        )
+        return y + self.bias[...].astype(x.dtype)
+
+
+def max_pool(x: Float[Array, "b h w c"], valid_hw: Int[Array, "b 2"], layer: Layer) -> Float[Array, "b _ _ c"]:
+    """Max pool of a map that is nowhere negative and zero outside `valid_hw`, so that zeros there never win.
+
+    SAME pads before the first cell or not, by the parity of each photo's own size: both are pooled, axis by axis.
+    """
+
+    def pool(x: Array, low_padding: dict[int, int]) -> Array:
+        window, strides, padding = [1] * 4, [1] * 4, [(0, 0)] * 4
+        for axis, low in low_padding.items():
+            window[axis], strides[axis] = layer.kernel, layer.stride
+            needed = (layer.output_size(x.shape[axis]) - 1) * layer.stride + layer.kernel
+            padding[axis] = (low, needed - low - x.shape[axis])
+        # JAX only differentiates the maximum that starts from its neutral element.
+        return lax.reduce_window(x, -np.inf, lax.max, window, strides, padding)
+
+    if layer.padding != "same":
+        return pool(x, {1: layer.padding, 2: layer.padding})
+    for axis in (1, 2):
+        low = layer.low_padding(valid_hw[:, axis - 1])[:, None, None, None]
+        x = jnp.where(low == 1, pool(x, {axis: 1}), pool(x, {axis: 0}))
+    return x
+
+
+@functools.lru_cache(maxsize=16)
+def structure(network: Callable[[Any], nnx.Module], config: Any) -> tuple[nnx.GraphDef, dict[str, Any]]:
+    """The structure of ``network(config)`` and the shapes of its parameters, nested; nothing is computed."""
+    graph, state = nnx.split(nnx.eval_shape(lambda: network(config)))
+    return graph, nnx.to_pure_dict(state)
+
+
+def initialise(network: Callable[[Any], nnx.Module], config: Any, *, seed: int) -> dict[str, Any]:
+    """Random parameters of ``network(config)``: nested float32 arrays, kernels He-normal, vectors zero."""
+    generator = np.random.default_rng(seed)
+
+    def draw(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        if len(leaf.shape) == 1:
+            return np.zeros(leaf.shape, np.float32)
+        deviation = (2 / np.prod(leaf.shape[:-1])) ** 0.5
+        return (deviation * generator.standard_normal(leaf.shape)).astype(np.float32)
+
+    return jax.tree.map(draw, structure(network, config)[1])
+
+
+def take(tensors: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The tensor `name` in float64.
+
+    Raises:
+        ModelError: it is missing or has another shape.
+    """
+    if name not in tensors:
+        raise ModelError(f"{name}: missing; give the weights of the whole network")
+    if tensors[name].shape != shape:
+        raise ModelError(f"{name}: shape {tensors[name].shape} where {shape} is needed; give its own weights")
+    return np.asarray(tensors[name], np.float64)
+
+
+def fold_convolutions(
+    tensors: Mapping[str, np.ndarray], shapes: Mapping[str, Any], *, norm_epsilon: float | None
+) -> dict[str, Any]:
+    """Parameters of nested convolutions, the batch norm behind each folded into its kernel and bias.
+
+    factor = scale / sqrt(variance + epsilon);  kernel' = kernel * factor;  bias' = shift + (bias - mean) * factor
+
+    Args:
+        tensors: ``{"conv3.unit1.reduce.kernel": [1, 1, in, out], "...bias": [out] (where the source has it),
+            "...norm.scale", "...norm.shift", "...norm.mean", "...norm.variance": [out]}`` of any float type.
+        shapes: what ``structure`` found.
+        norm_epsilon: of the batch norm; None where the network has none, and every convolution a bias.
+
+    Returns:
+        Nested dict of float32 arrays; computed in float64.
+
+    Raises:
+        ModelError: a tensor is missing or has another shape than the network's.
+    """
+
+    def convolution(path: str, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+        kernel = take(tensors, f"{path}.kernel", shape)
+        has_bias = norm_epsilon is None or f"{path}.bias" in tensors
+        bias = take(tensors, f"{path}.bias", shape[-1:]) if has_bias else np.zeros(shape[-1:])
+        if norm_epsilon is not None:
+            scale, shift, mean, variance = (
+                take(tensors, f"{path}.norm.{part}", shape[-1:]) for part in ("scale", "shift", "mean", "variance")
+            )
+            factor = scale / np.sqrt(variance + norm_epsilon)
+            kernel, bias = kernel * factor, shift + (bias - mean) * factor
+        return {"kernel": kernel.astype(np.float32), "bias": bias.astype(np.float32)}
+
+    def walk(shapes: Mapping[str, Any], path: str) -> dict[str, Any]:
+        if "kernel" in shapes:
+            return convolution(path, shapes["kernel"].shape)
+        return {name: walk(child, f"{path}.{name}" if path else name) for name, child in shapes.items()}
+
+    return walk(shapes, "")
