@@ -20,8 +20,8 @@ from delf_jax.errors import ImageError
 from delf_jax.features import LocalFeatures
 from delf_jax.head import Head
 from delf_jax.images import Photo
-from delf_jax.models import receptive_field, resnet
-from delf_jax.models.resnet import ResNetConfig
+from delf_jax.models import receptive_field
+from delf_jax.models.architectures import Config, network_of
 from delf_jax.pyramid import content_box, inside, resize, scaled_size
 from delf_jax.settings import ExtractionSettings
 
@@ -41,7 +41,7 @@ class Extractor:
 
     def __init__(
         self,
-        config: ResNetConfig,
+        config: Config,
         backbone: Params,
         preprocess: Mapping[str, Sequence[float]],
         head: Head,
@@ -59,6 +59,7 @@ class Extractor:
         self.batch_size = _batch_size(batch_size, self.devices)
         self.buckets = default_buckets(settings.max_side)
         self._config = config
+        self._network = network_of(config)
         self._mean = np.asarray(preprocess["mean"], np.float32)
         self._std = np.asarray(preprocess["std"], np.float32)
         self._mesh = Mesh(np.array(self.devices), ("batch",))
@@ -68,9 +69,14 @@ class Extractor:
         self._program = self.compiled(self.apply)
 
     @property
+    def map_names(self) -> tuple[str, ...]:
+        """The named maps of the backbone, the deepest one last."""
+        return self._network.MAP_NAMES
+
+    @property
     def dimension(self) -> int:
         """Length of a descriptor."""
-        return len(self.head.pca.basis) if self.head.pca else resnet.channels(self.head.layer, self._config)
+        return len(self.head.pca.basis) if self.head.pca else self._network.channels(self.head.layer, self._config)
 
     def __call__(self, images: Iterable[Source]) -> list[LocalFeatures]:
         """Local features of each photo, in input order.
@@ -213,7 +219,8 @@ class Extractor:
             last: the deepest map wanted; later layers are not computed.
 
         Returns:
-            conv1 ... ``last``, float32 (or bfloat16) [B, h, w, C], zero outside each photo's valid size.
+            The maps up to ``last`` in the order of ``map_names``, float32 (or bfloat16) [B, h, w, C], zero outside
+            each photo's valid size.
         """
         maps, _ = self._maps(params, jnp.asarray(images), jnp.asarray(valid_hw, jnp.int32), 1.0, last)
         return maps
@@ -232,7 +239,7 @@ class Extractor:
 
     def map_size(self, valid_hw: Any, name: str) -> Any:
         """Valid (height, width) of a named map for photos of size ``valid_hw`` [..., 2]; NumPy or traced."""
-        return resnet.map_size(valid_hw, name, self._config)
+        return self._network.map_size(valid_hw, name, self._config)
 
     def cell_centres(
         self, valid_hw: Int[Array | np.ndarray, "b 2"], name: str, height: int, width: int
@@ -254,7 +261,9 @@ class Extractor:
         normalised = (resized - self._mean) / self._std
         normalised = jnp.where(inside(scaled_hw, *resized.shape[1:3])[..., None], normalised, 0)
         dtype = jnp.bfloat16 if self.settings.precision == "bfloat16" else jnp.float32
-        maps = resnet.forward(params["backbone"], normalised, scaled_hw, config=self._config, last=last, dtype=dtype)
+        maps = self._network.forward(
+            params["backbone"], normalised, scaled_hw, config=self._config, last=last, dtype=dtype
+        )
         return maps, scaled_hw
 
     def _cells(
@@ -273,7 +282,7 @@ class Extractor:
         batch, height, width, _ = dense.shape
         ratio = (valid_hw / jnp.maximum(scaled_hw, 1))[:, ::-1]
         centres = (self.cell_centres(scaled_hw, name, height, width) + 0.5) * ratio[:, None, None] - 0.5
-        usable = inside(resnet.map_size(scaled_hw, name, self._config), height, width)
+        usable = inside(self._network.map_size(scaled_hw, name, self._config), height, width)
         usable &= (scaled_hw.min(axis=-1) >= _SMALLEST_SIDE)[:, None, None]
         usable &= ((centres > box[:, None, None, 0]) & (centres < box[:, None, None, 1])).all(axis=-1)
         usable &= selection.is_textured(texture, centres.reshape(batch, -1, 2)).reshape(batch, height, width)
@@ -311,7 +320,7 @@ class Extractor:
         levels = []
         for scale in scales:
             cells = self._cells(params, images, valid_hw, box, texture, scale, name)
-            size = resnet.map_size(scaled_size(valid_hw, scale), name, self._config)
+            size = self._network.map_size(scaled_size(valid_hw, scale), name, self._config)
             levels.append((cells.dense, cells.usable, size))
         return levels
 

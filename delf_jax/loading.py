@@ -13,8 +13,8 @@ from delf_jax import model_file
 from delf_jax.errors import ModelError
 from delf_jax.extractor import Extractor
 from delf_jax.head import Head
-from delf_jax.models import resnet
-from delf_jax.models.resnet import ResNetConfig
+from delf_jax.models.architectures import Config, network_of, read_config
+from delf_jax.models.vit import VitConfig
 from delf_jax.settings import ExtractionSettings
 
 _WEIGHTS = Path(__file__).parent / "weights"
@@ -34,7 +34,8 @@ def load(
     """Loads a model; the packaged one works offline.
 
     Args:
-        name: ``"delf-r50"``, or a folder with ``backbone.safetensors`` and ``head.safetensors``.
+        name: ``"delf-r50"``, a folder with ``backbone.safetensors`` and ``head.safetensors``, or a backbone's file
+            alone, for which ``head`` has to be given.
         settings: what to extract; the default is ``ExtractionSettings()`` for ``name``.
         head: another head (a file or a ``Head``) on the same backbone.
         batch_size: photos a compiled program takes at once, rounded up to a multiple of the devices; by default one a
@@ -58,10 +59,10 @@ def load(
     description, tensors = model_file.read(backbone_path)
     if description.get("kind") != "backbone":
         raise ModelError(f"{backbone_path}: this is a {description.get('kind')} file, not a backbone")
-    config = ResNetConfig.from_json(description["config"])
+    config = _configured(read_config(description), settings)
     return Extractor(
         config,
-        resnet.fold(tensors, config),
+        network_of(config).fold(tensors, config),
         description["preprocess"],
         chosen,
         settings,
@@ -72,7 +73,7 @@ def load(
 
 
 def model_paths(name: str) -> tuple[Path, Path]:
-    """Backbone and head file of a packaged model or a model folder.
+    """Backbone and head file of a packaged model, a model folder, or of a backbone's file and what lies beside it.
 
     Raises:
         ModelError: there is no such model.
@@ -80,10 +81,21 @@ def model_paths(name: str) -> tuple[Path, Path]:
     if name in PACKAGED:
         return PACKAGED[name]
     folder = Path(name)
+    if folder.is_file():
+        return folder, folder.with_name("head.safetensors")
     if not (folder / "backbone.safetensors").is_file():
         packaged = ", ".join(PACKAGED)
         raise ModelError(f"{name}: no such model; packaged: {packaged}, or name a folder with backbone.safetensors")
     return folder / "backbone.safetensors", folder / "head.safetensors"
+
+
+def _configured(config: Config, settings: ExtractionSettings) -> Config:
+    """The network with the stride that the settings ask for; the weights are the same."""
+    if settings.conv5_stride is None:
+        return config
+    if isinstance(config, VitConfig):
+        raise ModelError(f"{settings.model}: a vision transformer has no conv5_stride; leave it out")
+    return dataclasses.replace(config, conv5_stride=settings.conv5_stride)
 
 
 def _fingerprint(backbone: Path, head: Head) -> str:

@@ -25,6 +25,8 @@ class ExtractionSettings:
         detection: ``peaks`` keeps local maxima of the feature norm, placed between cells by a parabola, with
             interpolated descriptors; ``cells`` keeps every cell at its own centre, as the official code does.
         precision: compute type of the backbone.
+        conv5_stride: 1 keeps conv5 as fine as conv4 (the same weights on a finer grid); None is what the weights were
+            trained with.
         threshold: keep scores at or above this (raw units of the scorer); None keeps all.
         quantile: keep scores at or above this quantile of the photo's own scores (0 to 1); None keeps all.
     """
@@ -36,6 +38,7 @@ class ExtractionSettings:
     scales: tuple[float, ...] = DEFAULT_SCALES
     detection: Detection = "peaks"
     precision: Precision = "float32"
+    conv5_stride: Literal[1, 2] | None = None
     threshold: float | None = None
     quantile: float | None = None
 

@@ -3,7 +3,7 @@
 Dense features -> foreground direction w* -> maps, boxes, masks and representer points (Song et al., ICCV 2023).
 """
 
-from localization.encoders import CallableEncoder, ExtractorEncoder, MapEncoder, default_encoder
+from localization.encoders import CallableEncoder, ExtractorEncoder, MapEncoder, backbone_encoder, default_encoder
 from localization.fitting import fit
 from localization.localizing import Localization
 from localization.maps import ActivationMap, activation_map, upsample
@@ -19,6 +19,7 @@ __all__ = [
     "Predictor",
     "Statistics",
     "activation_map",
+    "backbone_encoder",
     "default_encoder",
     "fit",
     "upsample",

@@ -7,7 +7,7 @@ them to a pure ``function``, so that sums, maps and unit features leave the devi
 import itertools
 import os
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import cv2
 import jax
@@ -80,9 +80,13 @@ class Encoder(Protocol):
 
 
 class ExtractorEncoder:
-    """One named map of a delf-jax extractor, in its own compiled and sharded program."""
+    """One named map of a delf-jax extractor, by default the deepest, in its own compiled and sharded program."""
 
-    def __init__(self, extractor: Extractor, *, layer: str = "conv5") -> None:
+    def __init__(self, extractor: Extractor, *, layer: str | None = None) -> None:
+        layer = layer or extractor.map_names[-1]
+        if layer not in extractor.map_names:
+            known = ", ".join(extractor.map_names)
+            raise PredictorError(f"{extractor.settings.model}: no map named {layer}; it has {known}")
         self.extractor = extractor
         self.layer = layer
         settings = extractor.settings
@@ -94,6 +98,8 @@ class ExtractorEncoder:
             "layer": layer,
             "max_side": settings.max_side,
             "precision": settings.precision,
+            # Absent where the weights' own stride is kept, as in the predictors of the first version.
+            **({"conv5_stride": settings.conv5_stride} if settings.conv5_stride else {}),
         }
         self._programs: dict[Function, Any] = {}
 
@@ -111,6 +117,7 @@ class ExtractorEncoder:
             scorer="norm",
             max_side=description["max_side"],
             precision=description["precision"],
+            conv5_stride=description.get("conv5_stride"),
         )
         encoder = cls(extractor, layer=description["layer"])
         if encoder.description["backbone"] != description["backbone"]:
@@ -285,7 +292,32 @@ def _height_width(pixels: np.ndarray) -> tuple[int, int]:
 
 def default_encoder(layer: str = "conv5", *, max_side: int = 448) -> ExtractorEncoder:
     """The packaged ResNet-50: ``layer`` at stride 16 (conv4) or 32 (conv5), photos reduced to ``max_side`` pixels."""
-    return ExtractorEncoder(delf_jax.load(head=Head(), scorer="norm", max_side=max_side), layer=layer)
+    return backbone_encoder("delf-r50", layer=layer, max_side=max_side)
+
+
+def backbone_encoder(
+    model: str | os.PathLike[str],
+    *,
+    layer: str | None = None,
+    max_side: int = 448,
+    conv5_stride: Literal[1, 2] | None = None,
+) -> ExtractorEncoder:
+    """A network from a model file: ResNet, VGG or a vision transformer, as ``models.backbone.pack_backbone`` wrote it.
+
+    Args:
+        model: the file, or the name of a packaged model.
+        layer: a named map; None for the deepest: conv5 of a ResNet, pool5 of a VGG, the positive part of a vision
+            transformer's patch tokens.
+        max_side: photos are reduced to this longest side in pixels.
+        conv5_stride: 1 keeps conv5 as fine as conv4: stride 16 of a ResNet, 8 of a VGG, as the official code has it
+            (a ResNet on fine-grained sets keeps 2). None is what the weights were trained with.
+
+    Raises:
+        ModelError: the file is missing, damaged or no backbone.
+        PredictorError: it has no such map.
+    """
+    extractor = delf_jax.load(model, head=Head(), scorer="norm", max_side=max_side, conv5_stride=conv5_stride)
+    return ExtractorEncoder(extractor, layer=layer)
 
 
 def open_encoder(description: Mapping[str, Any]) -> Encoder:
