@@ -17,9 +17,10 @@ _THUMBNAIL_SIDE = 240
 
 
 class Maps(NamedTuple):
-    """One photo, its attention in [0, inf) and its dense features, each in cells of its own map."""
+    """A reduced photo, its original (height, width), its attention and dense features in cells of their own maps."""
 
     pixels: "np.ndarray"
+    original_size: tuple[int, int]
     attention: "np.ndarray"
     dense: "np.ndarray"
 
@@ -50,7 +51,7 @@ def run(extractor: "Extractor", photos: Mapping[str, str]) -> dict[str, Maps]:
         for layer in (attended, _LAYER):
             height, width = (int(side) for side in extractor.map_size(np.array(photo.pixels.shape[:2]), layer))
             valid[layer] = np.asarray(row[layer][:height, :width], np.float32)
-        found[name] = Maps(photo.pixels, valid[attended], valid[_LAYER])
+        found[name] = Maps(photo.pixels, photo.original_size, valid[attended], valid[_LAYER])
     return found
 
 
@@ -76,8 +77,8 @@ def locate(name: str, maps: Mapping[str, Maps]) -> "Located":
     from delf_jax.demo.page import Located
     from localization import draw
 
-    def source(name: str) -> tuple["np.ndarray", tuple[int, ...]]:
-        return maps[name].dense, maps[name].pixels.shape[:2]
+    def source(name: str) -> tuple["np.ndarray", tuple[int, int]]:
+        return maps[name].dense, maps[name].original_size
 
     predictor = localization.fit({other: source(other) for other in maps if other != name})
     (found,) = predictor.localize([source(name)])
@@ -87,7 +88,7 @@ def locate(name: str, maps: Mapping[str, Maps]) -> "Located":
     pixels = maps[name].pixels
     return Located(
         name=name,
-        photo=drawing.to_jpeg(draw.mark_place(pixels, where, pixels.shape[:2])),
+        photo=drawing.to_jpeg(draw.mark_place(pixels, where, maps[name].original_size)),
         heat=drawing.to_jpeg(draw.draw_localization(pixels, found)),
         score=found.score,
         boxes=[tuple(round(edge) for edge in box[:4]) for box in found.boxes],

@@ -70,6 +70,7 @@ class FitLocalizer:
         record = {
             "predictor": self.out,
             "photos": predictor.statistics.photos,
+            "failed": report.failed,
             "positions": predictor.statistics.total.count,
             "points": len(predictor.points) if predictor.points else 0,
             "tau": predictor.solution.tau,
@@ -78,7 +79,7 @@ class FitLocalizer:
         report.result(
             record,
             f"{self.out}: fitted on {record['positions']} positions of {record['photos']} photos; "
-            f"{diagnostics.positive_share:.0%} speak for the object",
+            f"{diagnostics.positive_share:.0%} speak for the object, {record['points']} kept for explanations",
         )
 
     def _fit(self, paths: list[str], report: Report) -> "localization.Predictor":

@@ -57,7 +57,7 @@ class Located:
         photo: JPEG, with the place marked that is explained.
         heat: JPEG of the map over the photo, with the boxes.
         score: largest cosine with the foreground direction.
-        boxes: [x0, y0, x1, y1] in pixels, largest first.
+        boxes: [x0, y0, x1, y1] in pixels of the original photo, largest first.
         excitatory, inhibitory: training places that make the marked one foreground, and that hold it back.
         photos: how many photos the predictor was fitted on; this one was not among them.
     """
