@@ -36,7 +36,7 @@ class Calibration:
     """
 
     data: Path | None = None
-    method: str = "foreground"
+    method: str = "norm"
     features: int = 1000
     cache: Path = Path(".cache/accuracy")
     write: bool = False

@@ -299,17 +299,19 @@ class Extractor:
         offsets = jnp.zeros((batch, height, width, 2))
         if self.settings.detection == "peaks":
             usable, offsets = selection.peaks(jnp.linalg.norm(dense, axis=-1), where=usable)
+        keypoints = centres + offsets[..., ::-1] * pitch[:, None, None]
+        if self.settings.detection == "peaks":
+            usable &= selection.clear_of_border(keypoints, valid_hw, pitch)
         scores, cells = lax.top_k(
             jnp.where(usable, scores, -jnp.inf).reshape(batch, -1), min(self.settings.max_features, height * width)
         )
         take = jax.vmap(lambda array, rows: array.reshape(-1, 2)[rows])
-        offsets = take(offsets, cells)
-        keypoints = take(centres, cells) + offsets[..., ::-1] * pitch[:, None]
+        positions = jnp.stack([cells // width, cells % width], axis=-1) + take(offsets, cells)
         return selection.Candidates(
             scores=scores,
-            keypoints=jnp.clip(keypoints, box[:, None, 0], box[:, None, 1]),
+            keypoints=jnp.clip(take(keypoints, cells), box[:, None, 0], box[:, None, 1]),
             scales=jnp.full(scores.shape, scale, jnp.float32),
-            features=selection.sample(dense, jnp.stack([cells // width, cells % width], axis=-1) + offsets),
+            features=selection.sample(dense, positions),
         )
 
     def _dense_scales(

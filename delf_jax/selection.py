@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from delf_jax.pyramid import inside
 
+_BORDER_CELLS = 1.6
 _FLAT_LEVELS = 2.0
 _FLAT_WINDOW = 16
 _FLAT_STRIDE = _FLAT_WINDOW // 2
@@ -82,6 +83,24 @@ def peaks(
         offset = (after - before) / (2 * jnp.maximum(curvature, 1e-6))
         offsets.append(jnp.where((before > 0) & (after > 0), jnp.clip(offset, -0.5, 0.5), 0))
     return is_peak, jnp.stack(offsets, axis=-1)
+
+
+def clear_of_border(
+    keypoints: Float[Array, "b h w 2"], valid_hw: Int[Array, "b 2"], pitch: Float[Array, "b 2"]
+) -> Bool[Array, "b h w"]:
+    """True where a keypoint is more than 1.6 cells from every edge of its photo.
+
+    Nearer to it, features describe the zeros around the photo: on non-matching photos the surest matches were skies that
+    agreed at their corners.
+
+    Args:
+        keypoints: (x, y) in pixels, centre of the top-left pixel at (0, 0).
+        valid_hw: (height, width) of each photo in the same pixels.
+        pitch: pixels (x, y) between cells.
+    """
+    from_low = (keypoints + 0.5) / pitch[:, None, None]
+    from_high = (valid_hw[:, ::-1] / pitch)[:, None, None] - from_low
+    return (jnp.minimum(from_low, from_high) > _BORDER_CELLS).all(axis=-1)
 
 
 def sample(dense: Float[Array, "b h w c"], positions: Float[Array, "b k 2"]) -> Float[Array, "b k c"]:

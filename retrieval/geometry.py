@@ -13,8 +13,9 @@ from jaxtyping import Bool, Float
 Model = Literal["similarity", "affine", "homography", "fundamental"]
 SAMPLE_SIZE: dict[str, int] = {"similarity": 2, "affine": 3, "homography": 4, "fundamental": 7}
 
-# Between two photos of one surface: an edge-on view at 78 degrees squeezes by 5; the pyramid's scales 0.25 to 2 span 8.
-MAX_ANISOTROPY = 5.0
+# Between two photos of one surface: two oblique views of one ground from sides 60 degrees apart (the demo's aerial
+# pair) differ by 6 along and across; the pyramid's scales 0.25 to 2 span 8.
+MAX_ANISOTROPY = 8.0
 MAX_MAGNIFICATION = 16.0
 # Below these a sample is a point (half a pixel in a photo of 1000; normalised units) or a line (about one degree).
 MIN_SPREAD = 1e-3

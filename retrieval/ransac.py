@@ -22,6 +22,9 @@ SEEDS = 8
 # and a single correspondence knows no rotation, so their first fits look further; then all shrink to the threshold.
 APPROACH = (3.0, 2.0)
 POLISH = (1.5, 1.2, 1.0, 1.0)
+# The first samples are drawn among this share of the matches, growing until the second half is drawn among all of them:
+# callers put the likely ones first.
+FIRST_DRAWN = 0.1
 # Residuals held at once (64 MiB in float32, where the compiler does not fuse them away).
 RESIDUALS_AT_ONCE = 2**24
 
@@ -61,7 +64,7 @@ def estimate(
     """Fit ``model`` to the putative matches of a whole batch of candidate photos.
 
     ``src`` and ``dst`` [..., n, 2] are matched points (x, y) in pixels of each photo; rows where ``mask`` [..., n] is
-    False are padding and never count. The leading axes run over candidates, whose results do not depend on one another.
+    False are padding and never count; put the likelier matches first, they are sampled more often. The leading axes run over candidates, whose results do not depend on one another.
     Hypotheses come from minimal samples, for the planar models also from pairs and, where both scales are given, from
     every single correspondence; MSAC ranks them and least squares on the inliers refines the best. The same key gives
     the same result. Pure: runs under ``jit`` and ``vmap``. One program is compiled for each model, number of trials,
@@ -85,7 +88,8 @@ def estimate(
     Raises:
         ValueError: for an unknown model, shapes that do not fit, or scales of only one photo.
 
-    Sources: Torr and Zisserman, CVIU 2000 (MSAC); Chum, Matas and Kittler, DAGM 2003 (local optimisation).
+    Sources: Torr and Zisserman, CVIU 2000 (MSAC); Chum, Matas and Kittler, DAGM 2003 (local optimisation); Chum and
+    Matas, CVPR 2005 (likely matches first).
     """
     src, dst, mask = jnp.asarray(src, jnp.float32), jnp.asarray(dst, jnp.float32), jnp.asarray(mask, bool)
     if model not in SAMPLE_SIZE:
@@ -178,7 +182,9 @@ def _verify(photo: _Candidate, *, draws: Float[Array, "m trials"], model: Model)
     fit = _Fit(src, dst, where, (photo.threshold * dst_scale) ** 2, dst_scale / src_scale, model)
 
     # With too few matches for a sample the draws repeat matches, which no solver accepts.
-    drawn = jnp.argsort(~where, stable=True)[draw_samples(draws, valid)].T
+    share = jnp.minimum(jnp.linspace(FIRST_DRAWN, 2.0 - FIRST_DRAWN, draws.shape[1]), 1.0)
+    first = jnp.maximum(jnp.ceil(valid * share).astype(jnp.int32), jnp.minimum(2 * SAMPLE_SIZE[model], valid))
+    drawn = jnp.argsort(~where, stable=True)[draw_samples(draws, first)].T
     if model == "fundamental":
         hypotheses = epipolar.from_seven(src[drawn], dst[drawn])
     else:
@@ -299,7 +305,7 @@ def _polish(fit: _Fit, seeds: Candidates) -> tuple[Float[Array, "3 3"], Bool[Arr
     return best[first], jnp.isfinite(cost[first])
 
 
-def draw_samples(draws: Float[Array, "m trials"], count: Int[Array, ""]) -> Int[Array, "m trials"]:
+def draw_samples(draws: Float[Array, "m trials"], count: Int[Array, "*trials"]) -> Int[Array, "m trials"]:
     """``m`` different numbers below ``count`` for each trial, from uniform numbers in [0, 1).
 
     Every set is equally likely. Where ``count`` is below m, numbers repeat. Source: Bentley and Floyd, "A sample of

@@ -17,9 +17,12 @@ from retrieval.matching import Matches, mutual_nearest
 # For heads without calibration: one false alarm in 100 000 queries, if matches of unrelated photos were random.
 DEFAULT_THRESHOLD = -5.0
 
+# Enough for one match in nine to be right, with a few refinements to spare.
+TRIALS = 2000
+
 # At 1024 pixels of longest side, the size that features are computed at: see ransac.estimate.
 INLIER_RADIUS = 20.0
-CELL = 32.0
+CELL = 16.0
 
 # Batches of candidates and numbers of matches are padded to these: every pair of them is a program to compile.
 CANDIDATES = (1, 10, 25, 50)
@@ -125,52 +128,65 @@ def verify_candidates(
     room = _bucket(max(len(rows) for rows, _ in pairs), smallest=MATCHES)
     mask = np.zeros((count, room), bool)
     points, scales = np.zeros((2, count, room, 2), np.float32), np.ones((2, count, room), np.float32)
-    sizes = np.ones((count, 2), np.float32)
-    radius, cells = np.ones(count, np.float32), np.ones((count, 2), np.float32)
+    sizes, pixel = np.ones((2, count, 2), np.float32), np.ones((2, count), np.float32)
     for i, (photo, (rows, partners)) in enumerate(zip(photos, pairs)):
         mask[i, : len(rows)] = True
         for side, features, chosen in ((0, query, rows), (1, photo, partners)):
             points[side, i, : len(rows)] = features.keypoints[chosen]
             scales[side, i, : len(rows)] = features.scales[chosen]
-            cells[i, side] = CELL * _reduction(features.image_size, max_side)
-        sizes[i] = photo.image_size
-        radius[i] = INLIER_RADIUS * _reduction(photo.image_size, max_side)
+            sizes[side, i] = features.image_size
+            pixel[side, i] = _reduction(features.image_size, max_side)
+    # A surface seen at a slant is located well in only one of the photos, so errors are measured in either: to the photo
+    # (first half) and back to the query (second half).
     found = ransac.estimate(
-        points[0],
-        points[1],
-        mask,
+        points.reshape(2 * count, room, 2),
+        points[::-1].reshape(2 * count, room, 2),
+        np.concatenate([mask, mask]),
         key=jax.random.key(seed),
         model=model,
-        src_scales=scales[0],
-        dst_scales=scales[1],
-        threshold=radius,
-        target_size=sizes,
-        photos_verified=len(photos),
-        cell=cells,
+        trials=TRIALS,
+        src_scales=scales.reshape(2 * count, room),
+        dst_scales=scales[::-1].reshape(2 * count, room),
+        threshold=INLIER_RADIUS * pixel[::-1].reshape(2 * count),
+        target_size=sizes[::-1].reshape(2 * count, 2),
+        photos_verified=2 * len(photos),
+        cell=CELL * np.stack([pixel.reshape(2 * count), pixel[::-1].reshape(2 * count)], axis=1),
     )
     transforms, inliers, counts, log10_nfa = (np.asarray(field) for field in found)
-    return [
-        Match(
-            image=name,
-            score=votes,
-            putative=len(pairs[i][0]),
-            inliers=int(counts[i]),
-            model=model,
-            transform=transforms[i],
-            log10_nfa=float(log10_nfa[i]),
-            accepted=bool(log10_nfa[i] <= threshold),
-            query_points=points[0, i][mask[i]],
-            points=points[1, i][mask[i]],
-            is_inlier=inliers[i][mask[i]],
+    matches = []
+    for i, (name, votes, _) in enumerate(candidates):
+        back = log10_nfa[count + i] < log10_nfa[i]
+        j = count + i if back else i
+        matches.append(
+            Match(
+                image=name,
+                score=votes,
+                putative=len(pairs[i][0]),
+                inliers=int(counts[j]),
+                model=model,
+                transform=_reversed(transforms[j], model) if back else transforms[j],
+                log10_nfa=float(log10_nfa[j]),
+                accepted=bool(log10_nfa[j] <= threshold),
+                query_points=points[0, i][mask[i]],
+                points=points[1, i][mask[i]],
+                is_inlier=inliers[j][mask[i]],
+            )
         )
-        for i, (name, votes, _) in enumerate(candidates)
-    ]
+    return matches
+
+
+def _reversed(transform: Float[np.ndarray, "3 3"], model: Model) -> Float[np.ndarray, "3 3"]:
+    """The transform that leads the other way."""
+    if model == "fundamental":
+        return transform.T
+    inverse = np.linalg.inv(transform.astype(np.float64))
+    return (inverse / inverse[2, 2]).astype(np.float32)
 
 
 def _putative(
     query: LocalFeatures, photos: Sequence[LocalFeatures]
 ) -> list[tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"]]]:
-    """Mutual nearest neighbours of the query with every photo: (rows of the query, rows of the photo)."""
+    """Mutual nearest neighbours of the query with every photo: (rows of the query, rows of the photo), nearest first."""
     dimension = query.descriptors.shape[1]
     rows, room = (_bucket(n, smallest=128) for n in (len(query), max(len(photo) for photo in photos)))
     ours = np.zeros((rows, dimension), np.float32)
@@ -181,8 +197,9 @@ def _putative(
     counts = np.zeros(len(theirs), np.int32)
     counts[: len(photos)] = [len(photo) for photo in photos]
     found = _match_all(ours, np.arange(rows) < len(query), theirs, np.arange(room) < counts[:, None])
-    index, where = np.asarray(found.index), np.asarray(found.where)
-    return [(np.flatnonzero(where[i]), index[i][where[i]]) for i in range(len(photos))]
+    index, order = np.asarray(found.index), np.argsort(np.asarray(found.distance), axis=1, kind="stable")
+    likeliest = [order[i, :n] for i, n in enumerate(np.sum(np.asarray(found.where), axis=1))]
+    return [(likeliest[i], index[i][likeliest[i]]) for i in range(len(photos))]
 
 
 @jax.jit
