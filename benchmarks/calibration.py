@@ -68,7 +68,7 @@ def main(options: Calibration) -> dict[str, Any]:
 
 
 def landmarks_among_others(data: Path) -> datasets.RetrievalSet:
-    """The landmarks of the distractor list's ``val`` part, asked among the buildings' references and the COCO photos."""
+    """Landmarks of the distractor list's ``val`` part, asked among the buildings' references and the COCO photos."""
     queries = tuple(photo for photo in datasets.landmark_distractors(data) if photo.parent.parent.name == "val")
     references = datasets.buildings(data).database
     database = tuple(photo for photo in references if "landmarks" not in photo.parts)

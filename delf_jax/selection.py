@@ -90,8 +90,8 @@ def clear_of_border(
 ) -> Bool[Array, "b h w"]:
     """True where a keypoint is more than 1.6 cells from every edge of its photo.
 
-    Nearer to it, features describe the zeros around the photo: on non-matching photos the surest matches were skies that
-    agreed at their corners.
+    Nearer to it, features describe the zeros around the photo: on non-matching photos the surest matches were skies
+    that agreed at their corners.
 
     Args:
         keypoints: (x, y) in pixels, centre of the top-left pixel at (0, 0).

@@ -22,8 +22,9 @@ class ExtractionSettings:
         max_side: longest side in pixels that a photo is reduced to before the pyramid; never enlarged.
         scales: image scales of the pyramid, relative to the reduced photo. The paper adds 0.25 and 0.3536, which did
             not help on the development photos.
-        detection: ``peaks`` keeps local maxima of the feature norm away from the photo's border, placed between cells by
-            a parabola, with interpolated descriptors; ``cells`` keeps every cell at its own centre, as the official code does.
+        detection: ``peaks`` keeps local maxima of the feature norm away from the photo's border, placed between cells
+            by a parabola, with interpolated descriptors; ``cells`` keeps every cell at its own centre, as the official
+            code does.
         precision: compute type of the backbone.
         conv5_stride: 1 keeps conv5 as fine as conv4 (the same weights on a finer grid); None is what the weights were
             trained with.

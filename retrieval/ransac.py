@@ -64,7 +64,8 @@ def estimate(
     """Fit ``model`` to the putative matches of a whole batch of candidate photos.
 
     ``src`` and ``dst`` [..., n, 2] are matched points (x, y) in pixels of each photo; rows where ``mask`` [..., n] is
-    False are padding and never count; put the likelier matches first, they are sampled more often. The leading axes run over candidates, whose results do not depend on one another.
+    False are padding and never count; put the likelier matches first, they are sampled more often. The leading axes run
+    over candidates, whose results do not depend on one another.
     Hypotheses come from minimal samples, for the planar models also from pairs and, where both scales are given, from
     every single correspondence; MSAC ranks them and least squares on the inliers refines the best. The same key gives
     the same result. Pure: runs under ``jit`` and ``vmap``. One program is compiled for each model, number of trials,

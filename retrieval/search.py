@@ -136,8 +136,8 @@ def verify_candidates(
             scales[side, i, : len(rows)] = features.scales[chosen]
             sizes[side, i] = features.image_size
             pixel[side, i] = _reduction(features.image_size, max_side)
-    # A surface seen at a slant is located well in only one of the photos, so errors are measured in either: to the photo
-    # (first half) and back to the query (second half).
+    # A surface seen at a slant is located well in only one of the photos, so errors are measured in either: to the
+    # photo (first half) and back to the query (second half).
     found = ransac.estimate(
         points.reshape(2 * count, room, 2),
         points[::-1].reshape(2 * count, room, 2),
@@ -186,7 +186,7 @@ def _reversed(transform: Float[np.ndarray, "3 3"], model: Model) -> Float[np.nda
 def _putative(
     query: LocalFeatures, photos: Sequence[LocalFeatures]
 ) -> list[tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"]]]:
-    """Mutual nearest neighbours of the query with every photo: (rows of the query, rows of the photo), nearest first."""
+    """Mutual nearest neighbours of the query with every photo, nearest first: (query rows, photo rows)."""
     dimension = query.descriptors.shape[1]
     rows, room = (_bucket(n, smallest=128) for n in (len(query), max(len(photo) for photo in photos)))
     ours = np.zeros((rows, dimension), np.float32)

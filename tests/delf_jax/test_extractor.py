@@ -240,13 +240,14 @@ def test_few_programs_and_none_compiled_twice(tiny_model: Path, on_devices: Call
     assert second == {"misses": 0, "programs": first["programs"]}
 
 
-def test_scorers(tiny_model: Path, paths: list[Path], features: list[delf_jax.LocalFeatures]) -> None:
+def test_scorers(tiny_model: Path, paths: list[Path]) -> None:
     with pytest.raises(delf_jax.ModelError, match=r"no 'learned' scorer; it has: norm, foreground"):
         delf_jax.load(tiny_model, scorer="learned")
+    foreground = delf_jax.load(tiny_model, max_side=384, max_features=300, scales=SCALES, scorer="foreground")
     norm = delf_jax.load(tiny_model, max_side=384, max_features=300, scales=SCALES, scorer="norm")
-    (by_norm,) = norm(paths[:1])
-    assert set(_keys(by_norm)) == set(_keys(features[0]))
-    assert _keys(by_norm) != _keys(features[0])
+    (by_foreground,), (by_norm,) = foreground(paths[:1]), norm(paths[:1])
+    assert set(_keys(by_foreground)) == set(_keys(by_norm))
+    assert _keys(by_foreground) != _keys(by_norm)
     maps = norm.dense(norm.params, load_photo(paths[0], max_side=384).pixels[None], np.array([[307, 384]]))
     assert by_norm.scores.max() == pytest.approx(by_norm.scores[0])
     assert np.isclose(np.linalg.norm(maps["conv4"], axis=-1), by_norm.scores[0], rtol=1e-4).any()
