@@ -20,6 +20,7 @@ def write(folder: Path, description: dict[str, Any]) -> None:
         if path.is_file()
     }
     manifest = {"format": FORMAT, "version": VERSION, **description, "files": files}
+    manifest["sha256"] = _digest(manifest)
     (folder / NAME).write_text(json.dumps(manifest, indent=1))
 
 
@@ -54,6 +55,8 @@ def read(folder: Path) -> dict[str, Any]:
         raise SearchIndexError(
             f"{folder}: index version {version} is newer than {VERSION}, which this delf-jax reads; upgrade delf-jax"
         )
+    if manifest.pop("sha256", None) != _digest(manifest):
+        raise SearchIndexError(f"{folder}: its {NAME} is damaged; build the index again")
     return manifest
 
 
@@ -74,6 +77,10 @@ def damage(folder: Path, manifest: dict[str, Any]) -> list[str]:
     present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     found.extend(f"{name} does not belong there" for name in sorted(present - set(listed) - {NAME}))
     return found
+
+
+def _digest(manifest: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:

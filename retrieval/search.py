@@ -40,7 +40,7 @@ class Match:
         image: name of the photo.
         score: votes of the first stage; 0 where there was none.
         putative: mutual nearest neighbours; 0 where geometry was not verified.
-        inliers: those that agree on the transform.
+        inliers: those that agree on the transform, within the radius in the photo or, if that is surer, in the query.
         model: kind of transform.
         transform: float32 [3, 3], from (x, y, 1) of the query to the photo, in pixels of the upright originals (for
             ``fundamental``, F with photo^T F query = 0); None where geometry was not verified.

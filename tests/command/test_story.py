@@ -43,7 +43,7 @@ def test_search_finds_the_photo_itself_in_the_order_of_the_queries(run: Run, ind
         assert set(best) == {"image", "inliers", "log10_nfa", "accepted", "score"}
         assert best["image"] == record["query"]
         assert best["accepted"]
-        assert best["inliers"] > 10
+        assert best["inliers"] > 5
         assert best["score"] > 0
 
 
