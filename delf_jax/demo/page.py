@@ -160,7 +160,7 @@ def _trio(query: Query) -> str:
         (
             query.heat,
             f"Heat-map of attention over {name}",
-            "<b>Attention.</b> Bright where features are worth keeping; sky, road and blank wall stay dark.",
+            "<b>Attention.</b> Bright where features are strong; the peaks away from the border become features.",
         ),
         (
             query.keypoints,
