@@ -8,7 +8,10 @@ that hold nothing of them (``strangers``).
 """
 
 import dataclasses
+import datetime
+import importlib.metadata
 import json
+import platform
 import sys
 import time
 from collections.abc import Sequence
@@ -90,10 +93,18 @@ def main(options: Options) -> list[dict[str, Any]]:
             "seed": options.seed,
             "exhaustive": options.exhaustive,
         }
-        report = {"benchmark": "accuracy", "settings": settings, "rows": rows}
+        report = {"benchmark": "accuracy", "environment": environment(), "settings": settings, "rows": rows}
         options.json.parent.mkdir(parents=True, exist_ok=True)
         atomic.write_bytes(options.json, (json.dumps(report, indent=1) + "\n").encode())
     return rows
+
+
+def environment() -> dict[str, Any]:
+    """What the numbers were measured with."""
+    packages = {name: importlib.metadata.version(name) for name in ("jax", "opencv-python-headless", "scann")}
+    device = jax.devices()[0]
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    return {"date": today, "device": device.device_kind, "python": platform.python_version(), **packages}
 
 
 def ask(

@@ -127,12 +127,7 @@ def _adapted_head(request: Request) -> Head:
     key = hashlib.sha256(f"{extractor.fingerprint}\0{fitting.DIMENSION}\0{names}".encode()).hexdigest()[:16]
     path = request.cache / f"adapted-{key}.safetensors"
     if not path.exists():
-        fitted = fitting.fit(extractor, [os.fspath(photo) for photo in request.collection], Report(json=False))
-        head = dataclasses.replace(
-            extractor.head,
-            pca=fitting.projection(fitted, fitting.DIMENSION),
-            foreground=fitted.foreground.solve().w.astype(np.float32),
-        )
+        head = fitting.adapted_head(extractor, [os.fspath(photo) for photo in request.collection], Report(json=False))
         request.cache.mkdir(parents=True, exist_ok=True)
         head.save(path)
     return Head.open(path)

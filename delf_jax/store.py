@@ -4,14 +4,15 @@ import dataclasses
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
 
+from delf_jax import atomic, parts
 from delf_jax import manifest as manifests
-from delf_jax import parts
 from delf_jax.errors import StoreError
 from delf_jax.folder import Folder
 from delf_jax.lease import Lease
@@ -75,11 +76,16 @@ class FeatureStore:
                 raise damaged(self._folder, part.name, f"it is not readable: {error}") from None
 
     @property
-    def head_path(self) -> Path | str | None:
-        """The store's own head file (an address where the store is not on a disk); None where the model's serves."""
+    def head_path(self) -> Path | None:
+        """The store's own head file, a local copy where the store is not on a disk; None where the model's serves."""
         if self._manifest.head is None:
             return None
-        return f"{self._folder.address}/{HEAD}" if self._folder.path is None else self._folder.path / HEAD
+        if self._folder.path is not None:
+            return self._folder.path / HEAD
+        copy = Path(tempfile.gettempdir()) / f"delf-jax-head-{self._manifest.head}.safetensors"
+        if not copy.exists():
+            atomic.write_bytes(copy, self._folder.read(HEAD))
+        return copy
 
     def failures(self) -> list[tuple[str, str]]:
         """(path, reason) of every photo that the last extraction could not use."""

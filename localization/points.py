@@ -20,7 +20,6 @@ from delf_jax import model_file
 from delf_jax.errors import PredictorError
 
 _FEATURES, _COLUMNS, _PHOTOS = "units.npy", "columns.safetensors", "photos.parquet"
-FILES = (_FEATURES, _COLUMNS, _PHOTOS)
 
 
 class FittedPhoto(NamedTuple):

@@ -237,6 +237,7 @@ class Index:
         top: int = 10,
         model: Model = "affine",
         threshold: float | None = None,
+        max_side: int | None = None,
         exclude: Collection[str] = (),
         seed: int = 0,
     ) -> SearchResult:
@@ -252,6 +253,7 @@ class Index:
             top: matches returned.
             model: of the geometry: "similarity", "affine", "homography" or "fundamental".
             threshold: accept at or below this ``log10_nfa``; the index's own if not given.
+            max_side: longest side in pixels that the query was looked at; that of the index if not given.
             exclude: names of photos that must not be found.
             seed: of the random samples.
 
@@ -274,12 +276,14 @@ class Index:
         candidates = [
             (self.names[place], float(scores[place]), self._columns.features(int(place))) for place in ranked[:verify]
         ]
+        indexed = (self.settings or ExtractionSettings()).max_side
         matches = verify_candidates(
             features,
             candidates,
             threshold=self.threshold if threshold is None else threshold,
             model=model,
-            max_side=(self.settings or ExtractionSettings()).max_side,
+            max_side=indexed,
+            query_max_side=indexed if max_side is None else max_side,
             seed=seed,
         )
         matches.sort(key=lambda match: (not match.accepted, -match.inliers, -match.score))

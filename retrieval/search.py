@@ -103,7 +103,13 @@ def match(
         name: of the second photo, for the result.
     """
     return verify_candidates(
-        features_a, [(name, 0.0, features_b)], threshold=threshold, model=model, max_side=max_side, seed=seed
+        features_a,
+        [(name, 0.0, features_b)],
+        threshold=threshold,
+        model=model,
+        max_side=max_side,
+        query_max_side=max_side,
+        seed=seed,
     )[0]
 
 
@@ -114,6 +120,7 @@ def verify_candidates(
     threshold: float,
     model: Model,
     max_side: int,
+    query_max_side: int,
     seed: int,
 ) -> list[Match]:
     """Verify all candidates (name, votes, features) in one call each of matching and RANSAC, in their order.
@@ -131,11 +138,11 @@ def verify_candidates(
     sizes, pixel = np.ones((2, count, 2), np.float32), np.ones((2, count), np.float32)
     for i, (photo, (rows, partners)) in enumerate(zip(photos, pairs)):
         mask[i, : len(rows)] = True
-        for side, features, chosen in ((0, query, rows), (1, photo, partners)):
+        for side, features, chosen, looked_at in ((0, query, rows, query_max_side), (1, photo, partners, max_side)):
             points[side, i, : len(rows)] = features.keypoints[chosen]
             scales[side, i, : len(rows)] = features.scales[chosen]
             sizes[side, i] = features.image_size
-            pixel[side, i] = _reduction(features.image_size, max_side)
+            pixel[side, i] = _reduction(features.image_size, looked_at)
     # A surface seen at a slant is located well in only one of the photos, so errors are measured in either: to the
     # photo (first half) and back to the query (second half).
     found = ransac.estimate(

@@ -117,15 +117,7 @@ class Extract:
         sample = [photo.path for photo in found[:: -(-len(found) // _ADAPT_PHOTOS)]]
         # Fitting needs no scorer, and the head may lack the one that it is about to get.
         extractor = dataclasses.replace(self.extraction, scorer="norm").load()
-        fitted = fitting.fit(extractor, sample, report, workers=self.workers)
-        before = extractor.head.pca
-        dimension = fitting.DIMENSION if before is None else len(before.basis)
-        return dataclasses.replace(
-            extractor.head,
-            pca=fitting.projection(fitted, dimension),
-            foreground=fitted.foreground.solve().w.astype("float32"),
-            notes={"fitted_on": {"command": "delf-jax extract --adapt", "photos": fitted.photos}},
-        )
+        return fitting.adapted_head(extractor, sample, report, workers=self.workers)
 
 
 def _kept_head(out: str) -> Path | None:
@@ -133,7 +125,6 @@ def _kept_head(out: str) -> Path | None:
     from delf_jax.store import FeatureStore
 
     try:
-        head = FeatureStore.open(out).head_path
+        return FeatureStore.open(out).head_path
     except StoreError:
         return None
-    return head if isinstance(head, Path) else None

@@ -1,5 +1,6 @@
 """Fits the unlabelled parts of a head (PCA, foreground vector) to photos, for `pca` and for `extract --adapt`."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -8,6 +9,7 @@ from delf_jax.errors import DelfError, ImageError
 
 if TYPE_CHECKING:
     import delf_jax.extractor
+    import delf_jax.head
     import delf_jax.pca
     import localization.statistics
 
@@ -56,6 +58,20 @@ def fit(
     if pca is None or foreground is None:
         raise DelfError(f"nothing to fit on, none of the photos could be used; the first: {failed[0]}")
     return Fitted(pca, foreground, count, failed)
+
+
+def adapted_head(
+    extractor: "delf_jax.extractor.Extractor", photos: Sequence[str], report: Report, *, workers: int | None = None
+) -> "delf_jax.head.Head":
+    """The extractor's head with PCA and foreground vector fitted to ``photos``."""
+    fitted = fit(extractor, photos, report, workers=workers)
+    before = extractor.head.pca
+    return dataclasses.replace(
+        extractor.head,
+        pca=projection(fitted, DIMENSION if before is None else len(before.basis)),
+        foreground=fitted.foreground.solve().w.astype("float32"),
+        notes={"fitted_on": {"command": "delf-jax extract --adapt", "photos": fitted.photos}},
+    )
 
 
 def projection(fitted: Fitted, dimension: int) -> "delf_jax.pca.Pca":

@@ -62,9 +62,11 @@ def main(args: Sequence[str] | None = None) -> int:
             command.run(report)
             return report.exit_code
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 0
+        return end.code if isinstance(end.code, int) else (0 if end.code is None else 2)
     except KeyboardInterrupt:
-        return _stop("interrupted; what was finished is kept, the same command goes on from there", INTERRUPTED)
+        return _stop(
+            "interrupted; extract and localize go on from what is finished when they are run again", INTERRUPTED
+        )
     except BrokenPipeError:
         # The reader has gone; the interpreter would complain once more when it flushes at exit.
         _detach_stdout()

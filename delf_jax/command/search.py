@@ -109,7 +109,7 @@ class Search:
         *,
         box: cropping.Box | None,
     ) -> None:
-        result = index.search(features, verify=self.verify, top=self.top)
+        result = index.search(features, verify=self.verify, top=self.top, max_side=self.extraction.max_side)
         lines = _sentences(query, features, result)
         if file is not None:
             pictures.save(file, pictures.sheet(query, features, index, result))
