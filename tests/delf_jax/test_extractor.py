@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 import delf_jax
+import retrieval
 from delf_jax.buckets import pad_batch
 from delf_jax.images import load_photo
 
@@ -198,6 +199,12 @@ def test_photos_that_show_nothing_give_nothing(extractor: delf_jax.Extractor, ph
     assert len(found) == 0
     assert found.descriptors.shape == (0, 16)
     assert found.image_size == photo.shape[:2]
+
+
+def test_two_constant_photos_never_match(extractor: delf_jax.Extractor) -> None:
+    first, second = extractor([np.full((240, 320, 3), level, np.uint8) for level in (90, 90)])
+    match = retrieval.match(first, second)
+    assert (match.putative, match.inliers, match.accepted) == (0, 0, False)
 
 
 def test_constant_areas_and_frames_give_nothing_there(extractor: delf_jax.Extractor, paths: list[Path]) -> None:
