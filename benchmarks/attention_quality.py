@@ -1,0 +1,155 @@
+"""Does the attention look at the landmark? Scores of cells inside the landmark's box against those outside.
+
+    python -m benchmarks.attention_quality --head HEAD ...
+
+Every photo of ``landmarks/boxes.csv`` whose box covers at most 60 % of it is looked at once, at its own size; every
+scorer of every head then ranks the same conv4 cells. A head is only judged fairly on landmarks that it was not trained
+on: the boxes are of the three ``porto__`` classes.
+"""
+
+import csv
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+import tyro
+from jaxtyping import Bool, Float
+from PIL import Image
+from tyro.conf import arg
+
+from benchmarks import datasets, results_file
+from benchmarks.raw_features import RawFeatures, dense_of
+from delf_jax import scorers
+from delf_jax.errors import DelfError
+from delf_jax.features import LocalFeatures
+from delf_jax.head import Head
+from delf_jax.loading import model_paths
+from delf_jax.settings import Scorer
+
+LARGEST_BOX = 0.6
+_ALL_CELLS = 8000
+
+
+class BoxedPhoto(NamedTuple):
+    """A photo and the box [x0, y0, x1, y1] of its landmark, in pixel edges."""
+
+    path: Path
+    box: tuple[float, float, float, float]
+
+
+class Quality(NamedTuple):
+    """How well one scorer tells a landmark from its surroundings, the mean over photos.
+
+    Attributes:
+        r_precision: share of the K best cells that lie in the box, which holds K cells.
+        auc: chance that a cell inside scores above one outside.
+    """
+
+    r_precision: float
+    auc: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """Measures attention against landmark boxes.
+
+    Attributes:
+        head: head files to judge; default the packaged one.
+        data: folder of the photos with ground truth; default $DELF_SHARED, then ../shared/data beside the repository.
+        json: write the results to this file too.
+        cache: features are kept here between runs.
+    """
+
+    head: tuple[Path, ...] = ()
+    data: Path | None = None
+    json: Annotated[Path | None, arg(metavar="FILE")] = None
+    cache: Path = Path(".cache/accuracy")
+
+
+def main(options: Options) -> list[dict[str, Any]]:
+    """Judges every scorer of every head, prints the table, and returns its rows."""
+    photos = boxed_photos(datasets.data_folder(options.data))
+    raw = RawFeatures(detection="cells", scales=(1.0,), max_features=_ALL_CELLS)
+    cells = raw.cached([photo.path for photo in photos], options.cache)
+    rows = []
+    for path in options.head or (model_paths("delf-r50")[1],):
+        head = Head.open(path)
+        for scorer in head.scorers:
+            quality = judge(photos, cells, head, scorer)
+            rows.append({"head": path.name, "scorer": scorer, "photos": len(photos), **quality._asdict()})
+            print(f"{path.name} {scorer}: R-precision {quality.r_precision:.3f}, AUC {quality.auc:.3f}", flush=True)
+    if options.json is not None:
+        results_file.write(options.json, "attention_quality", rows, {"largest_box": LARGEST_BOX})
+    return rows
+
+
+def boxed_photos(data: Path, *, largest: float = LARGEST_BOX) -> list[BoxedPhoto]:
+    """The photos of ``landmarks/boxes.csv`` whose box covers at most ``largest`` of the photo.
+
+    Raises:
+        FileNotFoundError: the data folder has no such list.
+    """
+    listed = data / "landmarks" / "boxes.csv"
+    if not listed.is_file():
+        raise FileNotFoundError(f"{listed}: no such list of boxes; --data names the folder of the landmarks")
+    found = []
+    with listed.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            path = data / "landmarks" / row["file"]
+            x0, y0, x1, y1 = (float(row[name]) for name in ("xmin", "ymin", "xmax", "ymax"))
+            with Image.open(path) as image:
+                width, height = image.size
+            if (x1 - x0) * (y1 - y0) <= largest * width * height:
+                found.append(BoxedPhoto(path, (x0, y0, x1, y1)))
+    return found
+
+
+def judge(photos: Sequence[BoxedPhoto], cells: Sequence[LocalFeatures], head: Head, scorer: Scorer) -> Quality:
+    """The mean over photos that have cells inside and outside of their box; ``cells`` are raw features."""
+    arrays = head.arrays()
+    found = []
+    for photo, raw in zip(photos, cells, strict=True):
+        inside = in_box(raw.keypoints, photo.box)
+        if inside.any() and not inside.all():
+            scores = np.asarray(scorers.score(dense_of(raw), arrays, scorer))
+            found.append((r_precision(scores, inside), roc_auc(scores, inside)))
+    return Quality(*np.mean(found, axis=0).tolist())
+
+
+def in_box(points: Float[np.ndarray, "n 2"], box: Sequence[float]) -> Bool[np.ndarray, " n"]:
+    """Which points (x, y), centre of the top-left pixel at (0, 0), lie in a box of pixel edges."""
+    edges = np.asarray(points) + 0.5
+    return np.asarray(((edges > box[:2]) & (edges < box[2:])).all(axis=1))
+
+
+def r_precision(scores: Float[np.ndarray, " n"], relevant: Bool[np.ndarray, " n"]) -> float:
+    """Share of the K highest scores that are relevant, with K the number of relevant ones.
+
+    >>> r_precision(np.array([3.0, 2.0, 1.0]), np.array([True, False, True]))
+    0.5
+    """
+    best = np.argsort(-scores, kind="stable")[: relevant.sum()]
+    return float(relevant[best].mean())
+
+
+def roc_auc(scores: Float[np.ndarray, " n"], relevant: Bool[np.ndarray, " n"]) -> float:
+    """Area under the ROC curve: chance that a relevant score is above another one, ties counted half.
+
+    >>> roc_auc(np.array([3.0, 2.0, 1.0]), np.array([True, False, True]))
+    0.5
+    """
+    _, place, ties = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(ties) - (ties - 1) / 2)[place]
+    count = int(relevant.sum())
+    wins = ranks[relevant].sum() - count * (count + 1) / 2
+    return float(wins / (count * (len(scores) - count)))
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Options, description=__doc__))
+    except (DelfError, FileNotFoundError) as error:
+        sys.exit(str(error))

@@ -1,0 +1,67 @@
+"""What the backbone sees, kept without scorer and projection: the encoder runs once for all heads."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+import delf_jax
+from benchmarks.feature_cache import cached_features
+from delf_jax import scorers
+from delf_jax.descriptors import describe
+from delf_jax.features import LocalFeatures
+from delf_jax.head import Head
+from delf_jax.settings import Scorer
+
+
+class RawFeatures:
+    """The packaged backbone's local features before any head: unit vectors of 1024 dimensions, scored by their norm."""
+
+    def __init__(self, **settings: Any) -> None:
+        """``settings`` are fields of ``ExtractionSettings``."""
+        self.extractor = delf_jax.load(head=Head(), scorer="norm", **settings)
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """Everything besides the photo that decides the features, as plain JSON values."""
+        kept = self.extractor.settings.to_json()
+        return {"method": "delf-jax", "weights": self.extractor.fingerprint, **kept}
+
+    def __call__(self, photos: Sequence[Path]) -> list[LocalFeatures]:
+        """Features of each photo, in the order given."""
+        return self.extractor(photos)
+
+    def cached(self, photos: Sequence[Path], folder: Path) -> list[LocalFeatures]:
+        """As a call, but only for photos that ``folder`` does not hold yet."""
+        return cached_features(self, photos, description=self.description, folder=folder)
+
+
+def dense_of(raw: LocalFeatures) -> Float[np.ndarray, "n c"]:
+    """The un-normalised dense features that raw features were made of."""
+    return np.asarray(raw.descriptors * raw.scores[:, None])
+
+
+def with_head(
+    raw: LocalFeatures, arrays: Mapping[str, Any], scorer: Scorer, *, max_features: int | None = None
+) -> LocalFeatures:
+    """Raw features as a head scores and projects them, strongest first; those without a score are left out.
+
+    Args:
+        raw: of one photo.
+        arrays: ``Head.arrays()``.
+        scorer: that the head carries.
+        max_features: the strongest so many; None keeps all.
+    """
+    dense = dense_of(raw)
+    scores = np.asarray(scorers.score(dense, arrays, scorer))
+    rows = np.argsort(-scores, kind="stable")[:max_features]
+    rows = rows[scores[rows] > 0]
+    return LocalFeatures(
+        keypoints=raw.keypoints[rows],
+        scales=raw.scales[rows],
+        scores=scores[rows],
+        descriptors=np.asarray(describe(dense[rows], arrays)),
+        image_size=raw.image_size,
+    )

@@ -1,0 +1,37 @@
+"""Result files: what was measured, how, and with what."""
+
+import datetime
+import importlib.metadata
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from delf_jax import atomic
+from delf_jax.command.report import plain
+
+_PACKAGES = ("jax", "numpy", "opencv-python-headless", "scann", "torch", "kornia")
+
+
+def write(path: Path, benchmark: str, rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> None:
+    """Writes the rows of a benchmark with its settings and the environment as one JSON file, at once."""
+    report = {"benchmark": benchmark, "environment": environment(), "settings": settings, "rows": rows}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic.write_bytes(path, (json.dumps(plain(report), indent=1, allow_nan=False) + "\n").encode())
+
+
+def environment() -> dict[str, Any]:
+    """What the numbers were measured with: date, device, Python and the packages that are installed."""
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    packages = {name: version for name in _PACKAGES if (version := _version(name)) is not None}
+    return {"date": today, "device": jax.devices()[0].device_kind, "python": platform.python_version(), **packages}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
