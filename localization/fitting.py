@@ -1,6 +1,6 @@
 """From photos, or their feature maps, to a foreground predictor in one pass."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -46,7 +46,7 @@ def fit(
         PredictorError: nothing to fit on, or norms that hardly vary.
     """
     if norm_quantile is not None:
-        photos = photos if isinstance(photos, Mapping) else list(photos)
+        photos = list(photos) if isinstance(photos, Iterator) else photos
         first = fit(photos, encoder=encoder, max_points=0, on_error=lambda error: None)
         norm_cap = first.statistics.norm_quantile(norm_quantile)
     named, encoder = as_named_photos(photos, encoder)

@@ -137,7 +137,8 @@ class Points:
                 row["label"],
                 row["thumbnail"],
             )
-            for row in pq.read_table(folder / _PHOTOS).to_pylist()
+            # With Arrow's threads, whose destructors may run after the interpreter's, the process can abort at its exit.
+            for row in pq.ParquetFile(folder / _PHOTOS).read(use_threads=False).to_pylist()
         ]
         unit = np.load(folder / _FEATURES, mmap_mode="r", allow_pickle=False)
         return cls(unit, columns["norm"], columns["photo"], columns["cell"], photos, description["max_points"])

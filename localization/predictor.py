@@ -181,7 +181,10 @@ class Predictor:
         return Explainer(self.points, self.solution, mean_unit=total.unit / total.count)
 
     def refitted(self, loss: Loss, *, weight: float) -> "Predictor":
-        """This predictor with w at finite regularisation (see ``localization.solvers``), fitted to its points."""
+        """This predictor with w at finite regularisation (see ``localization.solvers``), fitted to its points.
+
+        Directions of single classes stay in closed form.
+        """
         if self.points is None:
             raise PredictorError("this predictor was fitted without points; fit it with max_points above 0 first")
         kept, step = self.points, 8192
@@ -218,13 +221,21 @@ class Predictor:
             raise PredictorError("forget before refitting: only closed-form predictors subtract")
         rest = self.points
         if rest and other.points:
-            rest = rest.without({photo.name for photo in other.points.photos})
+            names = {photo.name for photo in other.points.photos}
+            if strange := names - {photo.name for photo in rest.photos}:
+                raise PredictorError(f"{min(strange)}: this predictor was not fitted on this photo and cannot forget it")
+            rest = rest.without(names)
         elif rest:
             raise PredictorError("cannot tell which points to forget; fit the photos to be forgotten with points too")
         return dataclasses.replace(self, statistics=self.statistics - other.statistics, points=rest)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes a folder, whole or not at all, with a manifest of checksums."""
+        """Writes a folder, whole or not at all, with a manifest of checksums, in the place of an older predictor.
+
+        Raises:
+            PredictorError: there is something else.
+        """
+        check_free(path)
         with atomic.replacing_folder(path) as folder:
             self.statistics.save(folder / _STATISTICS)
             optimum = None
@@ -291,6 +302,17 @@ def read_manifest(folder: Path) -> Mapping[str, Any]:
     if version > _VERSION:
         raise PredictorError(f"{folder}: written by a newer version of delf-jax; update delf-jax")
     return manifest
+
+
+def check_free(path: str | os.PathLike[str]) -> None:
+    """Raises PredictorError where a predictor saved here would take the place of something that is none."""
+    folder = Path(path)
+    if not folder.exists() or (folder.is_dir() and not os.listdir(folder)):
+        return
+    try:
+        read_manifest(folder)
+    except PredictorError:
+        raise PredictorError(f"{folder}: there is something else than a predictor; choose another name") from None
 
 
 def damaged_files(folder: Path, manifest: Mapping[str, Any]) -> list[str]:

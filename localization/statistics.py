@@ -140,15 +140,6 @@ class Statistics:
     encoder: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def empty(
-        cls, dimension: int, *, norm_cap: float = np.inf, encoder: Mapping[str, Any] | None = None
-    ) -> "Statistics":
-        """The statistics of no photos: the zero of ``+``."""
-        zeros = Sums(np.zeros(dimension), np.zeros(dimension), 0)
-        histogram = np.zeros(len(NORM_EDGES) - 1, np.int64)
-        return cls(zeros, 0, 0.0, 0.0, histogram, norm_cap=norm_cap, encoder=dict(encoder or {}))
-
-    @classmethod
     def of_photo(
         cls,
         dense: Float[np.ndarray, "h w c"],

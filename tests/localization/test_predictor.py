@@ -186,3 +186,22 @@ def test_explaining_needs_points() -> None:
     fitted = localization.fit(MAPS, max_points=0)
     with pytest.raises(PredictorError, match="without points"):
         fitted.explain(planted(1)[0])
+
+
+def test_never_takes_the_place_of_something_else(predictor: Predictor, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(b"mine")
+    (tmp_path / "file").write_bytes(b"mine")
+    for name in ("photos", "file"):
+        with pytest.raises(PredictorError, match="something else than a predictor"):
+            predictor.save(tmp_path / name)
+    assert (tmp_path / "photos" / "a.jpg").read_bytes() == b"mine"
+    (tmp_path / "empty").mkdir()
+    predictor.save(tmp_path / "empty")
+    assert Predictor.open(tmp_path / "empty").statistics.photos == 12
+
+
+def test_forgets_only_what_it_knows(predictor: Predictor) -> None:
+    stranger = localization.fit({"stranger": planted(70)[0]}, labels=lambda name: "class0")
+    with pytest.raises(PredictorError, match="stranger: this predictor was not fitted on this photo"):
+        predictor - stranger

@@ -1,5 +1,7 @@
 """The closed form and the sums it comes from."""
 
+import functools
+import operator
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -21,10 +23,7 @@ def positions(seed: int, shape: tuple[int, ...] = (5, 6, 24), objects: float = 0
 
 
 def fitted(maps: list[np.ndarray], **options: object) -> Statistics:
-    statistics = Statistics.empty(maps[0].shape[-1])
-    for dense in maps:
-        statistics = statistics + Statistics.of_photo(dense, **options)
-    return statistics
+    return functools.reduce(operator.add, (Statistics.of_photo(dense, **options) for dense in maps))
 
 
 MAPS = [positions(seed, (3 + seed % 4, 7, 24)) for seed in range(9)]
@@ -126,9 +125,7 @@ def test_diagnostics() -> None:
 def test_norm_clipping_shortens_features() -> None:
     cap = float(np.quantile(NORMS, 0.8))
     clipped = ALL * np.minimum(1, cap / NORMS)[:, None]
-    statistics = Statistics.empty(24, norm_cap=cap)
-    for dense in MAPS:
-        statistics = statistics + Statistics.of_photo(dense, norm_cap=cap)
+    statistics = fitted(MAPS, norm_cap=cap)
     np.testing.assert_allclose(statistics.total.feature, clipped.sum(0), rtol=1e-6)
     np.testing.assert_allclose(statistics.total.unit, UNITS.sum(0), rtol=1e-6)
     with pytest.raises(PredictorError, match="norm caps differ"):
@@ -154,7 +151,7 @@ def test_different_encoders_do_not_mix() -> None:
     with pytest.raises(PredictorError, match="NaN"):
         Statistics.of_photo(MAPS[0] * np.nan)
     with pytest.raises(PredictorError, match="no positions"):
-        Statistics.empty(4).solve()
+        (fitted(MAPS) - fitted(MAPS)).solve()
 
 
 def test_saved_and_opened(tmp_path: Path) -> None:
