@@ -39,3 +39,7 @@ class SearchIndexError(DelfError):
 
 class PredictorError(DelfError):
     """A foreground predictor that cannot be fitted, opened or applied."""
+
+
+class TrainingDataError(DelfError):
+    """Training photos that are missing or cannot be read, a faulty list of them, or a loader state of other photos."""

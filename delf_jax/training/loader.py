@@ -1,0 +1,230 @@
+"""Batches of augmented photos: a Grain pipeline that can be stopped, resumed and shared between processes.
+
+Everything about batch ``step`` follows from (samples, seed, step), so a state is little more than the step, and it
+fits any number of worker processes and threads.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, TypedDict
+
+import grain
+import numpy as np
+from absl import flags
+from jaxtyping import Float32, Int32, UInt8
+
+from delf_jax.errors import ImageError, TrainingDataError
+from delf_jax.training.augmentation import Augmentation
+from delf_jax.training.samples import Samples
+
+Order = Literal["shuffled", "balanced", "listed"]
+
+_MOST_UNREADABLE_IN_A_ROW = 100
+
+
+class Batch(TypedDict):
+    """This process's part of a batch, on the host.
+
+    Attributes:
+        images: RGB, 0 to 255, B of them.
+        valid_hw: (height, width) of the part of each image that holds photo.
+        labels: positions in the samples' classes; -1 marks a row without photo (``listed`` only), to be left out.
+        names: of the photos, "" for a row without photo.
+        gamma: factor that the whole batch is to be rescaled by, the same in all processes.
+    """
+
+    images: UInt8[np.ndarray, "b size size 3"]
+    valid_hw: Int32[np.ndarray, "b 2"]
+    labels: Int32[np.ndarray, " b"]
+    names: list[str]
+    gamma: Float32[np.ndarray, ""]
+
+
+class Loader(Iterator[Batch]):
+    """Iterates over batches, for ever in the orders ``shuffled`` and ``balanced``, once in ``listed``.
+
+    A photo that cannot be read is reported in ``failures``. In the random orders the next readable photo of
+    the list, mostly of the same class, stands in for it; in ``listed`` its row has label -1, as have the rows that fill
+    up the last batch. Close the loader, or use it as a context manager, to end its workers.
+
+    Attributes:
+        failures: reason by name, of the photos met so far that could not be read.
+        step: batches given so far.
+        steps_per_epoch: batches in which as many photos come as there are.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        augment: Augmentation,
+        *,
+        batch_size: int,
+        seed: int = 0,
+        order: Order = "shuffled",
+        gamma: tuple[float, float] = (1.0, 1.0),
+        process_index: int = 0,
+        process_count: int = 1,
+        workers: int = 0,
+        threads: int = 2,
+    ) -> None:
+        """Makes the pipeline; nothing is read yet.
+
+        Args:
+            samples: the photos.
+            augment: what makes a view of a photo.
+            batch_size: photos a batch, over all processes; their parts together are the batch one process would get.
+            seed: 0 to 2^32 - 1; everything random follows from it and the step.
+            order: ``shuffled``: all photos in a new order every epoch; ``balanced``: all classes once in a new order
+                every round, each class's photos in turn; ``listed``: as listed, once.
+            gamma: bounds of the batches' rescaling factor, uniformly distributed.
+            process_index: which part this process gets.
+            process_count: processes that share each batch.
+            workers: processes that decode; with 0, threads of this process do.
+            threads: batches that are made at once in this process, or in each worker; 0 makes each when asked.
+
+        Raises:
+            TrainingDataError: no photos.
+            ValueError: a batch size that the processes cannot share equally.
+        """
+        if not len(samples):
+            raise TrainingDataError("the list of training photos is empty; name photos that exist")
+        if batch_size < 1 or batch_size % process_count:
+            raise ValueError(f"batch_size is {batch_size}; it must be a positive multiple of {process_count} processes")
+        self.failures: dict[str, str] = {}
+        self.step = 0
+        self.steps_per_epoch = -(-len(samples) // batch_size) if order == "listed" else len(samples) // batch_size or 1
+        self._identity = {"samples": samples.digest, "seed": seed, "order": order, "batch_size": batch_size}
+        views = _positions(samples, order, seed, batch_size).random_map(
+            _Viewer(samples, augment, substitute=order != "listed"), seed=seed
+        )
+        self._batches = (
+            views[process_index::process_count]
+            .batch(batch_size // process_count, drop_remainder=True, batch_fn=_collate)
+            .map_with_index(functools.partial(_add_gamma, seed=seed, bounds=gamma))
+        )
+        self._read = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
+        self._processes = grain.MultiprocessingOptions(num_workers=workers)
+        self._iterator: Any = None
+
+    def __next__(self) -> Batch:
+        if self._iterator is None:
+            if self._processes.num_workers and not flags.FLAGS.is_parsed():
+                # Grain looks at absl's flags, which only programs built on absl parse.
+                flags.FLAGS.mark_as_parsed()
+            rest = self._batches[self.step :].to_iter_dataset(self._read)
+            self._iterator = iter(rest.mp_prefetch(self._processes))
+        batch = next(self._iterator)
+        self.step += 1
+        for name, reason in batch.pop("failed"):
+            self.failures.setdefault(name, reason)
+        return batch
+
+    def get_state(self) -> dict[str, Any]:
+        """Where the loader stands, as values that JSON can hold; ``set_state`` continues with the next batch."""
+        return self._identity | {"step": self.step, "failures": dict(self.failures)}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Continues after the batch at which ``get_state`` was called, also with other workers or processes.
+
+        Raises:
+            TrainingDataError: the state belongs to other photos or another seed, order or batch size.
+        """
+        for key, value in self._identity.items():
+            if state.get(key) != value:
+                raise TrainingDataError(
+                    f"the saved state has {key} {state.get(key)}, this run {value}; resume with the same photos and "
+                    "options, or start anew"
+                )
+        self.close()
+        self.step = int(state["step"])
+        self.failures = dict(state["failures"])
+
+    def close(self) -> None:
+        """Ends the workers; iterating again starts new ones."""
+        if self._iterator is not None:
+            self._iterator.close()
+            self._iterator = None
+
+    def __enter__(self) -> "Loader":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def _positions(samples: Samples, order: Order, seed: int, batch_size: int) -> grain.MapDataset:
+    """Positions in the samples in the order of training, endless unless ``listed``; -1 where there is no photo."""
+    if order == "listed":
+        filled = -(-len(samples) // batch_size) * batch_size
+        return grain.MapDataset.range(filled).map(functools.partial(_or_none, count=len(samples)))
+    if order == "shuffled":
+        return grain.MapDataset.range(len(samples)).shuffle(seed=seed).repeat()
+    present, starts, counts = np.unique(samples.labels, return_index=True, return_counts=True)
+    rounds = grain.MapDataset.range(len(present)).shuffle(seed=seed).repeat()
+    return rounds.map_with_index(functools.partial(_in_class, starts=starts, counts=counts, seed=seed))
+
+
+def _or_none(position: int, *, count: int) -> int:
+    return position if position < count else -1
+
+
+def _in_class(draw: int, chosen: int, *, starts: np.ndarray, counts: np.ndarray, seed: int) -> int:
+    """Position of a class's next photo: once around all of them in a random order, then in another."""
+    count = int(counts[chosen])
+    lap, turn = divmod(draw // len(counts), count)
+    lap_seed = int(np.random.SeedSequence((seed, chosen, lap)).generate_state(1)[0])
+    return int(starts[chosen]) + grain.experimental.index_shuffle(turn, max_index=count - 1, seed=lap_seed, rounds=4)
+
+
+class _Element(TypedDict):
+    image: np.ndarray
+    valid_hw: tuple[int, int]
+    label: int
+    name: str
+    failed: list[tuple[str, str]]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Viewer:
+    """Reads and augments the photo at a position."""
+
+    samples: Samples
+    augment: Augmentation
+    substitute: bool
+
+    def __call__(self, position: int, rng: np.random.Generator) -> _Element:
+        failed: list[tuple[str, str]] = []
+        if position >= 0:
+            tries = min(len(self.samples), _MOST_UNREADABLE_IN_A_ROW) if self.substitute else 1
+            for candidate in range(position, position + tries):
+                candidate %= len(self.samples)
+                try:
+                    name, photo = self.samples.read(candidate, max_side=self.augment.max_side)
+                except ImageError as error:
+                    failed.append((error.source, error.reason))
+                    continue
+                view = self.augment(photo.pixels, rng)
+                label = int(self.samples.labels[candidate])
+                return _Element(image=view.pixels, valid_hw=view.valid_hw, label=label, name=name, failed=failed)
+            if self.substitute:
+                raise TrainingDataError(
+                    f"{failed[0][0]}: {failed[0][1]}; nor can any of the {tries} photos from there on be read"
+                )
+        blank = np.zeros((self.augment.size, self.augment.size, 3), np.uint8)
+        return _Element(image=blank, valid_hw=(0, 0), label=-1, name="", failed=failed)
+
+
+def _collate(elements: Sequence[_Element]) -> dict[str, Any]:
+    return {
+        "images": np.stack([element["image"] for element in elements]),
+        "valid_hw": np.array([element["valid_hw"] for element in elements], np.int32),
+        "labels": np.array([element["label"] for element in elements], np.int32),
+        "names": [element["name"] for element in elements],
+        "failed": [failure for element in elements for failure in element["failed"]],
+    }
+
+
+def _add_gamma(step: int, batch: dict[str, Any], *, seed: int, bounds: tuple[float, float]) -> dict[str, Any]:
+    gamma = np.random.default_rng((seed, step)).uniform(*bounds)
+    return batch | {"gamma": np.float32(gamma).reshape(())}

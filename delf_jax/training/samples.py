@@ -1,0 +1,163 @@
+"""Labelled photos: what a training set is, wherever its photos lie."""
+
+import collections
+import dataclasses
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from delf_jax.errors import ImageError, TrainingDataError
+from delf_jax.images import Photo, load_photo
+from delf_jax.photo_files import PhotoFile, find_photos
+
+
+class Samples(Protocol):
+    """Photos with a class each, sorted by class and then by name; the loader reads them by position.
+
+    Attributes:
+        classes: names of the classes, sorted; a label is a position in them.
+        labels: int32 [n], ascending.
+        digest: identity of the list (names, labels and classes), equal for folders and for records made from them.
+    """
+
+    @property
+    def classes(self) -> Sequence[str]: ...
+    @property
+    def labels(self) -> np.ndarray: ...
+    @property
+    def digest(self) -> str: ...
+
+    def __len__(self) -> int: ...
+
+    def read(self, position: int, *, max_side: int | None) -> tuple[str, Photo]:
+        """Name and pixels of one photo; raises ImageError where it cannot be read."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PhotoList:
+    """Samples that are photo files.
+
+    Attributes:
+        names: of the photos, relative to ``root``, or absolute paths or addresses.
+        labels: int32 [n], ascending.
+        classes: names of the classes, sorted.
+        root: folder that relative names lie in.
+        absent: names that a list gave but that are not on the disk.
+    """
+
+    names: Sequence[str]
+    labels: np.ndarray
+    classes: Sequence[str]
+    root: str = ""
+    absent: Sequence[str] = ()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def digest(self) -> str:
+        return digest_of(self.names, self.labels, self.classes)
+
+    def path(self, position: int) -> str:
+        """Path or address of one photo."""
+        return os.path.join(self.root, self.names[position])
+
+    def read(self, position: int, *, max_side: int | None) -> tuple[str, Photo]:
+        """Name and pixels of one photo; raises ImageError where it cannot be read."""
+        return self.names[position], load_photo(self.path(position), max_side=max_side)
+
+    def take(self, positions: np.ndarray) -> "PhotoList":
+        """The photos at these ascending positions, with all classes kept."""
+        names = [self.names[position] for position in positions]
+        return dataclasses.replace(self, names=names, labels=self.labels[positions])
+
+
+def from_folders(root: str | os.PathLike[str]) -> PhotoList:
+    """Photos in folders named after their classes, ``root/CLASS/photo.jpg``, each class searched in depth.
+
+    Raises:
+        TrainingDataError: ``root`` holds no folder with photos.
+    """
+    root = os.path.abspath(root)
+    try:
+        with os.scandir(root) as entries:
+            classes = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    except OSError as error:
+        raise TrainingDataError(
+            f"{root}: cannot be listed ({error.strerror}); name a folder of class folders"
+        ) from None
+    labelled = [
+        (name, os.path.relpath(path, root)) for name in classes for path in photo_paths([os.path.join(root, name)])
+    ]
+    if not labelled:
+        raise TrainingDataError(f"{root}: holds no photos in class folders; put each photo in a folder of its class")
+    return photo_list(labelled, root=root)
+
+
+def unlabelled(paths: Iterable[str | os.PathLike[str]]) -> PhotoList:
+    """Photos without labels: each one is its own class, for self-labelled training (``delf-jax train --labels none``).
+
+    Args:
+        paths: what `find_photos` takes: files, folders, globs, addresses.
+
+    Raises:
+        TrainingDataError: there is no photo, or a name means none.
+    """
+    found = photo_paths(paths)
+    if not found:
+        raise TrainingDataError("no photos were named; give files, folders, globs or addresses")
+    return photo_list([(path, path) for path in found])
+
+
+def photo_list(labelled: Iterable[tuple[str, str]], *, root: str = "", absent: Sequence[str] = ()) -> PhotoList:
+    """A sorted list from (class, name of the photo) pairs."""
+    pairs = sorted(labelled)
+    classes = sorted({label for label, _ in pairs})
+    position = {label: i for i, label in enumerate(classes)}
+    labels = np.array([position[label] for label, _ in pairs], np.int32)
+    return PhotoList([name for _, name in pairs], labels, classes, root, absent)
+
+
+def photo_paths(names: Iterable[str | os.PathLike[str]]) -> list[str]:
+    """Paths of all photos that ``names`` mean; raises TrainingDataError for a name that means none."""
+    paths = []
+    for photo in find_photos(names):
+        if isinstance(photo, ImageError):
+            raise TrainingDataError(str(photo))
+        assert isinstance(photo, PhotoFile)
+        paths.append(photo.path)
+    return paths
+
+
+def digest_of(names: Iterable[str], labels: np.ndarray, classes: Sequence[str]) -> str:
+    """sha256 in hexadecimal of a list: which photos, in which order, of which class."""
+    digest = hashlib.sha256()
+    for text in (*names, "", *classes):
+        digest.update(text.encode(errors="surrogateescape") + b"\0")
+    digest.update(np.ascontiguousarray(labels, "<i4").tobytes())
+    return digest.hexdigest()
+
+
+def split(samples: PhotoList, *, validation: float = 0.2) -> tuple[PhotoList, PhotoList]:
+    """Training and validation part; which part a photo belongs to follows from its name alone.
+
+    Adding photos moves none of the others. The official trainer keeps a fifth for validation.
+    """
+    held_out = np.array([_fraction(name) < validation for name in samples.names], bool)
+    return samples.take(np.flatnonzero(~held_out)), samples.take(np.flatnonzero(held_out))
+
+
+def class_counts(samples: Samples) -> dict[str, int]:
+    """Photos of each class."""
+    counts = collections.Counter(samples.labels.tolist())
+    return {name: counts[label] for label, name in enumerate(samples.classes)}
+
+
+def _fraction(name: str) -> float:
+    """A number in [0, 1) that looks random but follows from the photo's id: the file's name without its extension."""
+    stem = os.path.splitext(os.path.basename(name))[0]
+    return int.from_bytes(hashlib.blake2b(stem.encode(errors="surrogateescape"), digest_size=8).digest()) / 2**64
