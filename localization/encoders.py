@@ -6,7 +6,7 @@ them to a pure ``function``, so that sums, maps and unit features leave the devi
 
 import itertools
 import os
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import cv2
@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 import delf_jax
-from delf_jax import loading, model_file
+from delf_jax import loading, model_file, pyramid
 from delf_jax.errors import ImageError, PredictorError
 from delf_jax.extractor import Extractor
 from delf_jax.head import Head
@@ -37,12 +37,14 @@ class Dense(NamedTuple):
         cells_hw: int [B, 2], (height, width) of each photo's own part of the map, at its top left.
         image_hw: int [B, 2], the same of the pixels that it covers.
         canvas: static (height, width) in pixels of the padded batch.
+        others: the same photos at the other scales that were asked for.
     """
 
     features: Array
     cells_hw: Array
     image_hw: Array
     canvas: tuple[int, int]
+    others: tuple["Dense", ...] = ()
 
 
 class Seen(NamedTuple):
@@ -101,11 +103,11 @@ class ExtractorEncoder:
             # Absent where the weights' own stride is kept, as in the predictors of the first version.
             **({"conv5_stride": settings.conv5_stride} if settings.conv5_stride else {}),
         }
-        self._programs: dict[Function, Any] = {}
+        self._programs: dict[tuple[Function, tuple[float, ...]], Any] = {}
 
     @classmethod
-    def from_description(cls, description: Mapping[str, Any]) -> "ExtractorEncoder":
-        """Loads the extractor that ``description`` names.
+    def from_description(cls, description: Mapping[str, Any], *, batch_size: int | None = None) -> "ExtractorEncoder":
+        """Loads the extractor that ``description`` names, for batches as in ``delf_jax.load``.
 
         Raises:
             PredictorError: its backbone is not the one that was described.
@@ -118,6 +120,7 @@ class ExtractorEncoder:
             max_side=description["max_side"],
             precision=description["precision"],
             conv5_stride=description.get("conv5_stride"),
+            batch_size=batch_size,
         )
         encoder = cls(extractor, layer=description["layer"])
         if encoder.description["backbone"] != description["backbone"]:
@@ -127,23 +130,39 @@ class ExtractorEncoder:
         return encoder
 
     def run(
-        self, function: Function, arguments: Any, photos: Iterable[tuple[Key, Source]]
+        self,
+        function: Function,
+        arguments: Any,
+        photos: Iterable[tuple[Key, Source]],
+        *,
+        scales: Sequence[float] = (1.0,),
     ) -> Iterator[tuple[Key, Seen | ImageError, Any]]:
-        """See ``Encoder.run``."""
-        if function not in self._programs:
-            self._programs[function] = self.extractor.compiled(self._program(function))
+        """See ``Encoder.run``.
+
+        Args:
+            scales: of the photo as it is seen; ``function`` gets the first, and the others in ``Dense.others``, all
+                computed in the one program.
+        """
+        program = function, tuple(scales)
+        if program not in self._programs:
+            self._programs[program] = self.extractor.compiled(self._program(*program))
         params = {"extractor": self.extractor.params, "arguments": arguments}
-        for key, photo, row in self.extractor.run(self._programs[function], params, photos):
+        for key, photo, row in self.extractor.run(self._programs[program], params, photos):
             if isinstance(photo, ImageError):
                 yield key, photo, None
             else:
                 yield key, Seen(photo.pixels, _height_width(photo.pixels), photo.original_size), row
 
-    def _program(self, function: Function) -> Callable[[Any, Array, Array], Any]:
+    def _program(self, function: Function, scales: tuple[float, ...]) -> Callable[[Any, Array, Array], Any]:
         def program(params: Any, images: Array, valid_hw: Array) -> Any:
-            maps = self.extractor.dense(params["extractor"], images, valid_hw, last=self.layer)[self.layer]
-            cells_hw = self.extractor.map_size(valid_hw, self.layer)
-            return function(params["arguments"], Dense(maps, cells_hw, valid_hw, (images.shape[1], images.shape[2])))
+            def dense(scale: float) -> Dense:
+                resized, resized_hw = pyramid.resize(images, valid_hw, scale)
+                maps = self.extractor.dense(params["extractor"], resized, resized_hw, last=self.layer)[self.layer]
+                cells_hw = self.extractor.map_size(resized_hw, self.layer)
+                return Dense(maps, cells_hw, valid_hw, (images.shape[1], images.shape[2]))
+
+            first, *others = map(dense, scales)
+            return function(params["arguments"], first._replace(others=tuple(others)))
 
         return program
 
@@ -320,14 +339,35 @@ def backbone_encoder(
     return ExtractorEncoder(extractor, layer=layer)
 
 
-def open_encoder(description: Mapping[str, Any]) -> Encoder:
-    """The encoder that a saved description names.
+def run_at_scales(
+    encoder: Encoder,
+    function: Function,
+    arguments: Any,
+    photos: Iterable[tuple[Key, Source]],
+    scales: Sequence[float],
+) -> Iterator[tuple[Key, Seen | ImageError, Any]]:
+    """``encoder.run`` with photos seen at several scales.
+
+    Raises:
+        PredictorError: scales that are not positive, or an encoder that sees photos at one size only.
+    """
+    if not scales or not all(0 < scale <= 4 for scale in scales):
+        raise PredictorError(f"map scales are {tuple(scales)}; give one or more, each above 0 and at most 4")
+    if isinstance(encoder, ExtractorEncoder):
+        return encoder.run(function, arguments, photos, scales=scales)
+    if tuple(scales) != (1.0,):
+        raise PredictorError("this encoder sees photos at one size only; leave the map scales at 1")
+    return encoder.run(function, arguments, photos)
+
+
+def open_encoder(description: Mapping[str, Any], *, batch_size: int | None = None) -> Encoder:
+    """The encoder that a saved description names, for batches as in ``delf_jax.load``.
 
     Raises:
         PredictorError: it was a function, which only its owner can give again.
     """
     if description.get("kind") == "extractor":
-        return ExtractorEncoder.from_description(description)
+        return ExtractorEncoder.from_description(description, batch_size=batch_size)
     if description.get("kind") == "maps":
         return MapEncoder(name=description["name"])
     raise PredictorError(

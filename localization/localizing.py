@@ -6,14 +6,14 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from delf_jax.errors import PredictorError
 from localization import boxes, refine
 from localization.boxes import Box
 from localization.classes import Classifier, mean_feature
 from localization.encoders import Dense, Seen
-from localization.maps import activation_map, cosine_map, stretch, upsample
+from localization.maps import cosine_map, stretch, upsample
 
 # A Classifier of the features, or any function of images to logits.
 Classify = Classifier | Callable[[np.ndarray], Any]
@@ -45,17 +45,36 @@ class Localization:
     label: str | None = None
 
 
+def mean_over_scales(
+    dense: Dense, map_of: Callable[[Float[Array, "b _h _w c"]], Float[Array, "b _h _w"]]
+) -> tuple[Float[Array, "b h w"], Int[Array, "b 2"]]:
+    """The mean of ``map_of(features)`` over all scales, on the grid of the finest, and its (height, width) in cells."""
+    levels = [dense, *dense.others]
+    finest = max(levels, key=lambda level: level.features.shape[1] * level.features.shape[2])
+    grid = finest.features.shape[1:3]
+    maps = [
+        map_of(level.features)
+        if level is finest
+        else upsample(map_of(level.features), level.cells_hw, finest.cells_hw, (grid[0], grid[1]))
+        for level in levels
+    ]
+    return sum(maps[1:], maps[0]) / len(maps), finest.cells_hw
+
+
 def map_in_pixels(arguments: Any, dense: Dense) -> dict[str, Any]:
     """The map of ``arguments["w"]`` [C], upsampled to the batch's canvas; pure, runs on the encoder's device."""
-    maps = activation_map(dense.features, arguments["w"], dense.cells_hw)
-    pixels = upsample(maps.activation, dense.cells_hw, dense.image_hw, dense.canvas)
+    cosines, cells_hw = mean_over_scales(dense, lambda features: cosine_map(features, arguments["w"]))
+    maps = stretch(cosines, cells_hw)
+    pixels = upsample(maps.activation, cells_hw, dense.image_hw, dense.canvas)
     return {"activation": pixels, "peak": maps.peak, "low": maps.low, "high": maps.high}
 
 
 def maps_of_classes(arguments: Any, dense: Dense) -> dict[str, Any]:
     """Cosines with each of ``arguments["directions"]`` [K, C], and the mean feature that predicts the class; pure."""
-    cosines = [cosine_map(dense.features, w) for w in arguments["directions"]]
-    return {"cosines": jnp.stack(cosines, axis=-1), "mean": mean_feature(dense), "cells_hw": dense.cells_hw}
+    cosines, cells_hw = zip(
+        *(mean_over_scales(dense, lambda features, w=w: cosine_map(features, w)) for w in arguments["directions"])
+    )
+    return {"cosines": jnp.stack(cosines, axis=-1), "mean": mean_feature(dense), "cells_hw": cells_hw[0]}
 
 
 def predicted_class(classify: Classify, names: list[str], seen: Seen, row: dict[str, Any]) -> str:

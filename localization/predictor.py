@@ -5,7 +5,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from jaxtyping import Float
 from delf_jax import atomic, model_file
 from delf_jax.errors import ImageError, PredictorError
 from localization import solvers
-from localization.encoders import Dense, Encoder, Source, as_encoder, open_encoder
+from localization.encoders import Dense, Encoder, Source, as_encoder, open_encoder, run_at_scales
 from localization.explain import Explainer, Explanation, Ranking, cells_of
 from localization.localizing import (
     Classify,
@@ -104,6 +104,7 @@ class Predictor:
         classifier: Classify | None = None,
         threshold: float | None = None,
         edges: bool = False,
+        scales: Sequence[float] = (1.0,),
     ) -> Iterator[tuple[Any, Localization | ImageError]]:
         """Map, boxes and masks of a stream of (key, photo) pairs, out of order, in bounded memory.
 
@@ -114,15 +115,16 @@ class Predictor:
                 features, or any function of uint8 images [1, h, w, 3] to logits [1, classes] in alphabetical order.
             threshold: instead of ``map_threshold``.
             edges: move mask outlines to the photo's edges (GrabCut), and boxes with them.
+            scales: the map is the mean of the cosines at these scales of the photo, on the grid of the largest.
         """
         threshold = self.map_threshold if threshold is None else threshold
         if classifier is None:
             arguments: dict[str, Any] = {"w": self.direction(label)}
-            rows = self.running_encoder.run(map_in_pixels, arguments, photos)
+            rows = run_at_scales(self.running_encoder, map_in_pixels, arguments, photos, scales)
         else:
             names = sorted(self.statistics.classes)
             arguments = {"directions": np.stack([self.direction(name) for name in names])}
-            rows = self.running_encoder.run(maps_of_classes, arguments, photos)
+            rows = run_at_scales(self.running_encoder, maps_of_classes, arguments, photos, scales)
         for key, seen, row in rows:
             if isinstance(seen, ImageError):
                 yield key, seen

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ import localization
 from delf_jax.errors import ImageError, PredictorError
 from delf_jax.head import Head
 from delf_jax.images import load_photo
-from localization.encoders import ExtractorEncoder, open_encoder, read_map
+from localization.encoders import Dense, ExtractorEncoder, open_encoder, read_map, run_at_scales
+from localization.localizing import mean_over_scales
+from localization.maps import cosine_map, upsample
 from localization.predictor import Predictor
 
 NAMES = ("flower.jpg", "china.jpg", "coffee.jpg", "chelsea.jpg")
@@ -111,3 +114,42 @@ def test_maps_are_checked(tmp_path: Path) -> None:
     np.save(tmp_path / "objects.npy", np.array([{"a": 1}], object))
     with pytest.raises(ImageError, match=r"not a readable \.npy"):
         read_map(tmp_path / "objects.npy")
+
+
+def test_map_at_several_scales_is_the_mean_of_the_maps(predictor: Predictor, photos: list[Path]) -> None:
+    def coarse(arguments: dict[str, np.ndarray], dense: Dense) -> dict[str, Any]:
+        values, cells = mean_over_scales(dense, lambda features: cosine_map(features, arguments["w"]))
+        return {"values": values, "cells": cells}
+
+    arguments = {"w": predictor.direction()}
+    rows: dict[tuple[float, ...], dict[str, Any]] = {}
+    for scales in ((1.0,), (0.5,), (1.0, 0.5), (0.5, 1.0)):
+        stream = run_at_scales(predictor.running_encoder, coarse, arguments, ((p.name, p) for p in photos), scales)
+        rows[scales] = {name: row for name, _, row in stream}
+    for name in NAMES:
+        one, half, both, turned = (rows[scales][name] for scales in ((1.0,), (0.5,), (1.0, 0.5), (0.5, 1.0)))
+        h, w = (int(n) for n in one["cells"])
+        assert tuple(both["cells"]) == (h, w)
+        assert max(half["cells"]) < max(h, w)
+        finer = np.asarray(upsample(half["values"], half["cells"], one["cells"], one["values"].shape))
+        np.testing.assert_allclose(both["values"][:h, :w], (one["values"] + finer)[:h, :w] / 2, atol=1e-5)
+        np.testing.assert_allclose(both["values"][:h, :w], turned["values"][:h, :w], atol=1e-5)
+    single, several = (predictor.localize(photos[:2], scales=scales) for scales in ((1.0,), (1.0, 0.5)))
+    for a, b in zip(single, several):
+        assert a.activation.shape == b.activation.shape
+        assert a.score != b.score
+
+
+def test_scales_that_cannot_be(predictor: Predictor, photos: list[Path]) -> None:
+    with pytest.raises(PredictorError, match="each above 0"):
+        predictor.localize(photos[:1], scales=(1.0, 0.0))
+    maps = {"a": np.random.default_rng(0).random((4, 4, 8)).astype(np.float32)}
+    with pytest.raises(PredictorError, match="one size only"):
+        localization.fit(maps).localize(maps.values(), scales=(1.0, 2.0))
+
+
+def test_reopened_encoder_takes_batches_as_asked(encoder: ExtractorEncoder) -> None:
+    opened = open_encoder(encoder.description, batch_size=3)
+    assert isinstance(opened, ExtractorEncoder)
+    assert opened.extractor.batch_size == 3
+    assert opened.description == encoder.description
