@@ -118,6 +118,9 @@ class Loader(Iterator[Batch]):
         self.step += 1
         for name, reason in batch.pop("failed"):
             self.failures.setdefault(name, reason)
+        if self._processes.num_workers:
+            # The workers' shared memory must not outlive them in somebody's hands.
+            batch = {key: np.array(value) if isinstance(value, np.ndarray) else value for key, value in batch.items()}
         return batch
 
     def get_state(self) -> dict[str, Any]:
