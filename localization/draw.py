@@ -29,6 +29,7 @@ Where = tuple[float, float] | tuple[float, float, float, float] | None
 
 WHITE = (255, 255, 255)
 BLACK = (0, 0, 0)
+_GREY = 128
 SHOWN = 6
 _TILE = 168
 _TEXT_HEIGHT = 62
@@ -48,6 +49,12 @@ def draw_localization(pixels: Picture, found: Localization) -> Picture:
     for number, box in reversed(list(enumerate(found.boxes))):
         _rectangle(canvas, np.array(box[:4]) * ratio, GREEN, thickness=4 if number == 0 else 2)
     return canvas
+
+
+def backdrop(found: Localization) -> Picture:
+    """A grey picture in the place of a photo, for feature maps whose photo is not known; every pixel 8 x 8 of it."""
+    height, width = found.activation.shape
+    return np.full((8 * height, 8 * width, 3), _GREY, np.uint8)
 
 
 def number_masks(found: Localization) -> UInt8[np.ndarray, "H W"]:

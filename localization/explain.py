@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from delf_jax.errors import PredictorError
+from localization import mips
 from localization.mips import PointIndex
 from localization.points import Points
 from localization.solvers import FiniteSolution
@@ -28,8 +29,9 @@ from localization.statistics import Solution
 
 Ranking = Literal["value", "centred", "local"]
 
-_BLOCK = 1024
-_MANY = 500_000
+_BLOCK = 2048
+# Up to a gigabyte of unit features is kept in float32, for exact scans at the speed of the memory.
+_KEPT = 2**28
 _CANDIDATES = 50
 # Unit features are kept in float16: their length may exceed 1 by this much.
 _ROUNDING = 1.001
@@ -96,7 +98,7 @@ class Explainer:
         points: kept training positions.
         solution: what w* and importance come from.
         mean_unit: [C], u, the mean unit feature of all training positions.
-        index: ``exact`` or ``scann``; None takes ScaNN from half a million points on.
+        index: ``exact`` or ``scann``; None takes ScaNN, where it is installed, for points beyond a gigabyte in float32.
     """
 
     def __init__(
@@ -110,14 +112,17 @@ class Explainer:
         self.points = points
         self.solution = solution
         self.mean_unit = mean_unit.astype(np.float32)
+        self._widened: dict[tuple[int, int], Float[np.ndarray, "n c"]] = {}
         cosines = None
         if isinstance(solution, FiniteSolution):
             w = solution.w.astype(np.float32)
-            cosines = np.concatenate([block @ w for block in self._blocks()])
+            steps = range(0, len(points), _BLOCK)
+            cosines = np.concatenate([self._unit(np.arange(i, min(i + _BLOCK, len(points)))) @ w for i in steps])
         self.importance = solution.importance(points.norm, cosines)
         order = np.argsort(-np.abs(self.importance), kind="stable")
         self._order = {sign: order[sign * self.importance[order] > 0] for sign in (1, -1)}
-        self.index = index or ("scann" if len(points) >= _MANY else "exact")
+        self._few = points.unit.size <= _KEPT
+        self.index = index or ("exact" if self._few or not mips.is_installed() else "scann")
 
     def explain(
         self,
@@ -163,19 +168,20 @@ class Explainer:
             q = q / max(length, 1e-12)
         if self.index == "scann":
             return self._approximate(q, sign, top, ranking, per_photo)
-        order = self._order[sign]
         best = Ranked(np.zeros(0, np.int64), np.zeros(0), 0)
-        for start in range(0, len(order), _BLOCK):
-            rows = order[start : start + _BLOCK]
-            bound = math.inf
+        touched = 0
+        for rows, unit in self._ordered_blocks(sign):
+            worst = best.scores[-1] if len(best.rows) == top else -math.inf
+            if ranking != "local" and worst >= float(abs(self.importance[rows[0]])) * length * _ROUNDING:
+                break
+            scores = unit @ q
             if ranking != "local":
-                bound = float(abs(self.importance[rows[0]])) * length * _ROUNDING
-            if len(best.rows) == top and best.scores[-1] >= bound:
-                return best._replace(touched=start)
-            scores = self._scores(rows, q, ranking)
-            candidates = np.concatenate([best.rows, rows]), np.concatenate([best.scores, scores])
+                scores = scores * np.abs(self.importance[rows])
+            touched += len(rows)
+            better = scores > worst
+            candidates = np.concatenate([best.rows, rows[better]]), np.concatenate([best.scores, scores[better]])
             best = Ranked(*self._limited(*candidates, top, per_photo), touched=0)
-        return best._replace(touched=len(order))
+        return best._replace(touched=touched)
 
     def _approximate(
         self, q: Float[np.ndarray, " c"], sign: int, top: int, ranking: Ranking, per_photo: int | None
@@ -246,17 +252,22 @@ class Explainer:
     def _mass(self) -> dict[int, Float[np.ndarray, " c"]]:
         """sum alpha_i fhat_i over the points of each sign: their total value for q is one inner product."""
         mass = {1: np.zeros(self.points.unit.shape[1]), -1: np.zeros(self.points.unit.shape[1])}
-        start = 0
-        for block in self._blocks():
-            alpha = self.importance[start : start + len(block)].astype(np.float32)
-            mass[1] += np.maximum(alpha, 0) @ block
-            mass[-1] += np.minimum(alpha, 0) @ block
-            start += len(block)
+        for sign, total in mass.items():
+            for rows, unit in self._ordered_blocks(sign):
+                total += self.importance[rows].astype(np.float32) @ unit
         return mass
 
-    def _blocks(self) -> Iterator[Float[np.ndarray, "n c"]]:
-        for start in range(0, len(self.points), 8 * _BLOCK):
-            yield self.points.unit[start : start + 8 * _BLOCK].astype(np.float32)
+    def _ordered_blocks(self, sign: int) -> Iterator[tuple[Int[np.ndarray, " n"], Float[np.ndarray, "n c"]]]:
+        """Rows of one sign of importance by decreasing |alpha|, and their unit features in float32."""
+        order = self._order[sign]
+        for start in range(0, len(order), _BLOCK):
+            rows = order[start : start + _BLOCK]
+            unit = self._widened.get((sign, start))
+            if unit is None:
+                unit = self._unit(rows)
+                if self._few:
+                    self._widened[sign, start] = unit
+            yield rows, unit
 
     def _unit(self, rows: Int[np.ndarray, " k"]) -> Float[np.ndarray, "k c"]:
         return self.points.unit[rows].astype(np.float32)

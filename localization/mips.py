@@ -5,6 +5,7 @@ One index of alpha_i fhat_i answers ``value`` and ``centred`` queries, and inhib
 only the choice of points is approximate.
 """
 
+import importlib.util
 import math
 from typing import Any
 
@@ -13,7 +14,15 @@ from jaxtyping import Float, Int
 
 from delf_jax.errors import PredictorError
 
-_TRAINING_SAMPLE = 100_000
+_TRAINING_SAMPLE = 20_000
+# Up to here all points are scored; leaves of a tree would miss many of the best for centred queries, which look unlike
+# the points themselves.
+_FLAT = 1_000_000
+
+
+def is_installed() -> bool:
+    """Whether ScaNN is: it has no wheel for every platform."""
+    return importlib.util.find_spec("scann") is not None
 
 
 class PointIndex:
@@ -26,18 +35,19 @@ class PointIndex:
 
     def __init__(self, unit: Float[np.ndarray, "n c"], weights: Float[np.ndarray, " n"]) -> None:
         try:
-            import scann  # optional: it has no wheel for every platform
+            import scann
         except ImportError as error:
             raise PredictorError("ScaNN is not installed; explain with index='exact'") from error
         # Importance is about 1 / (positions): scaled to 1, the quantiser's float32 arithmetic is at ease.
         scale = 1 / max(float(np.abs(weights).max(initial=0)), 1e-30)
         vectors = unit.astype(np.float32) * (weights * scale).astype(np.float32)[:, None]
         builder: Any = scann.scann_ops_pybind.builder(vectors, 10, "dot_product")
-        if len(vectors) >= 20_000:
+        sample = min(len(vectors), _TRAINING_SAMPLE)
+        if len(vectors) > _FLAT:
             leaves = math.isqrt(len(vectors))
-            sample = min(len(vectors), _TRAINING_SAMPLE)
-            builder = builder.tree(leaves, max(leaves // 5, 1), training_sample_size=sample)
-        self._searcher: Any = builder.score_ah(2, anisotropic_quantization_threshold=0.2).build()
+            builder = builder.tree(leaves, leaves // 2, training_sample_size=sample)
+        # Not the anisotropic quantiser: it favours queries along the points, which centred ones are not.
+        self._searcher: Any = builder.score_ah(2, training_sample_size=sample).build()
         self._size = len(vectors)
 
     def nearest(self, query: Float[np.ndarray, " c"], count: int) -> Int[np.ndarray, " k"]:

@@ -137,7 +137,7 @@ class Points:
                 row["label"],
                 row["thumbnail"],
             )
-            # With Arrow's threads, whose destructors may run after the interpreter's, the process can abort at its exit.
+            # Arrow's own threads may outlive the interpreter, and the process then aborts at its exit.
             for row in pq.ParquetFile(folder / _PHOTOS).read(use_threads=False).to_pylist()
         ]
         unit = np.load(folder / _FEATURES, mmap_mode="r", allow_pickle=False)

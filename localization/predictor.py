@@ -225,7 +225,7 @@ class Predictor:
         if rest and other.points:
             names = {photo.name for photo in other.points.photos}
             if strange := names - {photo.name for photo in rest.photos}:
-                raise PredictorError(f"{min(strange)}: this predictor was not fitted on this photo and cannot forget it")
+                raise PredictorError(f"{min(strange)}: cannot be forgotten, this predictor was not fitted on it")
             rest = rest.without(names)
         elif rest:
             raise PredictorError("cannot tell which points to forget; fit the photos to be forgotten with points too")

@@ -24,6 +24,7 @@ class Explain:
         at: a place, x and y in pixels of the upright photo.
         box: a region instead, x0,y0,x1,y1 in pixels.
         top: training positions of each sign.
+        per_photo: training positions of one photo at most; 0 for any number.
         ranking: by value, by value against the average place (centred), or by similarity (local).
         plot: file for a picture of the photo, its map, and the training places.
         json: print one JSON line; positions that hold back have negative importance.
@@ -35,6 +36,7 @@ class Explain:
     box: Annotated[str | None, arg(metavar="X0,Y0,X1,Y1", help_behavior_hint="(default: the whole photo)")] = None
     top: int = 10
     ranking: Literal["value", "centred", "local"] = "centred"
+    per_photo: int = 1
     plot: Annotated[str | None, arg(metavar="FILE", help_behavior_hint="(default: no picture)")] = None
     json: bool = False
 
@@ -46,6 +48,8 @@ class Explain:
             raise UsageError("give either --at or --box")
         if self.top < 1:
             raise UsageError(f"--top is {self.top}; it must be at least 1")
+        if self.per_photo < 0:
+            raise UsageError(f"--per-photo is {self.per_photo}; it must be at least 0")
         if self.plot is not None:
             pictures.require_format(self.plot)
         where = _numbers("--at", self.at, 2) or _numbers("--box", self.box, 4)
@@ -56,12 +60,14 @@ class Explain:
 
         predictor = localization.Predictor.open(self.predictor)
         try:
-            explained = predictor.explain(self.photo, where, top=self.top, ranking=self.ranking)
+            explained = predictor.explain(
+                self.photo, where, top=self.top, ranking=self.ranking, per_photo=self.per_photo or None
+            )
             if self.plot is not None:
-                from localization.draw import draw_explanation
+                from localization.draw import backdrop, draw_explanation
 
                 (found,) = predictor.localize([self.photo])
-                pixels = pictures.pixels_of(self.photo)
+                pixels = backdrop(found) if self.photo.endswith(".npy") else pictures.pixels_of(self.photo)
                 pictures.save(self.plot, draw_explanation(pixels, found, explained, where))
         except ImageError as error:
             report.failure("image", self.photo, error.reason)
@@ -101,4 +107,5 @@ def _record(point: "localization.explain.RepresenterPoint") -> dict[str, object]
         "similarity": point.similarity,
         "value": point.value,
         "share": point.share,
+        "cumulative": point.cumulative,
     }

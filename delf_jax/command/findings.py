@@ -46,14 +46,15 @@ class Findings:
         entry = self._lines.get(photo.path)
         if entry is None or entry["stamp"] != self._stamp(photo) or not (self._folder / entry["file"]).is_file():
             return None
-        return {name: entry[name] for name in ("image", "found", "score", "boxes")}
+        return {name: entry[name] for name in ("image", "found", "score", "boxes", "label") if name in entry}
 
     def add(self, photo: PhotoFile, found: "localization.Localization", record: dict[str, Any]) -> None:
         """Draws a photo's heat-map and mask, and then writes its line; ImageError where the photo is gone."""
-        from localization.draw import draw_localization, number_masks
+        from localization.draw import backdrop, draw_localization, number_masks
 
+        pixels = backdrop(found) if photo.path.endswith(".npy") else pictures.pixels_of(photo.path)
         file = self._lines[photo.path]["file"] if photo.path in self._lines else self._free_name(photo.path)
-        pictures.save(os.path.join(self._folder, file), draw_localization(pictures.pixels_of(photo.path), found))
+        pictures.save(os.path.join(self._folder, file), draw_localization(pixels, found))
         mask = os.path.join(self._folder, f"{os.path.splitext(file)[0]}_mask.png")
         pictures.save(mask, number_masks(found))
         height, width = found.image_size
@@ -67,9 +68,11 @@ class Findings:
         self._taken.add(file)
 
     def write_coco(self) -> None:
-        """All photos of the folder and their boxes as a COCO data set with scores."""
+        """All photos of the folder and their boxes as a COCO data set with scores, their classes as its categories."""
         from delf_jax import atomic
 
+        names = sorted({entry.get("label", "object") for entry in self._lines.values()})
+        numbers = {name: number for number, name in enumerate(names, start=1)}
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
         for number, entry in enumerate(self._lines.values(), start=1):
@@ -78,9 +81,11 @@ class Findings:
             )
             for (x0, y0, x1, y1, score), area in zip(entry["boxes"], entry["areas"], strict=True):
                 box = [x0, y0, round(x1 - x0, 2), round(y1 - y0, 2)]
-                annotation = {"id": len(annotations) + 1, "image_id": number, "category_id": 1, "bbox": box}
+                category = numbers[entry.get("label", "object")]
+                annotation = {"id": len(annotations) + 1, "image_id": number, "category_id": category, "bbox": box}
                 annotations.append(annotation | {"area": area, "iscrowd": 0, "score": score})
-        coco = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "object"}]}
+        categories = [{"id": number, "name": name} for name, number in numbers.items()]
+        coco = {"images": images, "annotations": annotations, "categories": categories}
         atomic.write_bytes(self._folder / _COCO, json.dumps(coco).encode())
 
     def _stamp(self, photo: PhotoFile) -> str:

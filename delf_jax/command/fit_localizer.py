@@ -2,19 +2,22 @@
 
 import dataclasses
 import os
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from tyro.conf import arg
 
-from delf_jax.command import photos
+from delf_jax.command import labels, photos
 from delf_jax.command.options import Photos, UsageError
 from delf_jax.command.report import Advance, Report
-from delf_jax.errors import ImageError, PredictorError
+from delf_jax.errors import ImageError
+from delf_jax.settings import Precision
 
 if TYPE_CHECKING:
     import localization
+    import localization.encoders
+
+_PREDICTORS = arg(metavar="PREDICTOR...", help_behavior_hint="(default: none)")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,12 +25,23 @@ class FitLocalizer:
     """Learn, without labels, to find the objects that photos have in common.
 
     Attributes:
-        paths: photos, folders, globs or addresses.
+        paths: photos, folders, globs or addresses; or .npy files of feature maps, float [h, w, channels].
         out: the predictor, a folder.
+        labels: fit one predictor a class too: folders (a photo's class is its folder), a CSV file with columns
+            file,label, or cluster:NUMBER (so many groups of alike photos; reads the photos once more).
         merge: predictors to add to what these photos give; without photos, to each other.
-        layer: conv5 is better at whole objects, conv4 finer.
+        forget: predictors whose photos are taken out again.
+        layer: a named map of the network; the deepest is best at whole objects, earlier ones are finer.
+        conv5_stride: 1 keeps conv5 as fine as conv4; 2 is what the packaged weights were trained with.
         max_side: photos are reduced to this longest side, in pixels.
-        model: name of a packaged model, or a model folder.
+        model: name of a packaged model, or the path of a model folder or backbone file.
+        precision: float32 is exact everywhere; bfloat16 is the fast one on accelerators.
+        batch_size: photos computed at once on each device.
+        loss: closed-form has no setting; bce and ridge refine it on the kept positions.
+        weight: of the regularisation in bce and ridge; they tend to the closed form as it grows.
+        norm_cap: shorten features longer than this.
+        norm_quantile: shorten features longer than this share of them (0 to 1); reads the photos once more.
+        empty: photos without an object: at most 5 % of them will count as found.
         no_points: keep no training positions; `delf-jax explain` needs them.
         max_points: training positions kept at most.
         json: print JSON lines: every photo that failed, then the counts.
@@ -35,10 +49,20 @@ class FitLocalizer:
 
     paths: Photos
     out: Annotated[str, arg(metavar="PREDICTOR")]
-    merge: Annotated[tuple[str, ...], arg(metavar="PREDICTOR...", help_behavior_hint="(default: none)")] = ()
-    layer: Literal["conv4", "conv5"] = "conv5"
+    labels: Annotated[str, arg(metavar="none|folders|CSV|cluster:NUMBER")] = "none"
+    merge: Annotated[tuple[str, ...], _PREDICTORS] = ()
+    forget: Annotated[tuple[str, ...], _PREDICTORS] = ()
+    layer: Annotated[str | None, arg(help_behavior_hint="(default: the deepest, conv5 of a ResNet)")] = None
+    conv5_stride: Annotated[Literal[1, 2] | None, arg(help_behavior_hint="(default: the model's own)")] = None
     max_side: int = 448
     model: str = "delf-r50"
+    precision: Precision = "float32"
+    batch_size: Annotated[int | None, arg(help_behavior_hint="(default: by device)")] = None
+    loss: Literal["closed-form", "bce", "ridge"] = "closed-form"
+    weight: Annotated[float | None, arg(help_behavior_hint="(needed by bce and ridge)")] = None
+    norm_cap: Annotated[float | None, arg(help_behavior_hint="(default: leave them)")] = None
+    norm_quantile: Annotated[float | None, arg(help_behavior_hint="(default: leave them)")] = None
+    empty: Annotated[tuple[str, ...], arg(metavar="PHOTOS...", help_behavior_hint="(default: none)")] = ()
     no_points: bool = False
     max_points: int = 100_000
     json: bool = False
@@ -46,12 +70,8 @@ class FitLocalizer:
     example: ClassVar[str] = "delf-jax fit-localizer birds/ --out bird-predictor"
 
     def run(self, report: Report) -> None:
-        """Fits, merges and saves the predictor."""
-        if self.max_points < 1:
-            raise UsageError(f"--max-points is {self.max_points}; it must be at least 1, or say --no-points")
-        if self.max_side < 16:
-            raise UsageError(f"--max-side is {self.max_side}; it must be at least 16 pixels")
-        _refuse_other_things(Path(self.out))
+        """Fits, merges, forgets, refines, calibrates and saves the predictor."""
+        self._check()
         paths = [] if self.merge and not self.paths else photos.find(self.paths, report)
         if not paths and not self.merge:
             return
@@ -59,58 +79,128 @@ class FitLocalizer:
 
         environment.start_jax()
         import localization
+        from localization.predictor import check_free
 
+        check_free(self.out)
+        given = [*map(localization.Predictor.open, self.merge)]
+        forgotten = [*map(localization.Predictor.open, self.forget)]
         fitted = [self._fit(paths, report)] if paths else []
-        predictor, *others = [*fitted, *map(localization.Predictor.open, self.merge)]
+        predictor, *others = [*fitted, *given]
         for other in others:
             predictor = predictor + other
+        for other in forgotten:
+            predictor = predictor - other
+        if self.loss != "closed-form":
+            assert self.weight is not None
+            predictor = predictor.refitted(self.loss, weight=self.weight)
+        if self.empty:
+            predictor = self._calibrated(predictor, report)
         diagnostics = predictor.statistics.diagnostics()
         predictor.save(self.out)
         report.succeeded += 1
+        classes = sorted(predictor.statistics.classes)
         record = {
             "predictor": self.out,
             "photos": predictor.statistics.photos,
             "failed": report.failed,
             "positions": predictor.statistics.total.count,
             "points": len(predictor.points) if predictor.points else 0,
+            "classes": classes,
             "tau": predictor.solution.tau,
+            "found_threshold": predictor.found_threshold,
             **dataclasses.asdict(diagnostics),
         }
-        report.result(
-            record,
+        sentence = (
             f"{self.out}: fitted on {record['positions']} positions of {record['photos']} photos; "
-            f"{diagnostics.positive_share:.0%} speak for the object, {record['points']} kept for explanations",
+            f"{diagnostics.positive_share:.0%} speak for the object, {record['points']} kept for explanations"
         )
+        if classes:
+            sentence += f"; {len(classes)} classes: {', '.join(classes[:10])}{', ...' if len(classes) > 10 else ''}"
+        report.result(record, sentence)
+
+    def _check(self) -> None:
+        if self.max_points < 1:
+            raise UsageError(f"--max-points is {self.max_points}; it must be at least 1, or say --no-points")
+        if self.max_side < 16:
+            raise UsageError(f"--max-side is {self.max_side}; it must be at least 16 pixels")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise UsageError(f"--batch-size is {self.batch_size}; it must be at least 1")
+        if self.norm_cap is not None and self.norm_quantile is not None:
+            raise UsageError("give either --norm-cap or --norm-quantile")
+        if self.norm_cap is not None and not self.norm_cap > 0:
+            raise UsageError(f"--norm-cap is {self.norm_cap}; it must be above 0")
+        if self.norm_quantile is not None and not 0 < self.norm_quantile < 1:
+            raise UsageError(f"--norm-quantile is {self.norm_quantile}; it must be above 0 and below 1")
+        if self.loss == "closed-form" and self.weight is not None:
+            raise UsageError("--weight belongs to --loss bce or --loss ridge; the closed form has none")
+        if self.loss != "closed-form" and not (self.weight and self.weight > 0):
+            raise UsageError(f"--loss {self.loss} needs a --weight above 0, for example 0.1")
+        if self.loss != "closed-form" and self.no_points:
+            raise UsageError(f"--loss {self.loss} is computed from the kept positions; leave out --no-points")
+        labels.check(self.labels)
 
     def _fit(self, paths: list[str], report: Report) -> "localization.Predictor":
-        import delf_jax
         import localization
 
-        extractor = delf_jax.load(self.model, head=delf_jax.Head(), scorer="norm", max_side=self.max_side)
-
-        def counted(advance: Advance) -> Iterator[str]:
-            for done, path in enumerate(paths):
-                advance(done, len(paths))
-                yield path
+        encoder = self._encoder(paths)
 
         def failed(error: ImageError) -> None:
             report.failure("image", error.source, error.reason)
 
         with report.progress("fitting") as advance:
+            counted = _Counted(paths, advance)
             return localization.fit(
-                counted(advance),
-                encoder=localization.ExtractorEncoder(extractor, layer=self.layer),
+                counted,
+                encoder=encoder,
+                labels=labels.of_photos(self.labels, paths, counted, encoder),
+                norm_cap=self.norm_cap,
+                norm_quantile=self.norm_quantile,
                 max_points=0 if self.no_points else self.max_points,
                 on_error=failed,
             )
 
+    def _encoder(self, paths: list[str]) -> "localization.encoders.Encoder":
+        import delf_jax
+        import localization
+        from delf_jax.loading import PACKAGED
 
-def _refuse_other_things(folder: Path) -> None:
-    """Raises PredictorError rather than let a predictor take the place of photos or a store."""
-    from localization.predictor import read_manifest
+        maps = sum(path.endswith(".npy") for path in paths)
+        if maps == len(paths):
+            return localization.MapEncoder()
+        if maps:
+            raise UsageError("photos and .npy feature maps do not mix; fit them apart")
+        extractor = delf_jax.load(
+            # The predictor names its model, and may be opened from another folder.
+            self.model if self.model in PACKAGED else os.path.abspath(self.model),
+            head=delf_jax.Head(),
+            scorer="norm",
+            max_side=self.max_side,
+            precision=self.precision,
+            conv5_stride=self.conv5_stride,
+            batch_size=self.batch_size,
+        )
+        return localization.ExtractorEncoder(extractor, layer=self.layer)
 
-    if folder.exists() and (not folder.is_dir() or os.listdir(folder)):
-        try:
-            read_manifest(folder)
-        except PredictorError:
-            raise PredictorError(f"{folder}: there is something else than a predictor; choose another name") from None
+    def _calibrated(self, predictor: "localization.Predictor", report: Report) -> "localization.Predictor":
+        paths = photos.find(self.empty, report)
+        scores = []
+        with report.progress("calibrating") as advance:
+            for path, found in predictor.localize_stream((path, path) for path in _Counted(paths, advance)):
+                if isinstance(found, ImageError):
+                    report.failure("image", path, found.reason)
+                else:
+                    scores.append(found.score)
+        return predictor.calibrated(scores)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Counted:
+    """Paths that move a progress bar each time they are gone through."""
+
+    paths: Sequence[str]
+    advance: Advance
+
+    def __iter__(self) -> Iterator[str]:
+        for done, path in enumerate(self.paths):
+            self.advance(done, len(self.paths))
+            yield path

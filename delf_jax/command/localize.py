@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from tyro.conf import Positional, arg
 
@@ -27,18 +27,26 @@ class Localize:
 
     Attributes:
         predictor: as written by `delf-jax fit-localizer`.
-        photos: photos, folders, globs or addresses.
+        photos: photos, folders, globs or addresses; .npy files where the predictor was fitted on feature maps.
         out: folder for a heat-map and a mask of every photo, and coco.json with all boxes.
+        label: look for objects of this class, one that the predictor was fitted with (fit-localizer --labels).
+        classify: predict the class of each photo and look for objects of that one.
         threshold: share of the map's maximum above which a pixel belongs to an object.
         edges: move outlines to the edges in the photo.
+        map_scales: look at each photo at these scales and take the mean; above 1 finds small objects better.
+        batch_size: photos computed at once on each device.
         json: print one JSON line per photo.
     """
 
     predictor: Annotated[Positional[str], arg(metavar="PREDICTOR")]
     photos: Photos
     out: Annotated[str | None, arg(metavar="DIR", help_behavior_hint="(default: no pictures)")] = None
+    label: Annotated[str | None, arg(help_behavior_hint="(default: objects of all classes)")] = None
+    classify: Annotated[Literal["nearest-mean"] | None, arg(help_behavior_hint="(default: do not)")] = None
     threshold: Annotated[float | None, arg(help_behavior_hint="(default: the predictor's own)")] = None
     edges: bool = False
+    map_scales: tuple[float, ...] = (1.0,)
+    batch_size: Annotated[int | None, arg(help_behavior_hint="(default: by device)")] = None
     json: bool = False
 
     example: ClassVar[str] = "delf-jax localize bird-predictor photos/ --out found"
@@ -47,14 +55,17 @@ class Localize:
         """Localizes in every photo, in the order given; finding nothing is an answer too."""
         if self.threshold is not None and not 0 <= self.threshold < 1:
             raise UsageError(f"--threshold is {self.threshold}; it must be at least 0 and below 1")
+        if self.label is not None and self.classify is not None:
+            raise UsageError("give either --label or --classify")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise UsageError(f"--batch-size is {self.batch_size}; it must be at least 1")
         photos.require_names(self.photos)
         from delf_jax.command import environment
 
         environment.start_jax()
-        import localization
         from delf_jax.command.findings import Findings
 
-        predictor = localization.Predictor.open(self.predictor)
+        predictor = self._predictor()
         files = photos.find_files(self.photos, report)
         if not files:
             return
@@ -84,8 +95,15 @@ class Localize:
                 yield position, record
         if not todo:
             return
+        from localization import classes
+
         stream = predictor.localize_stream(
-            ((position, files[position].path) for position in todo), threshold=self.threshold, edges=self.edges
+            ((position, files[position].path) for position in todo),
+            label=self.label,
+            classifier=None if self.classify is None else classes.nearest_mean(predictor.statistics),
+            threshold=self.threshold,
+            edges=self.edges,
+            scales=self.map_scales,
         )
         for position, found in stream:
             if isinstance(found, ImageError):
@@ -100,16 +118,30 @@ class Localize:
                 continue
             yield position, record
 
+    def _predictor(self) -> "localization.Predictor":
+        """The predictor, once it is sure that it has the class, or classes, that are asked for."""
+        from localization import Predictor, classes
+        from localization.encoders import open_encoder
+
+        predictor = Predictor.open(self.predictor)
+        if self.label is not None:
+            predictor.direction(self.label)
+        if self.classify is not None:
+            classes.nearest_mean(predictor.statistics)
+        encoder = open_encoder(predictor.statistics.encoder, batch_size=self.batch_size)
+        return dataclasses.replace(predictor, encoder=encoder)
+
     def _recipe(self, predictor: "localization.Predictor") -> str:
         """Everything that the boxes depend on besides the photo."""
         threshold = predictor.map_threshold if self.threshold is None else self.threshold
         manifest = (Path(self.predictor) / "manifest.json").read_text()
-        return f"{manifest} {threshold} {self.edges}"
+        return f"{manifest} {threshold} {self.edges} {self.label} {self.classify} {self.map_scales}"
 
 
 def _record(path: str, found: "localization.Localization") -> dict[str, Any]:
     boxes = [[*(round(float(edge), 2) for edge in box[:4]), round(float(box.score), 4)] for box in found.boxes]
-    return {"image": path, "found": found.found, "score": round(float(found.score), 4), "boxes": boxes}
+    record = {"image": path, "found": found.found, "score": round(float(found.score), 4), "boxes": boxes}
+    return record if found.label is None else record | {"label": found.label}
 
 
 def _tell(path: str, answer: dict[str, Any] | ImageError, report: Report) -> None:
@@ -117,6 +149,7 @@ def _tell(path: str, answer: dict[str, Any] | ImageError, report: Report) -> Non
         report.failure("image", path, answer.reason)
         return
     report.succeeded += 1
-    lines = [f"{path}: {'found' if answer['found'] else 'nothing found'}, score {answer['score']:.3f}"]
+    what = f" {answer['label']}" if "label" in answer else ""
+    lines = [f"{path}: {'found' if answer['found'] else 'nothing found:'}{what}, score {answer['score']:.3f}"]
     lines += ["  " + "  ".join(f"{edge:8.1f}" for edge in box[:4]) + f"  score {box[4]:.3f}" for box in answer["boxes"]]
     report.result(answer, "\n".join(lines))

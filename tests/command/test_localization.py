@@ -119,7 +119,7 @@ def test_explain_names_training_places(run: Run, photos: Path, predictor: Path, 
     (record,) = told.records
     assert set(record) == {"image", "at", "value", "points"}
     assert record["at"] == [100, 80]
-    assert set(record["points"][0]) == {"image", "xy", "importance", "similarity", "value", "share"}
+    assert set(record["points"][0]) == {"image", "xy", "importance", "similarity", "value", "share", "cumulative"}
     signs = [np.sign(point["importance"]) for point in record["points"]]
     assert signs == [1, 1, 1, -1, -1, -1]
     assert {point["image"] for point in record["points"]} <= {str(path) for path in photos.iterdir()}
@@ -136,6 +136,21 @@ def test_explain_names_training_places(run: Run, photos: Path, predictor: Path, 
         (["explain", "P", "X", "--at", "1,2", "--box", "1,2,3,4"], "either --at or --box"),
         (["explain", "P", "X", "--at", "5000,2"], "not inside the photo"),
         (["explain", "P", "X", "--top", "0"], "at least 1"),
+        (["explain", "P", "X", "--per-photo", "-1"], "at least 0"),
+        (["localize", "P", "X", "--label", "a", "--classify", "nearest-mean"], "either --label or --classify"),
+        (["localize", "P", "X", "--classify", "nearest-mean"], "two or more classes"),
+        (["localize", "P", "X", "--batch-size", "0"], "at least 1"),
+        (["localize", "P", "X", "--map-scales", "0"], "map scales are"),
+        (["fit-localizer", "X", "--out", "q", "--labels", "colour"], "give folders, cluster:NUMBER, or a CSV"),
+        (["fit-localizer", "X", "--out", "q", "--labels", "cluster:many"], "number of clusters"),
+        (["fit-localizer", "X", "--out", "q", "--loss", "bce"], "needs a --weight"),
+        (["fit-localizer", "X", "--out", "q", "--weight", "1"], "belongs to --loss"),
+        (
+            ["fit-localizer", "X", "--out", "q", "--loss", "bce", "--weight", "1", "--no-points"],
+            "leave out --no-points",
+        ),
+        (["fit-localizer", "X", "--out", "q", "--norm-quantile", "95"], "below 1"),
+        (["fit-localizer", "X", "--out", "q", "--norm-cap", "9", "--norm-quantile", "0.9"], "either"),
         (["explain", "P", "X", "--plot", "e.xyz"], "pictures are written as"),
         (["localize", "P", "X", "--threshold", "1.5"], "below 1"),
         (["localize", "P"], "no photos were named"),
@@ -227,3 +242,116 @@ def test_evaluate_puts_the_baselines_beside(
     assert held_out.records[0]["top1"] is None
     too_many = run("evaluate", "localization", boxes, *options, "--validation", "5")
     assert (too_many.code, too_many.err.count("\n")) == (2, 1)
+
+
+@pytest.fixture(scope="session")
+def labelled(tmp_path_factory: pytest.TempPathFactory, photos: Path, fit: tuple[str, ...]) -> tuple[Path, Path]:
+    """Photos in folders of two classes, and their predictor; not to be changed."""
+    root = tmp_path_factory.mktemp("classes")
+    for name in ("graf1", "graf3", "box", "box_in_scene"):
+        folder = root / "photos" / name[:3]
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(photos / f"{name}.jpg", folder)
+    args = ["fit-localizer", str(root / "photos"), "--out", str(root / "p"), *fit, "--labels", "folders"]
+    assert main(args) == 0
+    return root / "photos", root / "p"
+
+
+def test_classes_given_and_predicted(run: Run, labelled: tuple[Path, Path], tmp_path: Path) -> None:
+    photos, predictor = labelled
+    given = run("localize", predictor, photos, "--label", "box", "--json")
+    predicted = run("localize", predictor, photos, "--classify", "nearest-mean", "--out", tmp_path / "out", "--json")
+    assert (given.code, predicted.code) == (0, 0)
+    assert {record["label"] for record in given.records} == {"box"}
+    assert [record["label"] for record in predicted.records] == ["box", "box", "gra", "gra"]
+    assert given.records[0]["boxes"] == predicted.records[0]["boxes"]
+    coco = json.loads((tmp_path / "out" / "coco.json").read_text())
+    assert coco["categories"] == [{"id": 1, "name": "box"}, {"id": 2, "name": "gra"}]
+    assert {(a["image_id"] > 2, a["category_id"]) for a in coco["annotations"]} == {(False, 1), (True, 2)}
+    again = run("localize", predictor, photos, "--classify", "nearest-mean", "--out", tmp_path / "out", "--json")
+    assert again.records == predicted.records
+    wrong = run("localize", predictor, photos, "--label", "dog", "--out", tmp_path / "none")
+    assert (wrong.code, wrong.err.count("\n")) == (2, 1)
+    assert "these were: box, gra" in wrong.err
+    assert not (tmp_path / "none").exists()
+
+
+def test_classes_from_a_table_and_from_clusters(
+    run: Run, labelled: tuple[Path, Path], fit: tuple[str, ...], tmp_path: Path
+) -> None:
+    photos, _ = labelled
+    table = photos.parent / "classes.csv"
+    table.write_text("file,label\nphotos/gra/graf1.jpg,wall\nphotos/box/box.jpg,thing\n")
+    from_table = run("fit-localizer", photos, "--labels", table, "--out", tmp_path / "a", *fit, "--json")
+    assert from_table.records[0]["classes"] == ["thing", "wall"]
+    clustered = run("fit-localizer", photos, "--labels", "cluster:2", "--out", tmp_path / "b", *fit, "--json")
+    assert clustered.records[0]["classes"] == ["cluster 0", "cluster 1"]
+    assert clustered.records[0]["tau"] == from_table.records[0]["tau"]
+    table.write_text("file,label\nelsewhere.jpg,wall\n")
+    nothing = run("fit-localizer", photos, "--labels", table, "--out", tmp_path / "c", *fit)
+    assert nothing.code == 2
+    assert "a label for none of the photos" in nothing.err
+
+
+def test_forgotten_photos_leave_the_predictor_of_the_others(
+    run: Run, photos: Path, predictor: Path, fit: tuple[str, ...], tmp_path: Path
+) -> None:
+    first, *rest = sorted(photos.iterdir())
+    assert run("fit-localizer", first, "--out", tmp_path / "a", *fit).code == 0
+    left = run("fit-localizer", "--merge", predictor, "--forget", tmp_path / "a", "--out", tmp_path / "b", "--json")
+    others = run("fit-localizer", *rest, "--out", tmp_path / "c", *fit, "--json")
+    assert left.records[0]["photos"] == 4
+    assert left.records[0]["tau"] == pytest.approx(others.records[0]["tau"], rel=1e-6)
+    stranger = run("fit-localizer", *rest, "--forget", tmp_path / "a", "--out", tmp_path / "d", *fit)
+    assert stranger.code == 2
+    assert "cannot be forgotten" in stranger.err
+
+
+def test_refined_clipped_and_calibrated(run: Run, photos: Path, fit: tuple[str, ...], tmp_path: Path) -> None:
+    plain = run("fit-localizer", photos, "--out", tmp_path / "a", *fit, "--json").records[0]
+    refined = run("fit-localizer", photos, "--out", tmp_path / "b", *fit, "--loss", "bce", "--weight", "0.1")
+    assert refined.code == 0
+    scores = [run("localize", tmp_path / p, photos, "--json").records[0]["score"] for p in ("a", "b")]
+    assert scores[0] != scores[1]
+    clipped = run("fit-localizer", photos, "--out", tmp_path / "c", *fit, "--norm-quantile", "0.9", "--json")
+    assert clipped.records[0]["norm_spread"] < plain["norm_spread"]
+    empty = photos / "chelsea.jpg"
+    strict = run("fit-localizer", photos, "--out", tmp_path / "d", *fit, "--empty", empty, "--json")
+    found = run("localize", tmp_path / "d", empty, "--json").records[0]
+    assert strict.records[0]["found_threshold"] == pytest.approx(found["score"], abs=1e-4)
+    assert (found["found"], found["boxes"]) == (False, [])
+
+
+def test_layers_are_those_of_the_model(run: Run, photos: Path, tiny_model: Path, tmp_path: Path) -> None:
+    options = ("--model", tiny_model, "--max-side", "128", "--max-points", "100")
+    wrong = run("fit-localizer", photos, "--out", tmp_path / "a", *options, "--layer", "pool5")
+    assert (wrong.code, wrong.err.count("\n")) == (2, 1)
+    assert "no map named pool5; it has conv1, " in wrong.err
+    assert run("fit-localizer", photos, "--out", tmp_path / "a", *options, "--conv5-stride", "1").code == 0
+    assert run("fit-localizer", photos, "--out", tmp_path / "b", *options).code == 0
+    fine, coarse = (
+        run("localize", tmp_path / name, photos / "box.jpg", "--batch-size", "2", "--json").code for name in ("a", "b")
+    )
+    assert (fine, coarse) == (0, 0)
+
+
+def test_feature_maps_in_files(run: Run, photos: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(4):
+        dense = np.abs(rng.normal(size=(8, 10, 16))).astype(np.float32)
+        dense[2:5, 3:6, :4] += 4
+        np.save(tmp_path / f"{number}.npy", dense)
+    maps = sorted(tmp_path.glob("*.npy"))
+    fitted = run("fit-localizer", *maps, "--out", tmp_path / "p", "--json")
+    assert (fitted.code, fitted.records[0]["points"]) == (0, 320)
+    found = run("localize", tmp_path / "p", maps[0], "--out", tmp_path / "found", "--json")
+    assert found.code == 0
+    np.testing.assert_allclose(found.records[0]["boxes"][0][:4], [3, 2, 6, 5], atol=1)
+    assert (tmp_path / "found" / "0.jpg").exists()
+    told = run(
+        "explain", tmp_path / "p", maps[0], "--at", "4,3", "--ranking", "local", "--json", "--plot", tmp_path / "e.png"
+    )
+    assert told.code == 0
+    assert told.records[0]["points"][0]["image"] == str(maps[0])
+    mixed = run("fit-localizer", maps[0], photos / "box.jpg", "--out", tmp_path / "q")
+    assert (mixed.code, mixed.err.count("\n")) == (2, 1)

@@ -203,5 +203,5 @@ def test_never_takes_the_place_of_something_else(predictor: Predictor, tmp_path:
 
 def test_forgets_only_what_it_knows(predictor: Predictor) -> None:
     stranger = localization.fit({"stranger": planted(70)[0]}, labels=lambda name: "class0")
-    with pytest.raises(PredictorError, match="stranger: this predictor was not fitted on this photo"):
+    with pytest.raises(PredictorError, match="stranger: cannot be forgotten"):
         predictor - stranger
