@@ -76,7 +76,7 @@ class Extractor:
     @property
     def dimension(self) -> int:
         """Length of a descriptor."""
-        return len(self.head.pca.basis) if self.head.pca else self._network.channels(self.head.layer, self._config)
+        return self.head.dimension or self._network.channels(self.head.layer, self._config)
 
     def __call__(self, images: Iterable[Source]) -> list[LocalFeatures]:
         """Local features of each photo, in input order.

@@ -1,8 +1,8 @@
 """The head file: everything small that turns dense features into scored, compact descriptors.
 
 One safetensors file: ``pca_mean`` [C], ``pca_basis`` [d, C], ``pca_variance`` [d], ``foreground`` [C] (the vector w*),
-and ``attention.*`` where an attention was trained. Its description says which layer it belongs to, whether
-descriptors are whitened, and at which ``log10_nfa`` a match is accepted.
+``attention.*`` where an attention was trained, and ``autoencoder.*`` where one was trained with it. Its description
+says which layer it belongs to, whether descriptors are whitened, and at which ``log10_nfa`` a match is accepted.
 """
 
 import dataclasses
@@ -19,6 +19,7 @@ from delf_jax.pca import Pca
 from delf_jax.settings import Scorer
 
 _ATTENTION = ("hidden_kernel", "hidden_bias", "kernel", "bias")
+_AUTOENCODER = ("encode_kernel", "encode_bias", "decode_kernel", "decode_bias")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,10 +27,12 @@ class Head:
     """What is fitted or trained on top of a frozen backbone.
 
     Attributes:
-        pca: the projection of descriptors; None keeps the raw C dimensions.
+        pca: the projection of descriptors; without it, and without an autoencoder, they keep the raw C dimensions.
         whiten: divide projections by the square root of their variance.
         foreground: float32 [C], unit vector w* of the ``foreground`` scorer, or None.
         attention: arrays of the ``learned`` scorer (see ``scorers.score``), or None.
+        autoencoder: arrays that reduce features to descriptors in place of the PCA, and expand them again for the
+            attention (DELG section 3.3; see ``descriptors.describe``), or None.
         layer: the named map that all of this applies to.
         log10_nfa_threshold: a match is accepted at or below this, calibrated on non-matching photos.
         notes: free description kept in the file: what it was fitted on, by which command.
@@ -39,6 +42,7 @@ class Head:
     whiten: bool = True
     foreground: Float[np.ndarray, " c"] | None = None
     attention: dict[str, np.ndarray] | None = None
+    autoencoder: dict[str, np.ndarray] | None = None
     layer: str = "conv4"
     log10_nfa_threshold: float | None = None
     notes: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -57,11 +61,15 @@ class Head:
         if "pca_basis" in tensors:
             pca = Pca(tensors["pca_mean"], tensors["pca_basis"], tensors["pca_variance"])
         attention = {name: tensors[f"attention.{name}"] for name in _ATTENTION if f"attention.{name}" in tensors}
+        autoencoder = {
+            name: tensors[f"autoencoder.{name}"] for name in _AUTOENCODER if f"autoencoder.{name}" in tensors
+        }
         return cls(
             pca=pca,
             whiten=description["whiten"],
             foreground=tensors.get("foreground"),
             attention=attention or None,
+            autoencoder=autoencoder or None,
             layer=description["layer"],
             log10_nfa_threshold=description["log10_nfa_threshold"],
             notes=description["notes"],
@@ -80,6 +88,8 @@ class Head:
             tensors["foreground"] = self.foreground
         if self.attention is not None:
             tensors |= {f"attention.{name}": np.asarray(value) for name, value in self.attention.items()}
+        if self.autoencoder is not None:
+            tensors |= {f"autoencoder.{name}": np.asarray(value) for name, value in self.autoencoder.items()}
         description = {
             "kind": "head",
             "whiten": self.whiten,
@@ -109,6 +119,13 @@ class Head:
             found.append("learned")
         return tuple(found)
 
+    @property
+    def dimension(self) -> int | None:
+        """Length of the descriptors; None where they are the layer's own features."""
+        if self.autoencoder is not None:
+            return int(self.autoencoder["encode_kernel"].shape[1])
+        return len(self.pca.basis) if self.pca else None
+
     def arrays(self) -> dict[str, Any]:
         """The pytree of arrays that the compiled program takes; whitening is folded into the projection."""
         arrays: dict[str, Any] = {}
@@ -120,4 +137,6 @@ class Head:
             arrays["foreground"] = self.foreground
         if self.attention is not None:
             arrays["attention"] = self.attention
+        if self.autoencoder is not None:
+            arrays["autoencoder"] = self.autoencoder
         return arrays

@@ -59,16 +59,22 @@ def resize(
     """
     height, width = images.shape[1:3]
     out_hw = scaled_size(valid_hw, scale)
-    images = images.astype(jnp.float32)
     if scale == 1.0:
-        return jnp.where(inside(valid_hw, height, width)[..., None], images, 0), out_hw
-    out_height, out_width = math.ceil(height * scale), math.ceil(width * scale)
+        return jnp.where(inside(valid_hw, height, width)[..., None], images.astype(jnp.float32), 0), out_hw
+    return resize_to(images, valid_hw, out_hw, (math.ceil(height * scale), math.ceil(width * scale))), out_hw
+
+
+def resize_to(
+    images: Num[Array, "b H W c"], valid_hw: Int[Array, "b 2"], out_hw: Int[Array, "b 2"], canvas: tuple[int, int]
+) -> Float[Array, "b h w c"]:
+    """Every photo of a padded batch resized to its own size ``out_hw`` inside a ``canvas`` of (height, width)."""
+    height, width = images.shape[1:3]
     matrices = jax.vmap(interpolation_matrix, (0, 0, None, None))
-    rows = matrices(valid_hw[:, 0], out_hw[:, 0], height, out_height)
-    columns = matrices(valid_hw[:, 1], out_hw[:, 1], width, out_width)
-    images = jnp.where(inside(valid_hw, height, width)[..., None], images, 0)
+    rows = matrices(valid_hw[:, 0], out_hw[:, 0], height, canvas[0])
+    columns = matrices(valid_hw[:, 1], out_hw[:, 1], width, canvas[1])
+    images = jnp.where(inside(valid_hw, height, width)[..., None], images.astype(jnp.float32), 0)
     resized = jnp.einsum("bph,bhwc->bpwc", rows, images, precision=lax.Precision.HIGHEST)
-    return jnp.einsum("bqw,bpwc->bpqc", columns, resized, precision=lax.Precision.HIGHEST), out_hw
+    return jnp.einsum("bqw,bpwc->bpqc", columns, resized, precision=lax.Precision.HIGHEST)
 
 
 def content_box(images: Float[Array, "b h w c"], valid_hw: Int[Array, "b 2"]) -> Float[Array, "b 2 2"]:

@@ -1,6 +1,7 @@
 """Attention scorers: dense features -> one non-negative score a cell.
 
-``learned``     softplus(conv1x1(relu(conv1x1(f)))), the trained attention (DELF section 3.3; official layers).
+``learned``     softplus(conv1x1(relu(conv1x1(f)))), the trained attention (DELF section 3.3; official layers). With an
+                autoencoder it sees relu(decode(encode(f))) in place of f (DELG section 3.3).
 ``foreground``  max(cos(f, w*), 0) * ||f|| = max(<f, w*>, 0): ``localization``'s closed form, training-free.
 ``norm``        ||f||.
 """
@@ -23,7 +24,8 @@ def score(features: Float[Array | np.ndarray, "*b c"], head: Mapping[str, Any], 
     Args:
         features: float32 [..., C], the dense features of one layer.
         head: arrays of the head file; ``foreground`` reads ``head["foreground"]`` [C] (unit length), ``learned`` reads
-            ``head["attention"]``: hidden_kernel [C, 512], hidden_bias [512], kernel [512], bias [].
+            ``head["attention"]``: hidden_kernel [C, 512], hidden_bias [512], kernel [512], bias [], and where there is
+            one ``head["autoencoder"]``: encode_kernel [C, d], encode_bias [d], decode_kernel [d, C], decode_bias [C].
         scorer: which one.
 
     Returns:
@@ -35,6 +37,19 @@ def score(features: Float[Array | np.ndarray, "*b c"], head: Mapping[str, Any], 
     if scorer == "foreground":
         return jnp.maximum(jnp.matmul(features, head["foreground"], precision=precision), 0)
     attention = head["attention"]
+    if "autoencoder" in head:
+        features = _expanded(features, head["autoencoder"])
     hidden = jnp.matmul(features, attention["hidden_kernel"], precision=precision) + attention["hidden_bias"]
     logits = jnp.matmul(jax.nn.relu(hidden), attention["kernel"], precision=precision) + attention["bias"]
     return jax.nn.softplus(logits)
+
+
+def encoded(features: Float[Array | np.ndarray, "*b c"], autoencoder: Mapping[str, Any]) -> Float[Array, "*b d"]:
+    """Features reduced by the autoencoder, not normalised."""
+    reduced = jnp.matmul(features, autoencoder["encode_kernel"], precision=lax.Precision.HIGHEST)
+    return reduced + autoencoder["encode_bias"]
+
+
+def _expanded(features: Float[Array | np.ndarray, "*b c"], autoencoder: Mapping[str, Any]) -> Float[Array, "*b c"]:
+    decoded = jnp.matmul(encoded(features, autoencoder), autoencoder["decode_kernel"], precision=lax.Precision.HIGHEST)
+    return jax.nn.relu(decoded + autoencoder["decode_bias"])

@@ -71,6 +71,17 @@ class Convolution(nnx.Module):
         return y + self.bias[...].astype(x.dtype)
 
 
+class Linear(nnx.Module):
+    """A matrix and a bias; zero until it is given parameters."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        self.kernel = nnx.Param(jnp.zeros((inputs, outputs), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros((outputs,), jnp.float32))
+
+    def __call__(self, x: Array, precision: lax.PrecisionLike) -> Array:
+        return jnp.matmul(x, self.kernel[...].astype(x.dtype), precision=precision) + self.bias[...].astype(x.dtype)
+
+
 def max_pool(x: Float[Array, "b h w c"], valid_hw: Int[Array, "b 2"], layer: Layer) -> Float[Array, "b _ _ c"]:
     """Max pool of a map that is nowhere negative and zero outside `valid_hw`, so that zeros there never win.
 

@@ -28,11 +28,11 @@ class ResNetConfig:
         blocks: residual units of conv2 to conv5; (3, 4, 6, 3) is ResNet-50, (3, 4, 23, 3) ResNet-101.
         width: channels of conv1; conv2 to conv5 have 4, 8, 16 and 32 times as many.
         conv5_stride: stride of the last stage, placed where the layout puts strides.
-        norm_epsilon: batch-norm epsilon that the weights were trained with.
+        norm_epsilon: batch-norm epsilon that the weights were trained with; None where it is folded into the kernels.
     """
 
     layout: Literal["keras_v1", "torchvision", "tf_slim"]
-    norm_epsilon: float
+    norm_epsilon: float | None
     blocks: tuple[int, int, int, int] = (3, 4, 6, 3)
     width: int = 64
     conv5_stride: Literal[1, 2] = 2

@@ -12,7 +12,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from delf_jax.models import layers
-from delf_jax.models.layers import Layer, mask_padding, take
+from delf_jax.models.layers import Layer, Linear, mask_padding, take
 from delf_jax.pyramid import inside
 
 MAP_NAMES = ("tokens", "relu")
@@ -69,17 +69,6 @@ def map_size(valid_hw: Any, name: str, config: VitConfig) -> Any:
 def channels(name: str, config: VitConfig) -> int:
     """Channels of the map `name`."""
     return config.width
-
-
-class Linear(nnx.Module):
-    """A matrix and a bias; zero until it is given parameters."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        self.kernel = nnx.Param(jnp.zeros((inputs, outputs), jnp.float32))
-        self.bias = nnx.Param(jnp.zeros((outputs,), jnp.float32))
-
-    def __call__(self, x: Array, precision: lax.PrecisionLike) -> Array:
-        return jnp.matmul(x, self.kernel[...].astype(x.dtype), precision=precision) + self.bias[...].astype(x.dtype)
 
 
 class LayerNorm(nnx.Module):

@@ -1,0 +1,124 @@
+"""The backbone of a training run: read from a model file, run on training batches, written back as a model file."""
+
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Num
+
+from delf_jax import model_file
+from delf_jax.errors import ModelError
+from delf_jax.loading import model_paths
+from delf_jax.models.architectures import Config, network_of, read_config
+from delf_jax.models.backbone import ImportedBackbone, pack_backbone
+from delf_jax.models.vit import VitConfig
+from delf_jax.pyramid import inside, resize_to
+from delf_jax.settings import Precision
+from delf_jax.training.settings import TrainingError
+
+
+class Backbone(NamedTuple):
+    """A network with its first parameters; batch norm is folded in, so its statistics stay those of the file.
+
+    Attributes:
+        config: which network.
+        parameters: folded, nested float32 arrays.
+        preprocess: {"mean": [r, g, b], "std": [r, g, b]}.
+        fingerprint: of the model file.
+    """
+
+    config: Config
+    parameters: dict[str, Any]
+    preprocess: Mapping[str, list[float]]
+    fingerprint: str
+
+    @classmethod
+    def open(cls, model: str) -> "Backbone":
+        """Reads a packaged model, a model folder or a backbone file; ModelError where that fails."""
+        path, _ = model_paths(model)
+        description, tensors = model_file.read(path)
+        if description.get("kind") != "backbone":
+            raise ModelError(f"{path}: this is a {description.get('kind')} file, not a backbone")
+        config = read_config(description)
+        parameters = network_of(config).fold(tensors, config)
+        return cls(config, parameters, description["preprocess"], model_file.fingerprint(path))
+
+    @property
+    def map_names(self) -> tuple[str, ...]:
+        """The named maps, the deepest one last."""
+        names: tuple[str, ...] = network_of(self.config).MAP_NAMES
+        return names
+
+    def channels(self, name: str) -> int:
+        """Channels of the map ``name``; TrainingError where the network has no such map."""
+        if name not in self.map_names:
+            raise TrainingError(f"{name}: this backbone has no such map; its maps: {', '.join(self.map_names)}")
+        return int(network_of(self.config).channels(name, self.config))
+
+    def maps(
+        self,
+        parameters: Mapping[str, Any],
+        images: Num[Array, "b H W 3"],
+        valid_hw: Int[Array, "b 2"],
+        *,
+        last: str,
+        precision: Precision,
+        gamma: Float[Array, ""] | None = None,
+        canvas: int | None = None,
+    ) -> tuple[dict[str, Float[Array, "b _ _ _"]], Int[Array, "b 2"]]:
+        """The named maps of a batch whose photos are first reduced by ``gamma``.
+
+        Args:
+            parameters: as in ``self.parameters``.
+            images: RGB in 0-255, photos in the top-left corners.
+            valid_hw: (height, width) of each photo.
+            last: deepest map wanted.
+            precision: compute type.
+            gamma: factor of both sides, one for the whole batch; None leaves the size.
+            canvas: side of a canvas that holds the reduced photos; with ``gamma`` only.
+
+        Returns:
+            The maps, and the reduced photos' sizes.
+        """
+        if gamma is not None and canvas is not None:
+            reduced_hw = jnp.maximum(jnp.round(valid_hw * gamma), jnp.minimum(valid_hw, 1)).astype(jnp.int32)
+            pixels, valid_hw = resize_to(images, valid_hw, reduced_hw, (canvas, canvas)), reduced_hw
+        else:
+            pixels = images.astype(jnp.float32)
+        mean, std = (np.asarray(self.preprocess[name], np.float32) for name in ("mean", "std"))
+        pixels = jnp.where(inside(valid_hw, *pixels.shape[1:3])[..., None], (pixels - mean) / std, 0)
+        dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
+        forward = network_of(self.config).forward
+        return forward(parameters, pixels, valid_hw, config=self.config, last=last, dtype=dtype), valid_hw
+
+    def cells(
+        self, dense: Float[Array, "b h w c"], valid_hw: Int[Array, "b 2"], name: str
+    ) -> tuple[Float[Array, "b n c"], Array]:
+        """A map as a list of cells, and which of them lie in the photo."""
+        batch, height, width, channels = dense.shape
+        size = network_of(self.config).map_size(valid_hw, name, self.config)
+        return dense.reshape(batch, -1, channels), inside(size, height, width).reshape(batch, -1)
+
+    def require_trainable(self) -> None:
+        """Raises TrainingError where only heads can be trained on this backbone."""
+        if isinstance(self.config, VitConfig):
+            raise TrainingError("a vision transformer stays as it is; train a head on it with the recipe 'attention'")
+
+    def save(self, path: str | os.PathLike[str], parameters: Mapping[str, Any], *, source: Mapping[str, str]) -> None:
+        """Writes a model file with these parameters in place of the first ones; kernels are rounded to float16."""
+        tensors: dict[str, np.ndarray] = {}
+
+        def walk(node: Mapping[str, Any], path: str) -> None:
+            for name, child in node.items():
+                if isinstance(child, Mapping):
+                    walk(child, f"{path}{name}.")
+                else:
+                    tensors[f"{path}{name}"] = np.asarray(child, np.float32)
+
+        walk(parameters, "")
+        # The batch norm is inside the kernels by now.
+        config = type(self.config).from_json(self.config.to_json() | {"norm_epsilon": None})
+        preprocess = {name: list(values) for name, values in self.preprocess.items()}
+        pack_backbone(ImportedBackbone(config, tensors, preprocess), path, source=source)

@@ -1,0 +1,86 @@
+"""Checkpoints of a run: everything that going on needs, in one folder a step that appears whole or not at all."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+
+from delf_jax.training.settings import TrainingError
+
+
+class Checkpoints:
+    """The last two and the best checkpoint, written in the background (Orbax).
+
+    A process may be killed at any instant: a checkpoint that was not finished does not count, and is cleared away.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        policies = [LatestN(2), BestN(n=1, get_metric_fn=lambda metrics: metrics["loss"], reverse=True)]
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=AnyPreservationPolicy(policies),
+            cleanup_tmp_directories=True,
+            enable_async_checkpointing=True,
+            # A step's folder is renamed when all of it is written.
+            best_fn=lambda metrics: metrics["loss"],
+            best_mode="min",
+        )
+        self._manager = ocp.CheckpointManager(Path(folder).absolute(), options=options)
+
+    @property
+    def last(self) -> int | None:
+        """The last finished step."""
+        step: int | None = self._manager.latest_step()
+        return step
+
+    @property
+    def best(self) -> int | None:
+        """The step of the smallest loss."""
+        step: int | None = self._manager.best_step()
+        return step
+
+    def save(self, step: int, state: Any, feed: dict[str, Any], *, loss: float) -> None:
+        """Begins to write a checkpoint; returns as soon as the arrays are copied.
+
+        Args:
+            step: steps done.
+            state: pytree of arrays.
+            feed: where the batches stand, plain JSON values.
+            loss: by which the best checkpoint is chosen.
+        """
+        if step in self._manager.all_steps():
+            return
+        parts = ocp.args.Composite(state=ocp.args.StandardSave(state), feed=ocp.args.JsonSave(feed))
+        self._manager.save(step, args=parts, metrics={"loss": float(loss)}, force=True)
+
+    def restore(self, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
+        """State and feed of a step.
+
+        Args:
+            step: one of the kept steps.
+            like: a state of the same structure, whose shapes, types and placement are taken.
+
+        Raises:
+            TrainingError: the checkpoint is damaged.
+        """
+        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        parts = ocp.args.Composite(state=ocp.args.StandardRestore(target), feed=ocp.args.JsonRestore())
+        try:
+            restored = self._manager.restore(step, args=parts)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            place = f"{self._manager.directory}/{step}"
+            reason = " ".join(str(error).split())[:200]
+            raise TrainingError(
+                f"{place}: cannot be read ({reason}); remove that folder to go on from an older one"
+            ) from error
+        return restored.state, restored.feed
+
+    def wait(self) -> None:
+        """Until everything is on the disk."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Finishes what is being written."""
+        self._manager.close()

@@ -1,0 +1,241 @@
+"""Dense features of a frozen backbone, computed once and read at every epoch.
+
+A folder: ``features.npy`` float16 [cells of all views, C] and ``usable.npy`` bool [cells], both read where they lie on
+the disk; ``spans.npy`` int64 [photos, views, 2], each view's first cell and number of cells; ``cache.json``, what it
+was made from. The folder appears when it is complete, and is made anew when anything it was made from changed.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from delf_jax import atomic
+from delf_jax.errors import ImageError
+from delf_jax.extractor import Extractor
+from delf_jax.training.samples import PhotoList
+from delf_jax.training.settings import TrainingError, TrainingSettings
+from delf_jax.training.views import cached_view
+
+FORMAT_VERSION = 1
+_LARGEST = float(np.finfo(np.float16).max)
+
+
+class DenseCache:
+    """Cells of every view of every photo; views without cells belong to photos that could not be read.
+
+    Attributes:
+        failures: (name, reason) of those photos.
+        most_cells: of any view.
+    """
+
+    def __init__(self, folder: Path, description: dict[str, Any]) -> None:
+        self.failures: list[tuple[str, str]] = [(name, reason) for name, reason in description["failures"]]
+        self._features = np.load(folder / "features.npy", mmap_mode="r", allow_pickle=False)
+        self._usable = np.load(folder / "usable.npy", mmap_mode="r", allow_pickle=False)
+        self._spans = np.load(folder / "spans.npy", allow_pickle=False)
+        self.most_cells = int(self._spans[..., 1].max())
+
+    @property
+    def channels(self) -> int:
+        """Channels of a cell."""
+        return int(self._features.shape[1])
+
+    @property
+    def readable(self) -> np.ndarray:
+        """Positions of the photos that have cells."""
+        return np.flatnonzero(self._spans[..., 1].any(axis=1))
+
+    def cells(self, photo: int, view: int) -> tuple[np.ndarray, np.ndarray]:
+        """Features float16 [n, C] and usable cells bool [n] of one view."""
+        first, count = self._spans[photo, view]
+        rows = slice(first, first + count)
+        return self._features[rows], self._usable[rows]
+
+
+def open_or_make(
+    folder: Path,
+    extractor: Extractor,
+    samples: PhotoList,
+    settings: TrainingSettings,
+    *,
+    channels: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> DenseCache:
+    """The cache in ``folder``, made if it is not there or was made from something else.
+
+    Args:
+        folder: where it lies.
+        extractor: its backbone computes ``settings.layer``; photos are reduced to its ``max_side``.
+        samples: the photos.
+        settings: views, their sides, crops and the seed of these.
+        channels: of ``settings.layer``.
+        progress: called with views done and views in all.
+
+    Raises:
+        TrainingError: no photo could be read.
+    """
+    made_from = _made_from(extractor, samples, settings)
+    try:
+        description = json.loads((folder / "cache.json").read_text())
+    except (OSError, ValueError):
+        description = {}
+    if description.get("made_from") != made_from:
+        with atomic.replacing_folder(folder) as aside:
+            _make(aside, extractor, samples, settings, made_from, channels, progress)
+        description = json.loads((folder / "cache.json").read_text())
+    cache = DenseCache(folder, description)
+    if not len(cache.readable):
+        name, reason = cache.failures[0]
+        raise TrainingError(f"none of the {len(samples)} photos could be read; the first: {name}: {reason}")
+    return cache
+
+
+@dataclasses.dataclass
+class CachedBatches:
+    """Endless batches of one random view of each photo; what batch ``step`` holds follows from ``seed`` and ``step``.
+
+    Attributes:
+        cache: the features.
+        labels: of all photos.
+        photos: positions of the photos to draw from.
+        batch_size: photos a batch.
+        views: views to draw from; validation takes the first one alone.
+        seed: of order and views.
+        step: batches given so far.
+    """
+
+    cache: DenseCache
+    labels: np.ndarray
+    photos: np.ndarray
+    batch_size: int
+    views: int
+    seed: int
+    step: int = 0
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in which every photo comes once, apart from a rest smaller than a batch."""
+        return max(len(self.photos) // self.batch_size, 1)
+
+    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+        return self
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        epoch, position = divmod(self.step, self.steps_per_epoch)
+        order = np.random.default_rng((self.seed, 0, epoch)).permutation(self.photos)
+        chosen = np.resize(order[position * self.batch_size :], self.batch_size)
+        views = np.random.default_rng((self.seed, 1, self.step)).integers(0, self.views, self.batch_size)
+        self.step += 1
+        return padded_batch(self.cache, chosen, views, self.labels, self.batch_size)
+
+    def get_state(self) -> dict[str, int]:
+        """Where the batches stand, as values that JSON can hold."""
+        return {"step": self.step}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        """Continues with the batch after ``state``."""
+        self.step = state["step"]
+
+    def close(self) -> None:
+        """Nothing to end: there are no workers."""
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """Reason by name, of the photos that could not be read."""
+        return dict(self.cache.failures)
+
+
+def padded_batch(
+    cache: DenseCache,
+    photos: np.ndarray,
+    views: np.ndarray,
+    labels: np.ndarray,
+    rows: int,
+) -> dict[str, np.ndarray]:
+    """A batch of so many rows and of ``cache.most_cells`` cells; rows without photo have label -1."""
+    features = np.zeros((rows, cache.most_cells, cache.channels), np.float16)
+    where = np.zeros((rows, cache.most_cells), bool)
+    chosen = np.full(rows, -1, np.int32)
+    for row, (photo, view) in enumerate(zip(photos, views)):
+        cells, usable = cache.cells(int(photo), int(view))
+        features[row, : len(cells)] = cells
+        where[row, : len(cells)] = usable
+        chosen[row] = labels[photo]
+    return {"features": features, "where": where, "labels": chosen}
+
+
+def _make(
+    folder: Path,
+    extractor: Extractor,
+    samples: PhotoList,
+    settings: TrainingSettings,
+    made_from: dict[str, Any],
+    channels: int,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    spans = np.zeros((len(samples), settings.views, 2), np.int64)
+    failures: dict[int, list[str]] = {}
+    usable, written = [], 0
+    with open(folder / "features.npy", "wb") as file:
+        _write_header(file, 0, channels)
+        stream = extractor.dense_stream(_views(samples, settings, failures), name=settings.layer)
+        for done, ((photo, view), maps) in enumerate(stream, 1):
+            if progress is not None:
+                progress(done, spans.shape[0] * spans.shape[1])
+            if isinstance(maps, ImageError):
+                failures.setdefault(photo, [samples.names[photo], maps.reason])
+                continue
+            dense, where = maps[0]
+            np.minimum(dense, _LARGEST).astype(np.float16).tofile(file)
+            usable.append(where.reshape(-1))
+            spans[photo, view] = written, where.size
+            written += where.size
+        _write_header(file, written, channels)
+    spans[list(failures)] = 0
+    np.save(folder / "usable.npy", np.concatenate(usable) if usable else np.zeros(0, bool))
+    np.save(folder / "spans.npy", spans)
+    description = {"made_from": made_from, "failures": [failures[photo] for photo in sorted(failures)]}
+    (folder / "cache.json").write_text(json.dumps(description, sort_keys=True))
+
+
+def _write_header(file: BinaryIO, cells: int, channels: int) -> None:
+    """At the file's start; NumPy leaves room in it for an array that grows along its first axis."""
+    file.seek(0)
+    header = {"descr": "<f2", "fortran_order": False, "shape": (cells, channels)}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def _views(
+    samples: PhotoList, settings: TrainingSettings, failures: dict[int, list[str]]
+) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
+    """Every view of every photo with its key (photo, view): the whole photo at each side, then crops or warps."""
+    largest = 3 * max(settings.view_sides)
+    for position in range(len(samples)):
+        try:
+            _, photo = samples.read(position, max_side=largest)
+        except ImageError as error:
+            failures[position] = [samples.names[position], error.reason]
+            continue
+        for view in range(settings.views):
+            rng = np.random.default_rng((settings.seed, position, view))
+            pixels, (height, width) = cached_view(settings, view)(photo.pixels, rng)
+            yield (position, view), pixels[:height, :width]
+
+
+def _made_from(extractor: Extractor, samples: PhotoList, settings: TrainingSettings) -> dict[str, Any]:
+    names = ("layer", "views", "view_sides", "area", "augmentation", "precision", "seed")
+    chosen = {name: getattr(settings, name) for name in names} | {"view_sides": list(settings.view_sides)}
+    files = [os.stat(samples.path(i)) if "://" not in samples.path(i) else None for i in range(len(samples))]
+    times = hashlib.sha256(repr([(f.st_size, f.st_mtime_ns) if f else None for f in files]).encode()).hexdigest()
+    return chosen | {
+        "format_version": FORMAT_VERSION,
+        "backbone": extractor.fingerprint,
+        "samples": samples.digest,
+        "files": times,
+    }

@@ -1,0 +1,219 @@
+"""The training loop: steps, metrics, checkpoints, and what a finished run leaves behind."""
+
+import contextlib
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from delf_jax import atomic
+from delf_jax.training.backbones import Backbone
+from delf_jax.training.checkpoints import Checkpoints
+from delf_jax.training.feeds import Feed, Feeds
+from delf_jax.training.metrics_log import Board, MetricsLog
+from delf_jax.training.networks import NetworkConfig
+from delf_jax.training.settings import TrainingError, TrainingSettings
+from delf_jax.training.steps import State, Steps
+
+RUN_FILE = "run.json"
+
+
+class Progress(NamedTuple):
+    """Where a run stands.
+
+    Attributes:
+        step: steps done, of ``steps``.
+        metrics: of the last step.
+        photos_per_second: since the run was started or resumed.
+        seconds_left: at that rate.
+    """
+
+    step: int
+    steps: int
+    metrics: Mapping[str, float]
+    photos_per_second: float
+    seconds_left: float
+
+
+class Result(NamedTuple):
+    """What a finished run gives.
+
+    Attributes:
+        state: of the best checkpoint where photos were kept aside, of the last one otherwise.
+        step: the step that it belongs to.
+        steps: how many were made in all.
+        metrics: of the last step.
+    """
+
+    state: State
+    step: int
+    steps: int
+    metrics: Mapping[str, float]
+
+
+def network_config(settings: TrainingSettings, backbone: Backbone, *, classes: int) -> NetworkConfig:
+    """The heads that the settings ask for on this backbone."""
+    if classes < 2:
+        raise TrainingError(f"{classes} class is nothing to tell apart; give photos of at least two")
+    if settings.changes_backbone:
+        backbone.require_trainable()
+    return NetworkConfig(
+        classes=classes,
+        channels=backbone.channels(settings.layer),
+        hidden=settings.hidden if settings.has_attention else 0,
+        batch_norm=settings.batch_norm,
+        autoencoder=settings.autoencoder if settings.has_attention else 0,
+        photo_channels=backbone.channels(settings.photo_layer) if settings.changes_backbone else 0,
+        embedding=settings.embedding,
+    )
+
+
+def total_steps(settings: TrainingSettings, steps_per_epoch: int) -> int:
+    """Steps of the whole run."""
+    return settings.steps or settings.epochs * steps_per_epoch
+
+
+def claim(folder: Path, identity: Mapping[str, Any]) -> None:
+    """Makes the folder of a run, or makes sure that the run in it is the same.
+
+    Args:
+        folder: of the run.
+        identity: plain values, nested one deep, that must be equal for a run to go on.
+
+    Raises:
+        TrainingError: the folder holds another run, or something else.
+    """
+    try:
+        before = json.loads((folder / RUN_FILE).read_text())
+    except FileNotFoundError:
+        if folder.is_dir() and any(folder.iterdir()):
+            raise TrainingError(f"{folder}: holds files but no training run; choose another --out") from None
+        folder.mkdir(parents=True, exist_ok=True)
+        atomic.write_bytes(folder / RUN_FILE, (json.dumps(identity, indent=1, sort_keys=True) + "\n").encode())
+        return
+    except ValueError as error:
+        raise TrainingError(f"{folder / RUN_FILE}: damaged; choose another --out") from error
+    after = json.loads(json.dumps(identity))
+    differing = _differences(before, after)
+    if differing:
+        raise TrainingError(
+            f"{folder}: holds a run with other settings ({'; '.join(differing[:4])}); "
+            "give those again, or choose another --out"
+        )
+
+
+def train(
+    steps: Steps,
+    feeds: Feeds,
+    folder: Path,
+    *,
+    board: Board | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Result:
+    """Trains to the end, from the last checkpoint in ``folder`` if there is one.
+
+    Interrupted by KeyboardInterrupt it leaves a checkpoint. A process that is killed goes on from the last finished
+    checkpoint and repeats, bit for bit on a CPU, what came after it.
+
+    Args:
+        steps: the compiled steps.
+        feeds: the batches.
+        folder: gets ``checkpoints/`` and ``metrics.jsonl``.
+        board: also gets the metrics.
+        progress: called after every step.
+
+    Raises:
+        TrainingError: the loss is no longer a number.
+    """
+    settings, feed = steps.settings, feeds.training
+    end = total_steps(settings, feed.steps_per_epoch)
+    with contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
+        state, first = _begin(steps, feed, checkpoints)
+        metrics: dict[str, float] = {}
+        begin = time.monotonic()
+        recent: list[float] = []
+        standing = feed.get_state()
+        with MetricsLog(folder / "metrics.jsonl", step=first, board=board) as log:
+            try:
+                for step in range(first + 1, end + 1):
+                    batch = next(feed)
+                    state, measured = steps.train(state, batch)
+                    standing = feed.get_state()
+                    metrics = {name: float(value) for name, value in measured.items()}
+                    if not math.isfinite(metrics["loss"]):
+                        raise TrainingError(_diverged(folder, step, checkpoints.last))
+                    recent.append(metrics["loss"])
+                    seconds = time.monotonic() - begin
+                    rate = (step - first) * settings.batch_size / seconds
+                    log.write(step, metrics | {"seconds": round(seconds, 3), "photos_per_second": round(rate, 3)})
+                    if progress is not None:
+                        left = (end - step) * seconds / (step - first)
+                        progress(Progress(step, end, metrics, rate, left))
+                    if step % settings.checkpoint_every == 0 or step == end:
+                        loss = float(np.mean(recent))
+                        recent.clear()
+                        if feeds.validation is not None:
+                            validated = validate(steps, state, feeds)
+                            log.write(step, {f"validation_{name}": value for name, value in validated.items()})
+                            loss = validated["loss"]
+                        checkpoints.save(step, state, standing, loss=loss)
+            except KeyboardInterrupt:
+                if recent:
+                    checkpoints.save(int(state["step"]), state, standing, loss=float(np.mean(recent)))
+                raise
+        checkpoints.wait()
+        chosen = checkpoints.best if feeds.validation is not None else None
+        if chosen is not None and chosen != end:
+            state, _ = checkpoints.restore(chosen, state)
+    return Result(state, int(state["step"]), end, metrics)
+
+
+def validate(steps: Steps, state: State, feeds: Feeds) -> dict[str, float]:
+    """Mean losses and accuracies over the photos kept aside."""
+    assert feeds.validation is not None
+    sums: dict[str, float] = {}
+    for batch in feeds.validation():
+        for name, value in steps.evaluate(state, batch).items():
+            sums[name] = sums.get(name, 0.0) + float(value)
+    photos = sums.pop("photos", 0.0)
+    if not photos:
+        raise TrainingError("none of the photos kept aside for validation could be read; set validation = 0")
+    return {name: value / photos for name, value in sums.items()}
+
+
+def _begin(steps: Steps, feed: Feed, checkpoints: Checkpoints) -> tuple[State, int]:
+    start = feed.get_state()
+    # The first batch gives the features' size; training sees it again.
+    state = steps.first_state(next(feed))
+    feed.set_state(start)
+    last = checkpoints.last
+    if last is None:
+        return state, 0
+    state, standing = checkpoints.restore(last, state)
+    feed.set_state(standing)
+    return state, last
+
+
+def _diverged(folder: Path, step: int, last: int | None) -> str:
+    back = f"the last good checkpoint is that of step {last}" if last is not None else "there is no checkpoint yet"
+    return (
+        f"{os.fspath(folder)}: the loss is not a number at step {step}; {back}. "
+        "Start again with a lower learning_rate or clip (--set learning_rate=...), or with --precision float32"
+    )
+
+
+def _differences(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """``name: there / asked`` of every value that differs."""
+    found = []
+    for name in sorted(before.keys() | after.keys()):
+        old, new = before.get(name), after.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += _differences(old, new, f"{prefix}{name}.")
+        elif old != new:
+            found.append(f"{prefix}{name}: {old} there, {new} asked for")
+    return found

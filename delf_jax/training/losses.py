@@ -1,0 +1,80 @@
+"""Losses and attentive poolings; each gives one number, or one vector, a photo."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from delf_jax.training.settings import Pooling
+
+ARCFACE_MARGIN = 0.1
+ARCFACE_SCALE = 45.25
+
+
+def cross_entropy(
+    logits: Float[Array, "b k"], labels: Int[Array, " b"], *, smoothing: float = 0.0
+) -> Float[Array, " b"]:
+    """``-sum_k t_k log softmax(logits)_k`` with t = 1 - smoothing at the label, plus smoothing / K everywhere.
+
+    A row of label -1 is no photo; its number means nothing and is to be left out.
+    """
+    target = jax.nn.one_hot(labels, logits.shape[-1]) * (1 - smoothing) + smoothing / logits.shape[-1]
+    return -(target * jax.nn.log_softmax(logits)).sum(axis=-1)
+
+
+def arcface_logits(
+    embeddings: Float[Array, "b d"],
+    prototypes: Float[Array, "d k"],
+    labels: Int[Array, " b"],
+    *,
+    margin: float = ARCFACE_MARGIN,
+    scale: float = ARCFACE_SCALE,
+) -> Float[Array, "b k"]:
+    """``scale * cos(theta + margin [k is the label])`` for theta, the angle between photo and class (DELG section 3.2).
+
+    Beyond theta = pi - margin the cosine would turn up again; there the margin is left out.
+    """
+    cosines = jnp.matmul(_unit(embeddings), _unit(prototypes, axis=0), precision=lax.Precision.HIGHEST)
+    # The arc cosine has no slope at the ends.
+    angles = jnp.arccos(jnp.clip(cosines, -1 + 1e-6, 1 - 1e-6))
+    pushed = jnp.where(angles <= jnp.pi - margin, jnp.cos(angles + margin), cosines)
+    return scale * jnp.where(jax.nn.one_hot(labels, cosines.shape[-1], dtype=bool), pushed, cosines)
+
+
+def attentive_pool(
+    features: Float[Array, "b n c"],
+    scores: Float[Array, "b n"],
+    where: Bool[Array, "b n"],
+    *,
+    pooling: Pooling,
+    cells: float | Array = 1.0,
+) -> Float[Array, "b c"]:
+    """One vector a photo from weighted cells.
+
+    ``sum``: sum_n alpha_n f_n, un-normalised (DELF equation 2). ``mean``: mean_n alpha_n f_n / ||f_n|| (official code).
+
+    Args:
+        features: [b, n, C], measured so that their root mean square is about 1.
+        scores: alpha, non-negative.
+        where: usable cells.
+        pooling: which one.
+        cells: a constant that ``sum`` is divided by, so that the classifier starts at the right order of magnitude;
+            it is part of W. ``mean`` is multiplied by sqrt(C) for the same reason.
+    """
+    weights = jnp.where(where, scores, 0)
+    if pooling == "mean":
+        features = _unit(features) * features.shape[-1] ** 0.5
+        return jnp.einsum("bn,bnc->bc", weights, features) / jnp.maximum(where.sum(axis=-1), 1)[:, None]
+    return jnp.einsum("bn,bnc->bc", weights, features, precision=lax.Precision.HIGHEST) / cells
+
+
+def reconstruction(
+    features: Float[Array, "b n c"], expanded: Float[Array, "b n c"], where: Bool[Array, "b n"]
+) -> Float[Array, " b"]:
+    """Mean squared error over usable cells and channels between features and what the autoencoder gave back."""
+    squares = jnp.square(expanded - lax.stop_gradient(features)).mean(axis=-1)
+    return jnp.where(where, squares, 0).sum(axis=-1) / jnp.maximum(where.sum(axis=-1), 1)
+
+
+def _unit(vectors: Float[Array, "*b c"], *, axis: int = -1) -> Float[Array, "*b c"]:
+    return vectors * lax.rsqrt(jnp.maximum(jnp.square(vectors).sum(axis=axis, keepdims=True), 1e-12))

@@ -1,0 +1,217 @@
+"""One training step of every recipe: a pure function over pytrees, compiled once a shape, spread over local devices.
+
+Photos and cached maps go through the same loss. Every photo counts alike: sums over the devices' photos are added up
+before they are divided, so eight devices give what one gives.
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array
+
+from delf_jax.training import losses, networks
+from delf_jax.training.backbones import Backbone
+from delf_jax.training.networks import AXIS, NetworkConfig
+from delf_jax.training.settings import TrainingSettings
+
+Batch = Mapping[str, Any]
+State = dict[str, Any]
+
+_CANVASES = (1 / 2, 3 / 4, 1.0)
+
+
+class Steps:
+    """The compiled steps of one run.
+
+    A state is a dict of pytrees: ``trained`` (heads, and the backbone where it is trained), ``statistics``,
+    ``optimizer``, ``step``, and the constants ``unit`` and ``cells`` that bring features to about size 1.
+
+    A batch holds ``labels`` int32 [B] (-1: no photo) with either ``images`` [B, S, S, 3], ``valid_hw`` int32 [B, 2] and
+    ``gamma`` float32 [], or ``features`` [B, N, C] and ``where`` bool [B, N].
+    """
+
+    def __init__(
+        self,
+        settings: TrainingSettings,
+        network: NetworkConfig,
+        backbone: Backbone,
+        optimizer: optax.GradientTransformation,
+        *,
+        devices: Sequence[jax.Device] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.network = network
+        self.backbone = backbone
+        self.optimizer = optimizer
+        self.devices = tuple(devices or jax.local_devices())
+        self._mesh = Mesh(np.array(self.devices), (AXIS,))
+        self.replicated = NamedSharding(self._mesh, P())
+        frozen = {} if settings.changes_backbone or settings.cached else backbone.parameters
+        self._frozen = jax.device_put(frozen, self.replicated)
+        self._train = jax.jit(self._train_step, static_argnames="canvas")
+        self._evaluate = jax.jit(self._evaluate_step, static_argnames="canvas")
+
+    def first_state(self, batch: Batch) -> State:
+        """The state before the first step; the first batch tells how large features are."""
+        heads, statistics = networks.initialise(self.network, seed=self.settings.seed)
+        trained = {"heads": heads, "backbone": self.backbone.parameters if self.settings.changes_backbone else {}}
+        state = {
+            "trained": trained,
+            "statistics": statistics,
+            "step": np.int32(0),
+            "unit": np.float32(1),
+            "cells": np.float32(1),
+            "optimizer": self.optimizer.init(trained),
+        }
+        if self.settings.has_attention:
+            state["unit"], state["cells"] = self._measure(jax.device_put(state, self.replicated), batch)
+        return self.restored(state)
+
+    def restored(self, state: State) -> State:
+        """A state from the disk, on the devices."""
+        placed: State = jax.device_put(state, self.replicated)
+        return placed
+
+    def train(self, state: State, batch: Batch) -> tuple[State, dict[str, Array]]:
+        """The state after one more batch, and what the batch looked like before it: mean losses, accuracy."""
+        placed, canvas = self._placed(batch)
+        result: tuple[State, dict[str, Array]] = self._train(state, self._frozen, placed, canvas=canvas)
+        return result
+
+    def evaluate(self, state: State, batch: Batch) -> dict[str, Array]:
+        """Losses and accuracy of a batch as *sums* over its ``photos``, with the running statistics."""
+        placed, canvas = self._placed(batch)
+        sums: dict[str, Array] = self._evaluate(state, self._frozen, placed, canvas=canvas)
+        return sums
+
+    def _placed(self, batch: Batch) -> tuple[dict[str, Array], int | None]:
+        canvas = None
+        arrays = {name: batch[name] for name in ("labels", "features", "where", "images", "valid_hw") if name in batch}
+        if "gamma" in batch and float(batch["gamma"]) < 1:
+            arrays["gamma"] = np.float32(batch["gamma"])
+            canvas = _canvas(max(batch["images"].shape[1:3]), float(batch["gamma"]))
+        rows = NamedSharding(self._mesh, P(AXIS))
+        placed = {name: jax.device_put(a, rows if np.ndim(a) else self.replicated) for name, a in arrays.items()}
+        return placed, canvas
+
+    def _sharded(self, function: Any, batch: Batch, canvas: int | None) -> Any:
+        rows = {name: P(AXIS) if array.ndim else P() for name, array in batch.items()}
+        function = functools.partial(function, canvas=canvas)
+        return jax.shard_map(function, mesh=self._mesh, in_specs=(P(), P(), rows), out_specs=P())
+
+    def _train_step(self, state: State, frozen: Any, batch: Batch, *, canvas: int | None) -> tuple[State, Any]:
+        return self._sharded(self._local_train, batch, canvas)(state, frozen, batch)
+
+    def _evaluate_step(self, state: State, frozen: Any, batch: Batch, *, canvas: int | None) -> Any:
+        def local(state: State, frozen: Any, batch: Batch, *, canvas: int | None) -> Any:
+            sums, _ = self._sums(state["trained"], state, frozen, batch, canvas=canvas, training=False)
+            return lax.psum(sums, AXIS)
+
+        return self._sharded(local, batch, canvas)(state, frozen, batch)
+
+    def _local_train(self, state: State, frozen: Any, batch: Batch, *, canvas: int | None) -> tuple[State, Any]:
+        def objective(trained: Any) -> tuple[Array, Any]:
+            sums, statistics = self._sums(trained, state, frozen, batch, canvas=canvas, training=True)
+            sums = lax.psum(sums, AXIS)
+            means = {name: value / jnp.maximum(sums["photos"], 1) for name, value in sums.items() if name != "photos"}
+            return means["loss"], (means, statistics)
+
+        # The parameters are the same on all devices, so their gradient is the sum over devices already.
+        gradient, (metrics, statistics) = jax.grad(objective, has_aux=True)(state["trained"])
+        updates, optimizer = self.optimizer.update(gradient, state["optimizer"], state["trained"])
+        metrics["gradient_norm"] = optax.global_norm(gradient)
+        state = state | {
+            "trained": optax.apply_updates(state["trained"], updates),
+            "statistics": statistics,
+            "optimizer": optimizer,
+            "step": state["step"] + 1,
+        }
+        return state, metrics
+
+    def _measure(self, state: State, batch: Batch) -> tuple[np.float32, np.float32]:
+        """1 / root mean square of the features, and the mean number of usable cells."""
+        placed, canvas = self._placed(batch)
+
+        def local(state: State, frozen: Any, batch: Batch, *, canvas: int | None) -> tuple[Array, Array]:
+            maps = self._maps(state["trained"], frozen, batch, canvas=canvas)
+            cells, where = maps[self.settings.layer]
+            squares = jnp.where(where[..., None], jnp.square(cells.astype(jnp.float32)), 0).mean(axis=-1).sum()
+            photos, count = (batch["labels"] >= 0).sum(), where.sum()
+            squares, photos, count = lax.psum((squares, photos, count), AXIS)
+            return lax.rsqrt(jnp.maximum(squares / jnp.maximum(count, 1), 1e-12)), count / jnp.maximum(photos, 1)
+
+        unit, cells = jax.jit(self._sharded(local, placed, canvas))(state, self._frozen, placed)
+        return np.float32(unit), np.float32(cells)
+
+    def _maps(self, trained: Any, frozen: Any, batch: Batch, *, canvas: int | None) -> dict[str, tuple[Array, Array]]:
+        """Cells and usable cells of the maps that the losses look at."""
+        settings = self.settings
+        if "features" in batch:
+            return {settings.layer: (batch["features"], batch["where"])}
+        wanted = {settings.layer} if settings.has_attention else set()
+        if settings.changes_backbone:
+            wanted.add(settings.photo_layer)
+        names = self.backbone.map_names
+        maps, valid_hw = self.backbone.maps(
+            trained["backbone"] if settings.changes_backbone else frozen,
+            batch["images"],
+            batch["valid_hw"],
+            last=max(wanted, key=names.index),
+            precision=settings.precision,
+            gamma=batch.get("gamma"),
+            canvas=canvas,
+        )
+        return {name: self.backbone.cells(maps[name], valid_hw, name) for name in wanted}
+
+    def _sums(
+        self, trained: Any, state: State, frozen: Any, batch: Batch, *, canvas: int | None, training: bool
+    ) -> tuple[dict[str, Array], dict[str, Any]]:
+        """Sums over this device's photos of every loss, and the running statistics after them."""
+        settings = self.settings
+        labels = batch["labels"]
+        counted = labels >= 0
+        heads = networks.merge(self.network, trained["heads"], state["statistics"])
+        maps = self._maps(trained, frozen, batch, canvas=canvas)
+        terms: dict[str, Array] = {"loss": jnp.zeros(labels.shape)}
+        if settings.changes_backbone:
+            cells, where = maps[settings.photo_layer]
+            logits = heads.photo_logits(cells.astype(jnp.float32), where, labels, training=training)
+            terms["descriptor_loss"] = losses.cross_entropy(logits, labels, smoothing=settings.label_smoothing)
+            terms["descriptor_accuracy"] = (logits.argmax(axis=-1) == labels).astype(jnp.float32)
+            terms["loss"] += terms["descriptor_loss"]
+        if settings.has_attention:
+            cells, where = maps[settings.layer]
+            where &= counted[:, None]
+            dtype = jnp.bfloat16 if settings.precision == "bfloat16" else jnp.float32
+            # Joint training without this stop gave weak descriptors (DELF section 3.3).
+            features = (lax.stop_gradient(cells).astype(jnp.float32) * state["unit"]).astype(dtype)
+            seen = features
+            if heads.autoencoder is not None:
+                seen = heads.autoencoder(features)
+                exact = features.astype(jnp.float32)
+                terms["reconstruction_loss"] = losses.reconstruction(exact, seen.astype(jnp.float32), where)
+                terms["loss"] += settings.reconstruction_weight * terms["reconstruction_loss"]
+            scores = heads.scores(seen, where, training=training)
+            pooled = losses.attentive_pool(
+                features.astype(jnp.float32), scores, where, pooling=settings.pooling, cells=state["cells"]
+            )
+            logits = heads.attention_logits(pooled)
+            terms["attention_loss"] = losses.cross_entropy(logits, labels, smoothing=settings.label_smoothing)
+            terms["accuracy"] = (logits.argmax(axis=-1) == labels).astype(jnp.float32)
+            terms["loss"] += settings.attention_weight * terms["attention_loss"]
+        sums = {name: jnp.where(counted, value, 0).sum() for name, value in terms.items()}
+        return sums | {"photos": counted.sum().astype(jnp.float32)}, networks.statistics_of(heads)
+
+
+def _canvas(side: int, gamma: float) -> int:
+    """One of three canvases that hold photos reduced by gamma: a program each, and little computed for nothing."""
+    needed = side * gamma + 0.5
+    return next(canvas for share in _CANVASES if (canvas := -(-int(side * share) // 16) * 16) >= needed or share == 1)
