@@ -31,7 +31,9 @@ _COMMANDS = {
     "index": "delf_jax.command.index:Index",
     "search": "delf_jax.command.search:Search",
     "match": "delf_jax.command.match:Match",
+    "prepare": "delf_jax.command.prepare:Prepare",
     "pca": "delf_jax.command.pca:Pca",
+    "train": "delf_jax.command.train:Train",
     "fit-localizer": "delf_jax.command.fit_localizer:FitLocalizer",
     "localize": "delf_jax.command.localize:Localize",
     "explain": "delf_jax.command.explain:Explain",
@@ -65,7 +67,7 @@ def main(args: Sequence[str] | None = None) -> int:
         return end.code if isinstance(end.code, int) else (0 if end.code is None else 2)
     except KeyboardInterrupt:
         return _stop(
-            "interrupted; extract and localize go on from what is finished when they are run again", INTERRUPTED
+            "interrupted; extract, train and localize go on from what is finished when they are run again", INTERRUPTED
         )
     except BrokenPipeError:
         # The reader has gone; the interpreter would complain once more when it flushes at exit.

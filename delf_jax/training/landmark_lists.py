@@ -141,13 +141,14 @@ def _table(path: str | os.PathLike[str]) -> pa.Table:
     texts = {name: pa.string() for name in ("id", "landmark_id", "images")}
     numbers = {name: pa.float64() for name in ("latitude", "longitude")}
     try:
-        return pa.csv.read_csv(
-            path,
-            read_options=pa.csv.ReadOptions(block_size=_BLOCK_BYTES),
-            convert_options=pa.csv.ConvertOptions(column_types=texts | numbers, strings_can_be_null=False),
-        )
+        with open(path, "rb") as file:
+            return pa.csv.read_csv(
+                file,
+                read_options=pa.csv.ReadOptions(block_size=_BLOCK_BYTES),
+                convert_options=pa.csv.ConvertOptions(column_types=texts | numbers, strings_can_be_null=False),
+            )
     except OSError as error:
-        raise TrainingDataError(f"{path}: cannot be read ({error.strerror or error}); check the path") from None
+        raise TrainingDataError(f"{path}: cannot be read ({error.strerror}); check the path") from None
     except pa.ArrowInvalid as error:
         raise TrainingDataError(f"{path}: is not a list with a header line ({' '.join(str(error).split())})") from None
 
