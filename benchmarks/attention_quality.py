@@ -1,6 +1,6 @@
 """Does the attention look at the landmark? Scores of cells inside the landmark's box against those outside.
 
-    python -m benchmarks.attention_quality --head HEAD ...
+    python -m benchmarks.attention_quality --head HEAD ... --pictures DIR
 
 Every photo of ``landmarks/boxes.csv`` whose box covers at most 60 % of it is looked at once, at its own size; every
 scorer of every head then ranks the same conv4 cells. A head is only judged fairly on landmarks that it was not trained
@@ -20,9 +20,9 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from tyro.conf import arg
 
-from benchmarks import datasets, results_file
-from benchmarks.raw_features import RawFeatures, dense_of
-from delf_jax import scorers
+from benchmarks import attention_pictures, datasets, raw_features, results_file
+from benchmarks.raw_features import RawFeatures
+from delf_jax.command.environment import start_jax
 from delf_jax.errors import DelfError
 from delf_jax.features import LocalFeatures
 from delf_jax.head import Head
@@ -30,7 +30,6 @@ from delf_jax.loading import model_paths
 from delf_jax.settings import Scorer
 
 LARGEST_BOX = 0.6
-_ALL_CELLS = 8000
 
 
 class BoxedPhoto(NamedTuple):
@@ -61,29 +60,40 @@ class Options:
         data: folder of the photos with ground truth; default $DELF_SHARED, then ../shared/data beside the repository.
         json: write the results to this file too.
         cache: features are kept here between runs.
+        pictures: draw the strongest features of every scorer on ten photos into this folder.
     """
 
     head: tuple[Path, ...] = ()
     data: Path | None = None
     json: Annotated[Path | None, arg(metavar="FILE")] = None
     cache: Path = Path(".cache/accuracy")
+    pictures: Annotated[Path | None, arg(metavar="DIR")] = None
 
 
 def main(options: Options) -> list[dict[str, Any]]:
     """Judges every scorer of every head, prints the table, and returns its rows."""
-    photos = boxed_photos(datasets.data_folder(options.data))
-    raw = RawFeatures(detection="cells", scales=(1.0,), max_features=_ALL_CELLS)
+    data = datasets.data_folder(options.data)
+    photos = boxed_photos(data)
+    raw = RawFeatures(detection="cells", scales=(1.0,))
     cells = raw.cached([photo.path for photo in photos], options.cache)
     rows = []
-    for path in options.head or (model_paths("delf-r50")[1],):
-        head = Head.open(path)
+    heads = {path: Head.open(path) for path in options.head or (model_paths("delf-r50")[1],)}
+    for path, head in heads.items():
         for scorer in head.scorers:
             quality = judge(photos, cells, head, scorer)
             rows.append({"head": path.name, "scorer": scorer, "photos": len(photos), **quality._asdict()})
             print(f"{path.name} {scorer}: R-precision {quality.r_precision:.3f}, AUC {quality.auc:.3f}", flush=True)
     if options.json is not None:
         results_file.write(options.json, "attention_quality", rows, {"largest_box": LARGEST_BOX})
+    if options.pictures is not None:
+        attention_pictures.write(options.pictures, pictured(data, photos), list(heads.values()), options.cache)
     return rows
+
+
+def pictured(data: Path, photos: Sequence[BoxedPhoto]) -> list[Path]:
+    """Ten photos to look at: five buildings of San Francisco, behind cars and people, and five of the boxed photos."""
+    streets = datasets.buildings(data).queries
+    return [*streets[:: len(streets) // 5][:5], *(photo.path for photo in photos[:: len(photos) // 5][:5])]
 
 
 def boxed_photos(data: Path, *, largest: float = LARGEST_BOX) -> list[BoxedPhoto]:
@@ -114,7 +124,7 @@ def judge(photos: Sequence[BoxedPhoto], cells: Sequence[LocalFeatures], head: He
     for photo, raw in zip(photos, cells, strict=True):
         inside = in_box(raw.keypoints, photo.box)
         if inside.any() and not inside.all():
-            scores = np.asarray(scorers.score(dense_of(raw), arrays, scorer))
+            scores = raw_features.score(raw, arrays, scorer)
             found.append((r_precision(scores, inside), roc_auc(scores, inside)))
     return Quality(*np.mean(found, axis=0).tolist())
 
@@ -149,6 +159,7 @@ def roc_auc(scores: Float[np.ndarray, " n"], relevant: Bool[np.ndarray, " n"]) -
 
 
 if __name__ == "__main__":
+    start_jax()
     try:
         main(tyro.cli(Options, description=__doc__))
     except (DelfError, FileNotFoundError) as error:

@@ -17,9 +17,10 @@ from typing import Any
 import tyro
 
 from benchmarks import datasets
-from benchmarks.accuracy import Options, ask
 from benchmarks.feature_cache import cached_features
-from benchmarks.methods import METHODS, Request
+from benchmarks.methods import Request, method
+from benchmarks.ranking import Search, ask
+from delf_jax.command.environment import start_jax
 from delf_jax.errors import DelfError
 from delf_jax.head import Head
 from delf_jax.loading import model_paths
@@ -36,13 +37,15 @@ class Calibration:
         method: the row of ``benchmarks.accuracy`` that the head is used as.
         features: features a photo.
         cache: features are kept here between runs.
-        write: put the threshold into the packaged head file.
+        head: the head file to calibrate; default the packaged one.
+        write: put the threshold into the head file.
     """
 
     data: Path | None = None
     method: str = "norm"
     features: int = 1000
     cache: Path = Path(".cache/accuracy")
+    head: Path | None = None
     write: bool = False
 
 
@@ -50,12 +53,20 @@ def main(options: Calibration) -> dict[str, Any]:
     """Measures, prints and, if asked, writes the threshold; returns what was measured."""
     data = datasets.data_folder(options.data)
     unrelated = landmarks_elsewhere(data)
-    method = METHODS[options.method](Request(options.features, (), options.cache))
+    path = options.head or model_paths("delf-r50")[1]
+    request = Request(
+        max_features=options.features,
+        head=path,
+        collection=(),
+        cache=options.cache,
+        peer_weights=data / "peer_weights",
+    )
+    chosen = method(options.method, request)
     photos = [*unrelated.queries, *unrelated.database]
-    kept = cached_features(method.extract, photos, description=method.description, folder=options.cache)
-    features = {photo: method.finish(one) for photo, one in zip(photos, kept, strict=True)}
-    answers = ask(unrelated, features, method, Options(methods=()), threshold=-math.inf)
-    surest = sorted(min((answer.log10_nfa for answer in found), default=math.inf) for found in answers)
+    kept = cached_features(chosen.extract, photos, description=chosen.description, folder=options.cache)
+    features = {photo: chosen.finish(one) for photo, one in zip(photos, kept, strict=True)}
+    answers = ask(unrelated, features, chosen.matching, Search(verify=100, threshold=-math.inf))
+    surest = sorted(min((-answer.confidence for answer in found), default=math.inf) for found in answers.verified)
     threshold = min(math.floor(2 * surest[0]) / 2, _HIGHEST)
     measured = {
         "queries": len(unrelated.queries),
@@ -64,7 +75,6 @@ def main(options: Calibration) -> dict[str, Any]:
     }
     print(f"{options.method}: {measured}; threshold {threshold}")
     if options.write:
-        path = model_paths("delf-r50")[1]
         head = Head.open(path)
         notes = head.notes | {"threshold": {"command": "python -m benchmarks.calibration --write", **measured}}
         dataclasses.replace(head, log10_nfa_threshold=threshold, notes=notes).save(path)
@@ -79,6 +89,7 @@ def landmarks_elsewhere(data: Path) -> datasets.RetrievalSet:
 
 
 if __name__ == "__main__":
+    start_jax()
     try:
         main(tyro.cli(Calibration, description=__doc__))
     except (DelfError, FileNotFoundError) as error:

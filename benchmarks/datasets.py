@@ -1,14 +1,19 @@
-"""The photo collections that accuracy is measured on: which photos ask, which are searched, which answers are right."""
+"""The photo collections that accuracy is measured on: which photos ask, which are searched, which answers are right.
+
+Any collection can be measured by its folder layout (``folder``): ``FOLDER/queries`` and ``FOLDER/references`` hold one
+folder of photos for each place, or photos of which those of one name show one place. A query whose place has no
+reference is a stranger: every answer to it is wrong.
+"""
 
 import csv
 import dataclasses
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 LISTS = Path(__file__).parent / "lists"
 REPOSITORY = Path(__file__).resolve().parent.parent
-PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
+PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,16 +25,46 @@ class RetrievalSet:
         queries: photos that ask.
         database: photos that are searched.
         relevant: for every query the indices into ``database`` that are right answers; empty where nothing is.
+        ignored: for every query the indices that are taken out before anything is counted: the photo itself, and
+            photos that are neither right nor wrong; empty where that is so for no query.
     """
 
     name: str
     queries: tuple[Path, ...]
     database: tuple[Path, ...]
     relevant: tuple[frozenset[int], ...]
+    ignored: tuple[frozenset[int], ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.queries) != len(self.relevant):
             raise ValueError(f"{self.name}: {len(self.queries)} queries but {len(self.relevant)} sets of right answers")
+        if self.ignored and len(self.ignored) != len(self.queries):
+            raise ValueError(f"{self.name}: {len(self.queries)} queries but {len(self.ignored)} sets of ignored photos")
+
+    def ignored_by(self, query: int) -> frozenset[int]:
+        """The indices into ``database`` that do not count for a query."""
+        return self.ignored[query] if self.ignored else frozenset()
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """What one table of accuracy is about.
+
+    Attributes:
+        known: queries that have right answers.
+        strangers: queries of other things, against a database that holds nothing of them; None where there are none.
+        collection: photos of the database that a head may be adapted to, without labels.
+    """
+
+    known: RetrievalSet
+    strangers: RetrievalSet | None
+    collection: tuple[Path, ...]
+
+    @property
+    def photos(self) -> list[Path]:
+        """Every photo, sorted."""
+        sets = [self.known] if self.strangers is None else [self.known, self.strangers]
+        return sorted({photo for one in sets for photo in (*one.queries, *one.database)})
 
 
 def data_folder(given: Path | None = None) -> Path:
@@ -42,6 +77,99 @@ def data_folder(given: Path | None = None) -> Path:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder of photos; name it with --data or $DELF_SHARED")
     return folder
+
+
+def experiment(name: str, data: Path | None) -> Experiment:
+    """A named experiment (a key of ``NAMED``) from the data folder, or one of a folder's own layout.
+
+    Raises:
+        FileNotFoundError: photos are missing, or there is neither such a name nor such a folder.
+    """
+    if name in NAMED:
+        return NAMED[name](data_folder(data))
+    if not Path(name).is_dir():
+        raise FileNotFoundError(f"{name}: no such folder, nor a named dataset ({', '.join(NAMED)})")
+    return folder(Path(name))
+
+
+def folder(root: Path) -> Experiment:
+    """The experiment of a folder with ``queries`` and ``references``.
+
+    Raises:
+        FileNotFoundError: one of the two folders is missing or holds no photo.
+    """
+    queries, references = places(root / "queries"), places(root / "references")
+    database = tuple(photo for photo, _ in references)
+    right = [frozenset(i for i, (_, place) in enumerate(references) if place == asked) for _, asked in queries]
+    known = [(photo, answers) for (photo, _), answers in zip(queries, right) if answers]
+    unknown = tuple(photo for (photo, _), answers in zip(queries, right) if not answers)
+    if not known:
+        raise FileNotFoundError(f"{root}: no query has a reference of its place; folders or files must share names")
+    return Experiment(
+        RetrievalSet(root.name, tuple(photo for photo, _ in known), database, tuple(answers for _, answers in known)),
+        RetrievalSet("strangers", unknown, database, (frozenset(),) * len(unknown)) if unknown else None,
+        database,
+    )
+
+
+def places(root: Path) -> list[tuple[Path, str]]:
+    """Photos and the name of their place: their sub-folder's, or their own without suffix where there is none."""
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root}: no such folder of photos")
+    found = sorted(path for path in root.rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES)
+    if not found:
+        raise FileNotFoundError(f"{root}: no photo in it")
+    return [(path, path.stem if path.parent == root else path.relative_to(root).parts[0]) for path in found]
+
+
+def smvs(data: Path) -> Experiment:
+    """``buildings`` and ``strangers``."""
+    known = buildings(data)
+    references = tuple(photo for photo in known.database if photo.parent.name == "Reference")
+    return Experiment(known, strangers(data), references)
+
+
+def phototourism(data: Path) -> Experiment:
+    """23 photos of five landmarks from far apart, each asked among the others and 428 photos of other things."""
+    photos = _photos(data / "sacre_coeur/mapping") + _photos(data / "superglue_phototourism/phototourism_sample_images")
+    # sacre_coeur's files are numbers alone; the others begin with the landmark's name.
+    names = [photo.stem.rstrip("0123456789_") or "sacre_coeur" for photo in photos]
+    return Experiment(
+        among_themselves("phototourism", photos, names, others=other_things(data) + landmark_distractors(data)),
+        RetrievalSet(
+            "strangers",
+            other_things(data),
+            photos + landmark_distractors(data),
+            (frozenset(),) * len(other_things(data)),
+        ),
+        photos,
+    )
+
+
+def among_themselves(
+    name: str,
+    photos: Sequence[Path],
+    labels: Sequence[str],
+    *,
+    others: Sequence[Path] = (),
+    overlapping: Callable[[str, str], bool] = lambda a, b: False,
+) -> RetrievalSet:
+    """Every photo asked among all of them and ``others``; right are the other photos of its label.
+
+    Args:
+        name: of the set.
+        photos: with one label each.
+        labels: of the photos.
+        others: photos that are wrong answers to every query.
+        overlapping: whether photos of two different labels may show the same; those are not counted.
+    """
+    relevant, ignored = [], []
+    for i, label in enumerate(labels):
+        same = {j for j, other in enumerate(labels) if other == label}
+        relevant.append(frozenset(same - {i}))
+        unclear = {j for j, other in enumerate(labels) if other != label and overlapping(label, other)}
+        ignored.append(frozenset(unclear | {i}))
+    return RetrievalSet(name, tuple(photos), (*photos, *others), tuple(relevant), tuple(ignored))
 
 
 def buildings(data: Path) -> RetrievalSet:
@@ -99,3 +227,7 @@ def _existing(paths: Iterable[Path]) -> tuple[Path, ...]:
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such photo; --data names the folder of the benchmark's photos")
     return photos
+
+
+NAMED: dict[str, Callable[[Path], Experiment]] = {"smvs": smvs, "phototourism": phototourism}
+"""The experiments on photos of the data folder."""

@@ -1,30 +1,34 @@
-"""What is compared: every method that turns photos into local features, and how its features like to be matched."""
+"""What is compared: every method that turns photos into local features, and how its features like to be matched.
+
+A row of the packaged model is named by its scorer (``norm``, ``foreground``, ``learned``), by the dimension of its
+descriptors where that is not the head's own (``learned-40``; 1024 is without projection), and ends in ``-adapt`` where
+projection and foreground vector are fitted on the searched photos.
+"""
 
 import dataclasses
 import hashlib
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import cv2
-import numpy as np
 
 import delf_jax
-from benchmarks.exhaustive import Matching
+from benchmarks.aliked import Aliked
+from benchmarks.errors import Unavailable
 from benchmarks.feature_cache import Extract
+from benchmarks.peer_matching import Matching
+from benchmarks.raw_features import RawFeatures, with_head
 from benchmarks.rootsift import RootSift
-from delf_jax import scorers
 from delf_jax.command import fitting
 from delf_jax.command.report import Report
-from delf_jax.descriptors import describe
+from delf_jax.errors import DelfError
 from delf_jax.features import LocalFeatures
 from delf_jax.head import Head
-from delf_jax.loading import model_paths
+from delf_jax.pca import Pca
 from delf_jax.settings import Scorer
-
-# More than any photo has: the budget is cut after scoring.
-_ALL_PEAKS = 4000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Method:
         extract: photos to features.
         description: plain JSON values that decide what ``extract`` gives, under which it is kept.
         finish: what is done to the features of one photo after they were kept; strongest first.
-        matching: where the method has its own way, for ``exhaustive.search``; None: the index is searched.
+        matching: where the method has its own way; None: as the library verifies.
     """
 
     name: str
@@ -52,13 +56,36 @@ class Request:
 
     Attributes:
         max_features: the largest budget that will be asked for.
+        head: the head file of the packaged model's rows.
         collection: unlabelled photos of the collection that is searched, for methods that adapt to it.
         cache: folder for what is fitted.
+        peer_weights: folder of the peers' weights.
     """
 
     max_features: int
+    head: Path
     collection: Sequence[Path]
     cache: Path
+    peer_weights: Path
+
+
+def method(name: str, request: Request) -> Method:
+    """The method of a row.
+
+    Raises:
+        Unavailable: something that it needs is not here: a package, weights, a scorer that the head does not carry.
+        DelfError: there is no such method.
+    """
+    if name in PEERS:
+        return PEERS[name](request)
+    found = re.fullmatch(rf"({'|'.join(get_args(Scorer))})(?:-([0-9]+))?(-adapt)?", name)
+    if not found:
+        raise DelfError(f"{name}: no such method; choose {', '.join(PEERS)} or SCORER[-DIMENSION][-adapt]")
+    scorer, dimension, adapt = cast(Scorer, found[1]), found[2], found[3]
+    head = _adapted_head(request) if adapt else Head.open(request.head)
+    if scorer not in head.scorers:
+        raise Unavailable(f"{request.head.name} has no '{scorer}' scorer")
+    return delf(name, scorer, head if dimension is None else of_dimension(head, int(dimension)), request)
 
 
 def rootsift(request: Request) -> Method:
@@ -69,60 +96,42 @@ def rootsift(request: Request) -> Method:
     return Method("rootsift", lambda photos: [sift(photo) for photo in photos], description, matching=matching)
 
 
-def norm(request: Request) -> Method:
-    """The packaged model, features ranked by the norm of their activations."""
-    return _delf("norm", Head.open(model_paths("delf-r50")[1]), request)
+def aliked(request: Request) -> Method:
+    """ALIKED with mutual nearest neighbours, as its authors match it; keypoints exact to a few pixels."""
+    # The same features for every budget up to this: they come strongest first.
+    network = Aliked(request.peer_weights / "aliked-n16.pth", max_features=max(1000, request.max_features))
+    return Method("aliked", network, network.description, matching=Matching(inlier_radius=10.0, cell=8.0))
 
 
-def foreground(request: Request) -> Method:
-    """The packaged model, features ranked by the foreground vector."""
-    return _delf("foreground", Head.open(model_paths("delf-r50")[1]), request)
+def delf(name: str, scorer: Scorer, head: Head, request: Request) -> Method:
+    """The packaged backbone with a scorer and a head."""
+    raw, arrays = RawFeatures(), head.arrays()
+    return Method(
+        name,
+        raw,
+        raw.description,
+        finish=lambda features: with_head(features, arrays, scorer, max_features=request.max_features),
+    )
 
 
-def foreground_adapted(request: Request) -> Method:
-    """As ``foreground``, with PCA and foreground vector fitted on the searched photos, as ``extract --adapt`` does."""
-    return _delf("foreground", _adapted_head(request), request, name="foreground-adapt")
+def of_dimension(head: Head, dimension: int) -> Head:
+    """The head with descriptors of another dimension: fewer components, or none for the backbone's own.
 
-
-def norm_adapted(request: Request) -> Method:
-    """As ``norm``, with the PCA fitted on the searched collection."""
-    return _delf("norm", _adapted_head(request), request, name="norm-adapt")
-
-
-METHODS: dict[str, Callable[[Request], Method]] = {
-    "rootsift": rootsift,
-    "norm": norm,
-    "foreground": foreground,
-    "norm-adapt": norm_adapted,
-    "foreground-adapt": foreground_adapted,
-}
-
-
-def _delf(scorer: Scorer, head: Head, request: Request, *, name: str | None = None) -> Method:
-    """One scorer and head. The encoder runs once for all of them: what it saw is kept without scorer and projection."""
-    raw = delf_jax.load(head=Head(), scorer="norm", max_features=_ALL_PEAKS)
-    described = {"method": "delf-jax", "weights": raw.fingerprint, **raw.settings.to_json()}
-    arrays = head.arrays()
-
-    def finish(features: LocalFeatures) -> LocalFeatures:
-        dense = features.descriptors * features.scores[:, None]
-        scores = np.asarray(scorers.score(dense, arrays, scorer))
-        rows = np.argsort(-scores, kind="stable")[: request.max_features]
-        rows = rows[scores[rows] > 0]
-        return LocalFeatures(
-            keypoints=features.keypoints[rows],
-            scales=features.scales[rows],
-            scores=scores[rows],
-            descriptors=np.asarray(describe(dense[rows], arrays)),
-            image_size=features.image_size,
-        )
-
-    return Method(name or scorer, raw, described, finish=finish)
+    Raises:
+        DelfError: the head's projection has fewer.
+    """
+    channels = 0 if head.pca is None else len(head.pca.mean)
+    if head.pca is None or dimension == channels:
+        return dataclasses.replace(head, pca=None)
+    if not 1 <= dimension <= len(head.pca.basis):
+        raise DelfError(f"the head has {len(head.pca.basis)} dimensions; choose no more, or {channels} for all")
+    pca = Pca(head.pca.mean, head.pca.basis[:dimension], head.pca.variance[:dimension])
+    return dataclasses.replace(head, pca=pca)
 
 
 def _adapted_head(request: Request) -> Head:
     """The head fitted on the collection; kept in the cache, because fitting runs the encoder over every photo."""
-    extractor = delf_jax.load()
+    extractor = delf_jax.load(head=request.head)
     names = "\0".join(os.fspath(photo) for photo in request.collection)
     key = hashlib.sha256(f"{extractor.fingerprint}\0{fitting.DIMENSION}\0{names}".encode()).hexdigest()[:16]
     path = request.cache / f"adapted-{key}.safetensors"
@@ -131,3 +140,7 @@ def _adapted_head(request: Request) -> Head:
         request.cache.mkdir(parents=True, exist_ok=True)
         head.save(path)
     return Head.open(path)
+
+
+PEERS: dict[str, Callable[[Request], Method]] = {"rootsift": rootsift, "aliked": aliked}
+"""The methods that are not ours."""

@@ -17,10 +17,12 @@ _PACKAGES = ("jax", "numpy", "opencv-python-headless", "scann", "torch", "kornia
 
 
 def write(path: Path, benchmark: str, rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> None:
-    """Writes the rows of a benchmark with its settings and the environment as one JSON file, at once."""
-    report = {"benchmark": benchmark, "environment": environment(), "settings": settings, "rows": rows}
+    """Writes the rows of a benchmark with its settings and the environment as one JSON file, one row a line."""
+    described = {"benchmark": benchmark, "environment": environment(), "settings": settings}
+    head = [f"{json.dumps(name)}: {_line(value)}" for name, value in described.items()]
+    lines = ",\n  ".join(map(_line, rows))
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic.write_bytes(path, (json.dumps(plain(report), indent=1, allow_nan=False) + "\n").encode())
+    atomic.write_bytes(path, ("{" + ",\n ".join([*head, f'"rows": [\n  {lines}\n ]']) + "\n}\n").encode())
 
 
 def environment() -> dict[str, Any]:
@@ -28,6 +30,10 @@ def environment() -> dict[str, Any]:
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     packages = {name: version for name in _PACKAGES if (version := _version(name)) is not None}
     return {"date": today, "device": jax.devices()[0].device_kind, "python": platform.python_version(), **packages}
+
+
+def _line(value: Any) -> str:
+    return json.dumps(plain(value), allow_nan=False)
 
 
 def _version(package: str) -> str | None:

@@ -118,25 +118,23 @@ def precision_recall(confidence: Float[np.ndarray, " a"], correct: Bool[np.ndarr
     return PrecisionRecall(given[last], true / (np.flatnonzero(last) + 1), true)
 
 
-class SafeRecall(NamedTuple):
-    """Recall at the lowest threshold that accepts nothing wrong.
+def recall_at_false_accepts(
+    confidence: Float[np.ndarray, " q"],
+    correct: Bool[np.ndarray, " q"],
+    unknown: Float[np.ndarray, " u"],
+    *,
+    allowed: int = 0,
+) -> float:
+    """Share of queries answered right at the lowest threshold that accepts at most ``allowed`` unknown queries.
 
-    Attributes:
-        recall: accepted and correct over the number of queries that have a right answer.
-        threshold: confidence that an answer must exceed: the surest wrong one, minus infinity without any.
+    Args:
+        confidence: of the first answer to every query that has a right one; -inf where there was none.
+        correct: whether that answer is right.
+        unknown: of the surest answer to every query that has no right one.
+        allowed: unknown queries that may be answered; an answer must be surer than those beyond.
+
+    >>> recall_at_false_accepts(np.array([9.0, 5.0]), np.array([True, True]), np.array([7.0, 1.0]))
+    0.5
     """
-
-    recall: float
-    threshold: float
-
-
-def recall_without_false_accepts(
-    confidence: Float[np.ndarray, " q"], correct: Bool[np.ndarray, " q"], *, positives: int
-) -> SafeRecall:
-    """How many answers survive a threshold that refuses every wrong one, those to unknown photos included.
-
-    >>> recall_without_false_accepts(np.array([3.0, 2.0, 1.0]), np.array([True, False, True]), positives=2)
-    SafeRecall(recall=0.5, threshold=2.0)
-    """
-    threshold = float(np.max(confidence[~correct], initial=-np.inf))
-    return SafeRecall(float(np.sum(confidence[correct] > threshold) / positives), threshold)
+    limit = np.sort(unknown)[::-1][allowed] if allowed < len(unknown) else -np.inf
+    return float(np.mean(correct & (confidence > limit)))

@@ -50,3 +50,38 @@ def test_missing_data_folder_says_how_to_name_it(tmp_path: Path) -> None:
         datasets.data_folder(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match="--data"):
         datasets.strangers(tmp_path)
+
+
+def test_a_folder_is_read_by_its_places(tmp_path: Path) -> None:
+    for name in ("queries/a/1.jpg", "queries/b/2.jpg", "queries/c.jpg", "references/a/x.png", "references/a/y.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "references/c.png").touch()
+    experiment = datasets.experiment(str(tmp_path), None)
+    assert [photo.name for photo in experiment.known.queries] == ["1.jpg", "c.jpg"]
+    names = [{experiment.known.database[i].name for i in right} for right in experiment.known.relevant]
+    assert names == [{"x.png", "y.png"}, {"c.png"}]
+    assert experiment.strangers is not None
+    assert [photo.name for photo in experiment.strangers.queries] == ["2.jpg"]
+    with pytest.raises(FileNotFoundError, match="queries"):
+        datasets.experiment(str(tmp_path / "references"), None)
+    with pytest.raises(FileNotFoundError, match="smvs"):
+        datasets.experiment(str(tmp_path / "nowhere"), None)
+
+
+def test_photos_asked_among_themselves_leave_out_themselves_and_what_overlaps() -> None:
+    photos = [Path(str(i)) for i in range(5)]
+    labels = ["tower", "tower", "gate", "gate", "bridge"]
+    dataset = datasets.among_themselves(
+        "toy", photos, labels, others=[Path("other")], overlapping=lambda a, b: {a, b} == {"tower", "gate"}
+    )
+    assert dataset.relevant[0] == {1}
+    assert dataset.ignored_by(0) == {0, 2, 3}
+    assert dataset.ignored_by(4) == {4}
+    assert len(dataset.database) == 6
+
+
+def test_phototourism_has_five_landmarks(shared_data: Path) -> None:
+    experiment = datasets.experiment("phototourism", shared_data)
+    sizes = Counter(len(right) + 1 for right in experiment.known.relevant)
+    assert sizes == {10: 10, 4: 4, 5: 5, 2: 4}

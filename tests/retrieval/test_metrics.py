@@ -82,10 +82,35 @@ def test_precision_recall_has_absolute_true_positives_and_one_point_a_threshold(
     np.testing.assert_array_equal(curve.true_positives, [1, 1, 2])
 
 
-def test_recall_without_false_accepts() -> None:
-    confidence = np.array([9.0, 7.0, 5.0, 5.0, 3.0])
-    correct = np.array([True, True, False, True, True])
-    # The wrong answer at 5 also costs the right one that is no surer.
-    assert metrics.recall_without_false_accepts(confidence, correct, positives=5) == (2 / 5, 5.0)
-    nothing_wrong = metrics.recall_without_false_accepts(confidence[correct], np.ones(4, bool), positives=4)
-    assert nothing_wrong == (1.0, -np.inf)
+def test_recall_at_false_accepts() -> None:
+    confidence = np.array([9.0, 7.0, 5.0, 3.0, -np.inf])
+    correct = np.array([True, True, False, True, False])
+    unknown = np.array([3.0, 8.0, 1.0])
+    # An answer must be surer than the surest unknown query, and one as sure as it is refused.
+    assert metrics.recall_at_false_accepts(confidence, correct, unknown) == 1 / 5
+    assert metrics.recall_at_false_accepts(confidence, correct, unknown, allowed=1) == 2 / 5
+    assert metrics.recall_at_false_accepts(confidence, correct, unknown, allowed=2) == 3 / 5
+    assert metrics.recall_at_false_accepts(confidence, correct, unknown[:0]) == 3 / 5
+
+
+def test_average_precision_is_that_of_scikit_learn() -> None:
+    sklearn_metrics = pytest.importorskip("sklearn.metrics")
+    generator = np.random.default_rng(7)
+    for _ in range(20):
+        confidence, correct = generator.permutation(50).astype(float), generator.uniform(size=50) < 0.2
+        expected = sklearn_metrics.average_precision_score(correct, confidence)
+        ranked = correct[np.argsort(-confidence)]
+        positives = int(correct.sum())
+        assert metrics.average_precision(ranked, positives=positives) == pytest.approx(expected)
+        assert metrics.global_average_precision(confidence, correct, positives=positives) == pytest.approx(expected)
+
+
+def test_precision_recall_is_that_of_scikit_learn_with_absolute_counts() -> None:
+    sklearn_metrics = pytest.importorskip("sklearn.metrics")
+    generator = np.random.default_rng(8)
+    confidence, correct = generator.integers(0, 12, 60).astype(float), generator.uniform(size=60) < 0.4
+    precision, recall, _ = sklearn_metrics.precision_recall_curve(correct, confidence)
+    curve = metrics.precision_recall(confidence, correct)
+    # Theirs begins at the lowest threshold and ends in an added point of recall 0.
+    np.testing.assert_allclose(curve.precision, precision[:-1][::-1])
+    np.testing.assert_allclose(curve.true_positives, recall[:-1][::-1] * correct.sum())

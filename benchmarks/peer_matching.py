@@ -1,0 +1,123 @@
+"""Matching and verification by the rules that a peer likes best, where those are not the library's."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int
+
+from delf_jax.features import LocalFeatures
+from retrieval import ransac
+from retrieval.search import CELL, INLIER_RADIUS, TRIALS
+
+
+class Answer(NamedTuple):
+    """One photo of the database as an answer.
+
+    Attributes:
+        photo: index into the database.
+        inliers: matches that the best transform explains; 0 where geometry was not verified.
+        confidence: the higher the surer; of a verified answer -log10_nfa, of another its votes.
+    """
+
+    photo: int
+    inliers: int
+    confidence: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Matching:
+    """How features are matched and verified.
+
+    Attributes:
+        ratio: mutual nearest neighbours must also pass Lowe's ratio test; None: being that is enough.
+        inlier_radius: pixels that an inlier may be off.
+        cell: side in pixels of the cells in which only one match counts as evidence.
+    """
+
+    ratio: float | None = None
+    inlier_radius: float = INLIER_RADIUS
+    cell: float = CELL
+
+
+def verified(
+    query: LocalFeatures,
+    photos: Sequence[int],
+    database: Sequence[LocalFeatures],
+    *,
+    matching: Matching,
+    threshold: float,
+    seed: int = 0,
+) -> list[Answer]:
+    """Some photos as verified answers, best first: accepted ones, then by inliers, then in the order given.
+
+    As ``Index.search`` verifies: an affine transform, residuals measured in either photo, whichever is surer.
+
+    Args:
+        query: features of the photo that asks.
+        photos: indices of those to verify.
+        database: features of all photos.
+        matching: what counts as a match and as an inlier.
+        threshold: answers at or below this log10_nfa are accepted.
+        seed: of the random samples.
+    """
+    if not photos or not len(query):
+        return []
+    pairs = [putative(query.descriptors, database[i].descriptors, ratio=matching.ratio)[0] for i in photos]
+    shape = (len(photos), _padded(max(len(pair) for pair in pairs)))
+    points, scales = np.zeros((2, *shape, 2), np.float32), np.ones((2, *shape), np.float32)
+    mask, sizes = np.zeros(shape, bool), np.ones((2, len(photos), 2), np.float32)
+    for row, (i, pair) in enumerate(zip(photos, pairs)):
+        mask[row, : len(pair)] = True
+        for side, features in enumerate((query, database[i])):
+            points[side, row, : len(pair)] = features.keypoints[pair[:, side]]
+            scales[side, row, : len(pair)] = features.scales[pair[:, side]]
+            sizes[side, row] = features.image_size
+    found = ransac.estimate(
+        points,
+        points[::-1],
+        np.stack([mask, mask]),
+        model="affine",
+        trials=TRIALS,
+        key=jax.random.key(seed),
+        src_scales=scales,
+        dst_scales=scales[::-1],
+        threshold=matching.inlier_radius,
+        cell=matching.cell,
+        target_size=sizes[::-1],
+        photos_verified=2 * len(photos),
+    )
+    log10_nfa = np.asarray(found.log10_nfa)
+    surer = (log10_nfa.argmin(axis=0), np.arange(len(photos)))
+    count, log10_nfa = np.asarray(found.count)[surer], log10_nfa[surer]
+    order = np.lexsort((-count, log10_nfa > threshold))
+    return [Answer(photos[row], int(count[row]), float(-log10_nfa[row])) for row in order]
+
+
+def putative(
+    a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"], *, ratio: float | None = None
+) -> tuple[Int[np.ndarray, "k 2"], Float[np.ndarray, " k"]]:
+    """Mutual nearest neighbours of unit-length descriptors, nearest first: rows of ``a`` and ``b``, and their cosines.
+
+    The same matches as ``retrieval.matching.mutual_nearest``, which is written for accelerators; on a CPU, where a
+    benchmark makes 20 000 of them, NumPy needs a quarter of its time.
+    """
+    if len(a) == 0 or len(b) == 0:
+        return np.zeros((0, 2), np.int64), np.zeros(0, np.float32)
+    cosine = a @ b.T
+    rows = np.arange(len(a))
+    nearest = cosine.argmax(axis=1)
+    best = cosine[rows, nearest]
+    found = best == cosine.max(axis=0)[nearest]
+    if ratio is not None and len(b) > 1:
+        cosine[rows, nearest] = -np.inf
+        found &= 2 - 2 * best < ratio**2 * (2 - 2 * cosine.max(axis=1))
+    order = np.argsort(-best[found], kind="stable")
+    return np.stack([rows[found], nearest[found]], axis=1)[order], best[found][order]
+
+
+def _padded(count: int) -> int:
+    """The next power of two, at least 64: few shapes, so few compilations."""
+    return max(64, 1 << (count - 1).bit_length()) if count else 64

@@ -1,0 +1,75 @@
+"""Asks every query of a set, with and without geometric verification."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.datasets import RetrievalSet
+from benchmarks.peer_matching import Answer, Matching, verified
+from delf_jax.features import LocalFeatures
+from retrieval.index import Index
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Search:
+    """How queries are asked.
+
+    Attributes:
+        verify: photos verified for each query.
+        threshold: answers at or below this log10_nfa are accepted.
+        seed: of the verification.
+    """
+
+    verify: int
+    threshold: float
+    seed: int = 0
+
+
+class Answers(NamedTuple):
+    """The answers to every query of a set, best first.
+
+    Attributes:
+        voted: all photos that got votes in the index.
+        verified: the first of them, verified.
+    """
+
+    voted: list[list[Answer]]
+    verified: list[list[Answer]]
+
+
+def ask(
+    dataset: RetrievalSet, features: Mapping[Path, LocalFeatures], matching: Matching | None, search: Search
+) -> Answers:
+    """Asks every query of a set.
+
+    Args:
+        dataset: queries and database.
+        features: of every photo of it.
+        matching: of a method with rules of its own; None verifies as the index does.
+        search: how.
+    """
+    database = [features[photo] for photo in dataset.database]
+    index = Index.build(((str(i), one) for i, one in enumerate(database)), threshold=search.threshold)
+    answers = Answers([], [])
+    for place, photo in enumerate(dataset.queries):
+        query, ignored = features[photo], dataset.ignored_by(place)
+        names = {str(i) for i in ignored}
+        found = index.search(query, verify=0, top=len(database), exclude=names)
+        voted = [Answer(int(match.image), 0, match.score) for match in found.matches]
+        answers.voted.append(voted)
+        if matching is not None:
+            chosen = [answer.photo for answer in voted[: search.verify]]
+            answers.verified.append(
+                verified(query, chosen, database, matching=matching, threshold=search.threshold, seed=search.seed)
+            )
+        else:
+            found = index.search(query, verify=search.verify, top=search.verify, exclude=names, seed=search.seed)
+            answers.verified.append(
+                [
+                    Answer(int(match.image), match.inliers, -match.log10_nfa)
+                    for match in found.matches
+                    if match.log10_nfa is not None
+                ]
+            )
+    return answers
