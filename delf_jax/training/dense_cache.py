@@ -5,6 +5,7 @@ the disk; ``spans.npy`` int64 [photos, views, 2], each view's first cell and num
 was made from. The folder appears when it is complete, and is made anew when anything it was made from changed.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -18,7 +19,7 @@ import numpy as np
 from delf_jax import atomic
 from delf_jax.errors import ImageError
 from delf_jax.extractor import Extractor
-from delf_jax.training.samples import PhotoList
+from delf_jax.training.samples import PhotoList, Samples
 from delf_jax.training.settings import TrainingError, TrainingSettings
 from delf_jax.training.views import cached_view
 
@@ -31,6 +32,7 @@ class DenseCache:
 
     Attributes:
         failures: (name, reason) of those photos.
+        views: of every photo.
         most_cells: of any view.
     """
 
@@ -39,6 +41,7 @@ class DenseCache:
         self._features = np.load(folder / "features.npy", mmap_mode="r", allow_pickle=False)
         self._usable = np.load(folder / "usable.npy", mmap_mode="r", allow_pickle=False)
         self._spans = np.load(folder / "spans.npy", allow_pickle=False)
+        self.views = int(self._spans.shape[1])
         self.most_cells = int(self._spans[..., 1].max())
 
     @property
@@ -61,7 +64,7 @@ class DenseCache:
 def open_or_make(
     folder: Path,
     extractor: Extractor,
-    samples: PhotoList,
+    samples: Samples,
     settings: TrainingSettings,
     *,
     channels: int,
@@ -102,35 +105,31 @@ class CachedBatches:
 
     Attributes:
         cache: the features.
-        labels: of all photos.
-        photos: positions of the photos to draw from.
+        labels: of its photos.
         batch_size: photos a batch.
-        views: views to draw from; validation takes the first one alone.
         seed: of order and views.
         step: batches given so far.
     """
 
     cache: DenseCache
     labels: np.ndarray
-    photos: np.ndarray
     batch_size: int
-    views: int
     seed: int
     step: int = 0
 
     @property
     def steps_per_epoch(self) -> int:
         """Batches in which every photo comes once, apart from a rest smaller than a batch."""
-        return max(len(self.photos) // self.batch_size, 1)
+        return max(len(self.cache.readable) // self.batch_size, 1)
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         return self
 
     def __next__(self) -> dict[str, np.ndarray]:
         epoch, position = divmod(self.step, self.steps_per_epoch)
-        order = np.random.default_rng((self.seed, 0, epoch)).permutation(self.photos)
+        order = np.random.default_rng((self.seed, 0, epoch)).permutation(self.cache.readable)
         chosen = np.resize(order[position * self.batch_size :], self.batch_size)
-        views = np.random.default_rng((self.seed, 1, self.step)).integers(0, self.views, self.batch_size)
+        views = np.random.default_rng((self.seed, 1, self.step)).integers(0, self.cache.views, self.batch_size)
         self.step += 1
         return padded_batch(self.cache, chosen, views, self.labels, self.batch_size)
 
@@ -173,7 +172,7 @@ def padded_batch(
 def _make(
     folder: Path,
     extractor: Extractor,
-    samples: PhotoList,
+    samples: Samples,
     settings: TrainingSettings,
     made_from: dict[str, Any],
     channels: int,
@@ -189,7 +188,7 @@ def _make(
             if progress is not None:
                 progress(done, spans.shape[0] * spans.shape[1])
             if isinstance(maps, ImageError):
-                failures.setdefault(photo, [samples.names[photo], maps.reason])
+                failures.setdefault(photo, [maps.source, maps.reason])
                 continue
             dense, where = maps[0]
             np.minimum(dense, _LARGEST).astype(np.float16).tofile(file)
@@ -212,7 +211,7 @@ def _write_header(file: BinaryIO, cells: int, channels: int) -> None:
 
 
 def _views(
-    samples: PhotoList, settings: TrainingSettings, failures: dict[int, list[str]]
+    samples: Samples, settings: TrainingSettings, failures: dict[int, list[str]]
 ) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
     """Every view of every photo with its key (photo, view): the whole photo at each side, then crops or warps."""
     largest = 3 * max(settings.view_sides)
@@ -220,7 +219,7 @@ def _views(
         try:
             _, photo = samples.read(position, max_side=largest)
         except ImageError as error:
-            failures[position] = [samples.names[position], error.reason]
+            failures[position] = [error.source, error.reason]
             continue
         for view in range(settings.views):
             rng = np.random.default_rng((settings.seed, position, view))
@@ -228,14 +227,23 @@ def _views(
             yield (position, view), pixels[:height, :width]
 
 
-def _made_from(extractor: Extractor, samples: PhotoList, settings: TrainingSettings) -> dict[str, Any]:
+def _made_from(extractor: Extractor, samples: Samples, settings: TrainingSettings) -> dict[str, Any]:
     names = ("layer", "views", "view_sides", "area", "augmentation", "precision", "seed")
     chosen = {name: getattr(settings, name) for name in names} | {"view_sides": list(settings.view_sides)}
-    files = [os.stat(samples.path(i)) if "://" not in samples.path(i) else None for i in range(len(samples))]
-    times = hashlib.sha256(repr([(f.st_size, f.st_mtime_ns) if f else None for f in files]).encode()).hexdigest()
     return chosen | {
         "format_version": FORMAT_VERSION,
         "backbone": extractor.fingerprint,
         "samples": samples.digest,
-        "files": times,
+        "files": _file_times(samples),
     }
+
+
+def _file_times(samples: Samples) -> str:
+    """Digest of sizes and times of local photo files; what else there is (records, addresses) does not change."""
+    digest = hashlib.sha256()
+    if isinstance(samples, PhotoList):
+        for position in range(len(samples)):
+            with contextlib.suppress(OSError):
+                status = os.stat(samples.path(position))
+                digest.update(f"{position} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()

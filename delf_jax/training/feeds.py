@@ -1,5 +1,6 @@
 """Where batches come from: augmented photos through the loader, or cached dense features."""
 
+import dataclasses
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -10,10 +11,10 @@ import delf_jax
 from delf_jax.head import Head
 from delf_jax.training import dense_cache
 from delf_jax.training.backbones import Backbone
-from delf_jax.training.dense_cache import CachedBatches, padded_batch
+from delf_jax.training.dense_cache import CachedBatches, DenseCache, padded_batch
 from delf_jax.training.loader import Loader
-from delf_jax.training.samples import PhotoList, split
-from delf_jax.training.settings import TrainingError, TrainingSettings
+from delf_jax.training.samples import Samples
+from delf_jax.training.settings import TrainingSettings
 from delf_jax.training.views import plain_view, random_view
 
 
@@ -36,35 +37,37 @@ class Feeds(NamedTuple):
     Attributes:
         training: endless batches.
         validation: makes one pass over the photos kept aside; None where none are.
-        photos: photos trained on.
     """
 
     training: Feed
     validation: Callable[[], Iterable[Any]] | None
-    photos: int
 
 
-def photo_feeds(samples: PhotoList, settings: TrainingSettings, *, workers: int = 0) -> Feeds:
+def photo_feeds(
+    training: Samples, validation: Samples | None, settings: TrainingSettings, *, workers: int = 0
+) -> Feeds:
     """Batches of crops, decoded as they are needed."""
-    kept, aside = _parts(samples, settings)
     loader = Loader(
-        kept,
+        training,
         random_view(settings, settings.side),
         batch_size=settings.batch_size,
         seed=settings.seed,
         gamma=(settings.smallest_gamma, 1.0),
         workers=workers,
     )
+    if validation is None:
+        return Feeds(loader, None)
 
-    def validation() -> Iterable[Any]:
-        with Loader(aside, plain_view(settings), batch_size=settings.batch_size, order="listed") as listed:
+    def validate() -> Iterable[Any]:
+        with Loader(validation, plain_view(settings), batch_size=settings.batch_size, order="listed") as listed:
             yield from listed
 
-    return Feeds(loader, validation if len(aside) else None, len(kept))
+    return Feeds(loader, validate)
 
 
 def cached_feeds(
-    samples: PhotoList,
+    training: Samples,
+    validation: Samples | None,
     settings: TrainingSettings,
     folder: Path,
     *,
@@ -76,23 +79,21 @@ def cached_feeds(
         model, head=Head(), scorer="norm", max_side=max(settings.view_sides), precision=settings.precision
     )
     channels = Backbone.open(model).channels(settings.layer)
-    cache = dense_cache.open_or_make(folder, extractor, samples, settings, channels=channels, progress=progress)
-    _, aside = _parts(samples, settings)
-    held_out = np.isin(samples.names, list(aside.names))
-    readable = np.isin(np.arange(len(samples)), cache.readable)
-    photos, validated = np.flatnonzero(readable & ~held_out), np.flatnonzero(readable & held_out)
 
-    def validation() -> Iterable[Any]:
-        for start in range(0, len(validated), settings.batch_size):
-            chosen = validated[start : start + settings.batch_size]
-            yield padded_batch(cache, chosen, np.zeros(len(chosen), int), samples.labels, settings.batch_size)
+    def cached(samples: Samples, name: str, views: int) -> DenseCache:
+        wanted = dataclasses.replace(settings, views=views)
+        place = folder / name
+        return dense_cache.open_or_make(place, extractor, samples, wanted, channels=channels, progress=progress)
 
-    training = CachedBatches(cache, samples.labels, photos, settings.batch_size, settings.views, settings.seed)
-    return Feeds(training, validation if len(validated) else None, len(photos))
+    cache = cached(training, "training", settings.views)
+    batches = CachedBatches(cache, training.labels, settings.batch_size, seed=settings.seed)
+    if validation is None:
+        return Feeds(batches, None)
+    aside = cached(validation, "validation", 1)
 
+    def validate() -> Iterable[Any]:
+        for start in range(0, len(aside.readable), settings.batch_size):
+            chosen = aside.readable[start : start + settings.batch_size]
+            yield padded_batch(aside, chosen, np.zeros(len(chosen), int), validation.labels, settings.batch_size)
 
-def _parts(samples: PhotoList, settings: TrainingSettings) -> tuple[PhotoList, PhotoList]:
-    kept, aside = split(samples, validation=settings.validation)
-    if not len(kept):
-        raise TrainingError(f"validation {settings.validation:g} leaves no photo to train on; lower it")
-    return kept, aside
+    return Feeds(batches, validate)
