@@ -22,7 +22,7 @@ MAX_FILE_BYTES = 1 << 30
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "AVIF", "JPEG2000", "PPM")
 Image.init()
 
-Source = str | os.PathLike[str] | np.ndarray
+Source = str | os.PathLike[str] | bytes | np.ndarray
 
 
 class Photo(NamedTuple):
@@ -49,7 +49,8 @@ def load_photo(source: Source, *, max_side: int | None, max_pixels: int = MAX_PI
     counts, colour profiles are ignored. The size in the header is judged before pixels are decoded.
 
     Args:
-        source: a path, an fsspec address (``s3://...``), or a uint8 array: [H, W, 3] RGB, [H, W, 4] RGBA, [H, W] grey.
+        source: a path, an fsspec address (``s3://...``), the bytes of a file, or a uint8 array: [H, W, 3] RGB,
+            [H, W, 4] RGBA, [H, W] grey.
         max_side: longest side in pixels to reduce to (area averaging); None keeps the size. Never enlarged.
         max_pixels: photos of more pixels than this are refused.
 
@@ -60,8 +61,8 @@ def load_photo(source: Source, *, max_side: int | None, max_pixels: int = MAX_PI
         pixels, content_hash = _from_array(source), None
         original_size = pixels.shape[:2]
     else:
-        name = os.fspath(source)
-        data = read_bytes(name)
+        name = "photo in memory" if isinstance(source, bytes) else os.fspath(source)
+        data = source if isinstance(source, bytes) else read_bytes(name)
         content_hash = hashlib.sha256(data).hexdigest()
         pixels, original_size = _decode(name, data, max_side, max_pixels)
     reduced = reduced_size(original_size, max_side)

@@ -1,34 +1,54 @@
-"""Photos with true boxes, read from the layouts that benchmarks come in. Boxes are pixel edges of the original."""
+"""Photos with true boxes and masks, read from the layouts that benchmarks come in. Boxes are edges of the original."""
 
 import csv
+import functools
+import io
 import json
 import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 
-from delf_jax.errors import DelfError
+from delf_jax.errors import DelfError, ImageError
+from delf_jax.images import Photo, load_photo
+from localization import masks
 
 Edges = tuple[float, float, float, float]
+Mask = UInt8[np.ndarray, "H W"]
 
 
 class Annotated(NamedTuple):
     """A photo and what is true of it.
 
     Attributes:
-        path: the photo's file.
+        path: the photo's file; where photos lie in records, its name in them.
         boxes: [x0, y0, x1, y1] of each object.
         label: class of the photo, or None.
         train: whether it belongs to the training split; None where the layout has none.
+        mask: reads the true mask of all objects (see ``masks``), or None where there is none.
+        data: reads the photo's bytes out of its record; None for a file.
     """
 
     path: Path
     boxes: list[Edges]
     label: str | None = None
     train: bool | None = None
+    mask: Callable[[], Mask] | None = None
+    data: Callable[[], bytes] | None = None
+
+    def load(self) -> Photo:
+        """The whole photo; raises ImageError with its name."""
+        if self.data is None:
+            return load_photo(self.path, max_side=None)
+        try:
+            return load_photo(self.data(), max_side=None)
+        except ImageError as error:
+            raise ImageError(str(self.path), error.reason) from error
 
 
 def read_cub(root: Path) -> list[Annotated]:
@@ -42,57 +62,85 @@ def read_cub(root: Path) -> list[Annotated]:
         path = root / "images" / name
         if path.is_file():
             x, y, w, h = (float(n) for n in boxes[key].split())
-            found.append(Annotated(path, [(x, y, x + w, y + h)], classes[key], train[key] == "1"))
+            mask = _picture(root / "segmentations" / Path(name).with_suffix(".png"), masks.grey_mask)
+            found.append(Annotated(path, [(x, y, x + w, y + h)], classes[key], train[key] == "1", mask))
     return found
 
 
 def read_yolo(root: Path) -> list[Annotated]:
-    """YOLO folders (coco128): ``images/SPLIT/NAME`` beside ``labels/SPLIT/NAME.txt``, class and box in shares."""
+    """YOLO folders (coco128): ``images/SPLIT/NAME`` beside ``labels/SPLIT/NAME.txt``, class and box in shares.
+
+    Lines of more than four numbers are polygons, from those files or from ``instance_segmentation/labels``.
+    """
     labels = next((p for p in (root / "labels", root / "object_detection" / "labels") if p.is_dir()), None)
     if labels is None:
         raise DelfError(f"{root}: no labels folder; this is not a YOLO layout")
+    outlines = next((p for p in (root / "instance_segmentation" / "labels", labels) if p.is_dir()), labels)
     found = []
     for path in sorted((root / "images").rglob("*")):
         if path.suffix.lower() in (".jpg", ".jpeg", ".png"):
             with Image.open(path) as image:
                 width, height = image.size
-            file = labels / path.relative_to(root / "images").with_suffix(".txt")
-            boxes = []
-            for line in file.read_text().splitlines() if file.is_file() else ():
-                _, x, y, w, h = (float(n) for n in line.split()[:5])
-                boxes.append(((x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height))
-            found.append(Annotated(path, boxes))
+            name = path.relative_to(root / "images").with_suffix(".txt")
+            boxes = [_yolo_box(shape, width, height) for shape in _yolo_shapes(labels / name)]
+            polygons = [shape for shape in _yolo_shapes(outlines / name) if len(shape) > 4]
+            mask = functools.partial(_yolo_mask, polygons, width, height) if polygons else None
+            found.append(Annotated(path, boxes, mask=mask))
     return found
 
 
+def _yolo_shapes(file: Path) -> list[list[float]]:
+    return [[float(n) for n in line.split()[1:]] for line in _lines(file)] if file.is_file() else []
+
+
+def _yolo_box(shape: list[float], width: int, height: int) -> Edges:
+    if len(shape) > 4:
+        x, y = shape[::2], shape[1::2]
+        return min(x) * width, min(y) * height, max(x) * width, max(y) * height
+    cx, cy, w, h = shape
+    return (cx - w / 2) * width, (cy - h / 2) * height, (cx + w / 2) * width, (cy + h / 2) * height
+
+
+def _yolo_mask(polygons: list[list[float]], width: int, height: int) -> Mask:
+    scale = np.array([width, height])
+    edges = [(np.reshape(polygon, (-1, 2)) * scale).reshape(-1).tolist() for polygon in polygons]
+    return masks.polygon_mask(edges, (height, width)).astype(np.uint8)
+
+
 def read_coco(root: Path) -> list[Annotated]:
-    """COCO: ``annotations/instances_SPLIT.json`` beside ``SPLIT/NAME``; crowds are left out."""
+    """COCO: ``annotations/instances_SPLIT.json`` beside ``SPLIT/NAME``; crowds are left out, and ignored in masks."""
     found = []
     for file in sorted((root / "annotations").glob("instances_*.json")):
         content = json.loads(file.read_bytes())
-        boxes = defaultdict(list)
+        objects: dict[Any, list[dict[str, Any]]] = defaultdict(list)
         for annotation in content["annotations"]:
-            if not annotation.get("iscrowd"):
-                x, y, w, h = annotation["bbox"]
-                boxes[annotation["image_id"]].append((x, y, x + w, y + h))
+            objects[annotation["image_id"]].append(annotation)
         folder = root / file.stem.removeprefix("instances_")
         for image in content["images"]:
-            found.append(Annotated(folder / image["file_name"], boxes[image["id"]], train="train" in file.stem))
+            own = objects[image["id"]]
+            boxes = [(x, y, x + w, y + h) for x, y, w, h in (a["bbox"] for a in own if not a.get("iscrowd"))]
+            mask = None
+            if all("segmentation" in annotation for annotation in own) and {"height", "width"} <= image.keys():
+                mask = functools.partial(masks.coco_mask, own, (image["height"], image["width"]))
+            found.append(Annotated(folder / image["file_name"], boxes, train="train" in file.stem, mask=mask))
     return found
 
 
 def read_voc(root: Path) -> list[Annotated]:
     """Pascal VOC (``Annotations``, ``JPEGImages``, ``ImageSets/Main``), objects marked difficult left out.
 
-    VOC's boxes are pixel indices from 1, both ends included; here they become edges.
+    VOC's boxes are pixel indices from 1, both ends included; here they become edges. Masks come from
+    ``SegmentationObject``, or from ``SegmentationClass``, where they have the photo.
     """
+    pictures = next((f for f in (root / "SegmentationObject", root / "SegmentationClass") if f.is_dir()), root)
     train = {line.split()[0] for f in sorted((root / "ImageSets" / "Main").glob("train.txt")) for line in _lines(f)}
     found = []
     for file in sorted((root / "Annotations").glob("*.xml")):
         tree = ElementTree.parse(file).getroot()
         objects = [o for o in tree.iter("object") if o.findtext("difficult", "0") != "1"]
         path = root / "JPEGImages" / tree.findtext("filename", f"{file.stem}.jpg")
-        found.append(Annotated(path, [_xml_box(o) for o in objects], train=file.stem in train))
+        mask = _picture(pictures / f"{file.stem}.png", masks.voc_mask)
+        found.append(Annotated(path, [_xml_box(o) for o in objects], train=file.stem in train, mask=mask))
     return found
 
 
@@ -123,7 +171,58 @@ def read_box_csv(file: Path) -> list[Annotated]:
     return [Annotated(file.parent / name, found, labels[name]) for name, found in boxes.items()]
 
 
-Layout = Literal["cub", "voc", "coco", "imagenet", "yolo", "csv"]
+def read_tfds(root: Path) -> list[Annotated]:
+    """A data set that TFDS prepared as ArrayRecord (``caltech_birds2011``): the folder of its version.
+
+    Boxes come from the feature ``bbox``, normalised ymin, xmin, ymax, xmax. The bytes of photos stay in the records
+    until they are needed. TensorFlow is not used.
+
+    Raises:
+        DelfError: prepared in another file format, or without ``image`` and ``bbox``.
+    """
+    import tensorflow_datasets as tfds  # takes a second to import
+
+    builder = tfds.builder_from_directory(root)
+    features = builder.info.features
+    if not {"image", "bbox"} <= set(features):
+        raise DelfError(f"{root}: its features are {', '.join(sorted(features))}; image and bbox are needed")
+    pictures = [name for name in ("image", "segmentation_mask") if name in features]
+    skip = {name: tfds.decode.SkipDecoding() for name in pictures}
+    found = []
+    for split in builder.info.splits:
+        try:
+            records = builder.as_data_source(split, decoders=skip)
+        except NotImplementedError as error:
+            raise DelfError(f"{root}: not ArrayRecord; prepare it with file_format='array_record'") from error
+        for number, record in enumerate(records):
+            with Image.open(io.BytesIO(record["image"])) as image:
+                width, height = image.size
+            y0, x0, y1, x1 = (float(n) for n in record["bbox"])
+            name = record["image/filename"].decode() if "image/filename" in record else str(number)
+            found.append(
+                Annotated(
+                    Path(split, name),
+                    [(x0 * width, y0 * height, x1 * width, y1 * height)],
+                    features["label"].int2str(record["label"]) if "label" in features else None,
+                    split == "train",
+                    functools.partial(_record_mask, records, number) if "segmentation_mask" in features else None,
+                    functools.partial(_record_photo, records, number),
+                )
+            )
+    return found
+
+
+def _record_photo(records: Any, number: int) -> bytes:
+    photo: bytes = records[number]["image"]
+    return photo
+
+
+def _record_mask(records: Any, number: int) -> Mask:
+    with Image.open(io.BytesIO(records[number]["segmentation_mask"])) as picture:
+        return masks.grey_mask(picture)
+
+
+Layout = Literal["cub", "voc", "coco", "imagenet", "yolo", "csv", "tfds"]
 
 
 def read(path: str | Path, *, layout: Layout | None = None) -> list[Annotated]:
@@ -135,6 +234,7 @@ def read(path: str | Path, *, layout: Layout | None = None) -> list[Annotated]:
     root = Path(path)
     layouts: dict[str, tuple[Callable[[Path], list[Annotated]], bool]] = {
         "csv": (read_box_csv, root.suffix == ".csv" and root.is_file()),
+        "tfds": (read_tfds, (root / "dataset_info.json").is_file()),
         "cub": (read_cub, (root / "bounding_boxes.txt").is_file()),
         "voc": (read_voc, (root / "JPEGImages").is_dir()),
         "coco": (read_coco, (root / "annotations").is_dir()),
@@ -148,7 +248,18 @@ def read(path: str | Path, *, layout: Layout | None = None) -> list[Annotated]:
             return reader(root)
     if layout is not None:
         raise DelfError(f"{path}: not in the layout {layout}; name the folder that holds its annotations")
-    raise DelfError(f"{path}: no known layout; give CUB, VOC, COCO, ImageNet or YOLO folders, or a CSV of boxes")
+    raise DelfError(f"{path}: no known layout; give CUB, VOC, COCO, ImageNet, YOLO or TFDS folders, or a CSV")
+
+
+def _picture(file: Path, read_mask: Callable[[Image.Image], Mask]) -> Callable[[], Mask] | None:
+    if not file.is_file():
+        return None
+
+    def read_picture() -> Mask:
+        with Image.open(file) as picture:
+            return read_mask(picture)
+
+    return read_picture
 
 
 def _xml_box(element: ElementTree.Element) -> Edges:

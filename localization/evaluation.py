@@ -1,4 +1,4 @@
-"""Localization benchmarks: the official crop protocol, class-agnostic and per class, always beside the baselines."""
+"""Localization measured on photos whose truth is known: class-agnostic and per class, always beside the baselines."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,80 +6,34 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from delf_jax.errors import ImageError, PredictorError
-from delf_jax.images import load_photo
 from localization import metrics
 from localization.boxes import largest_box
-from localization.classes import mean_feature, nearest_mean
-from localization.datasets import Annotated, Edges
-from localization.encoders import Dense, squash
-from localization.maps import cosine_map, stretch, upsample
-from localization.metrics import THRESHOLDS, ThresholdCurve, threshold_curve
+from localization.classes import Classifier, mean_feature, nearest_mean
+from localization.datasets import Annotated
+from localization.encoders import Dense, Seen, run_at_scales
+from localization.localizing import cosines_at_scales, mean_over_scales
+from localization.maps import stretch, upsample
+from localization.metrics import THRESHOLDS, PixelCounts, ThresholdCurve, threshold_curve
 from localization.predictor import Predictor
-
-
-class CropProtocol(NamedTuple):
-    """Resize((resize, resize)) squashed, then the central ``crop`` x ``crop`` (localization spec 1.6).
-
-    wsolevaluation truncates true boxes where the official code rounds them, and keeps found boxes inside the photo.
-    """
-
-    resize: int
-    crop: int
-    wsolevaluation: bool = False
-
-
-OFFICIAL_FINE_GRAINED = CropProtocol(480, 448)
-OFFICIAL_IMAGENET = CropProtocol(256, 224)
-WSOLEVALUATION = CropProtocol(224, 224, wsolevaluation=True)
-FIT_SIDE = 224
-
-
-class Squashed(Mapping[str, np.ndarray]):
-    """Annotated photos as the official code fits them, by path: squashed to ``side`` x ``side``, read when needed."""
-
-    def __init__(self, photos: Sequence[Annotated], *, side: int = FIT_SIDE) -> None:
-        self._photos = {str(photo.path): photo for photo in photos}
-        self._side = side
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        return squash(load_photo(self._photos[name].path, max_side=None).pixels, self._side)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._photos)
-
-    def __len__(self) -> int:
-        return len(self._photos)
-
-
-def crop_photo(pixels: UInt8[np.ndarray, "H W 3"], protocol: CropProtocol) -> UInt8[np.ndarray, "s s 3"]:
-    """The photo as the protocol shows it to the encoder."""
-    margin = (protocol.resize - protocol.crop) // 2
-    return squash(pixels, protocol.resize)[margin : margin + protocol.crop, margin : margin + protocol.crop]
-
-
-def crop_box(box: Edges, image_size: tuple[int, int], protocol: CropProtocol) -> Edges:
-    """A true box in the crop's pixel indices: scaled, shifted, rounded and clipped to [0, crop - 1] (spec 1.6)."""
-    height, width = image_size
-    scale = np.array([protocol.resize / width, protocol.resize / height] * 2)
-    to_integer = np.trunc if protocol.wsolevaluation else np.round
-    moved = to_integer(np.asarray(box) * scale - (protocol.resize - protocol.crop) / 2)
-    x0, y0, x1, y1 = np.clip(moved, 0, protocol.crop - 1)
-    return float(x0), float(y0), float(x1), float(y1)
+from localization.protocols import OFFICIAL_FINE_GRAINED, Protocol
 
 
 class Evaluated(NamedTuple):
-    """IoU of every photo's largest box with its best true box, at every map threshold.
+    """What one method reached.
 
     Attributes:
-        method: ``foreground``, ``class`` (w* of the photo's true class), ``activation sum`` (CAAM) or ``centre``.
-        ious: [photos, thresholds].
+        method: ``foreground``, ``class`` (w* of the photo's true class), ``activation sum`` (CAAM), ``centre``, or the
+            name of a further direction.
+        ious: [photos, thresholds], IoU of each photo's largest box with its best true box.
+        pixels: map values on true and false pixels of the photos that have masks.
     """
 
     method: str
     ious: Float[np.ndarray, "photos t"]
+    pixels: PixelCounts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,131 +41,222 @@ class Evaluation:
     """Everything measured on one set of photos.
 
     Attributes:
-        methods: IoUs of each method.
-        areas: share of the crop that each photo's largest true box covers.
+        methods: what each reached.
+        areas: share of the photo as shown that its largest true box covers.
+        scores: largest cosine with w* of each photo.
+        masks: photos that had a true mask.
         labels: true classes.
-        predicted: classes by nearest class mean, best first, or empty without classes.
+        predicted: for each classifier the classes of every photo, likeliest first; empty without classes.
         failed: photos that could not be read.
     """
 
     methods: Sequence[Evaluated]
     areas: Float[np.ndarray, " photos"]
+    scores: Float[np.ndarray, " photos"]
+    masks: int
     labels: Sequence[str | None]
-    predicted: Sequence[Sequence[str]]
+    predicted: Mapping[str, Sequence[Sequence[str]]]
     failed: Sequence[ImageError]
 
     def curve(self, method: str) -> ThresholdCurve:
-        """GT-Known accuracy over thresholds."""
-        return threshold_curve(self._ious(method))
+        """Share of photos whose box is right, over thresholds: GT-Known, or CorLoc with several objects a photo."""
+        return threshold_curve(self._method(method).ious)
 
-    def top_k_curve(self, method: str, k: int) -> ThresholdCurve:
-        """Top-k Loc over thresholds: the box is right and the true class is among the k nearest."""
-        if not self.predicted:
-            raise PredictorError("Top-k Loc needs a predictor that was fitted with classes")
-        known = np.array([label in order[:k] for label, order in zip(self.labels, self.predicted)])
-        return threshold_curve(self._ious(method), where=known)
+    def top_k_curve(self, method: str, k: int, classifier: str = "nearest mean") -> ThresholdCurve:
+        """Top-k Loc over thresholds: the box is right and the true class is among the k likeliest.
+
+        Raises:
+            PredictorError: that classifier was not asked.
+        """
+        return threshold_curve(self._method(method).ious, where=self.known(k, classifier))
+
+    def known(self, k: int, classifier: str = "nearest mean") -> Bool[np.ndarray, " photos"]:
+        """Whether each photo's true class is among the k likeliest."""
+        if classifier not in self.predicted:
+            raise PredictorError(
+                f"Top-k Loc needs a predictor that was fitted with classes, and {classifier!r} of them"
+            )
+        return np.array([label in order[:k] for label, order in zip(self.labels, self.predicted[classifier])])
 
     def by_area(self, method: str, threshold: float, parts: int = 3) -> list[float]:
         """GT-Known of equal parts of the photos by true box area, smallest first."""
         column = int(np.argmin(np.abs(THRESHOLDS - threshold)))
         order = np.array_split(np.argsort(self.areas, kind="stable"), parts)
-        return [float((self._ious(method)[rows, column] >= 0.5).mean()) for rows in order]
+        return [float((self._method(method).ious[rows, column] >= 0.5).mean()) for rows in order]
 
-    def _ious(self, method: str) -> Float[np.ndarray, "photos t"]:
+    def pixels(self, method: str) -> PixelCounts:
+        """Map values on true and false pixels."""
+        return self._method(method).pixels
+
+    def _method(self, method: str) -> Evaluated:
         for evaluated in self.methods:
             if evaluated.method == method:
-                return evaluated.ious
+                return evaluated
         raise PredictorError(f"{method!r} was not evaluated; these were: {', '.join(e.method for e in self.methods)}")
 
 
 def evaluate(
-    predictor: Predictor, photos: Sequence[Annotated], *, protocol: CropProtocol = OFFICIAL_FINE_GRAINED
+    predictor: Predictor,
+    photos: Sequence[Annotated],
+    *,
+    protocol: Protocol = OFFICIAL_FINE_GRAINED,
+    classifiers: Mapping[str, Classifier] | None = None,
+    further: Mapping[str, Float[np.ndarray, " c"]] | None = None,
+    scales: Sequence[float] = (1.0,),
 ) -> Evaluation:
-    """Localizes annotated photos under a crop protocol, with boxes and IoU in the official, inclusive convention.
+    """Localizes annotated photos under a protocol, with boxes and IoU in its convention.
 
     Args:
-        predictor: with classes, the per-class maps and nearest-mean classes are evaluated too. Its extractor's
-            ``max_side`` must be at least the crop, or the crop would be reduced.
+        predictor: with classes, the per-class maps are evaluated too. Its extractor's ``max_side`` must be at least
+            the protocol's crop, or the crop would be reduced.
         photos: with at least one true box each; others are left out.
+        classifiers: of the mean features, for Top-k Loc; ``nearest mean`` is always there when classes were fitted.
+        further: other directions of the same features to evaluate along the way, by name.
+        scales: as in ``Predictor.localize_stream``.
 
     Raises:
         PredictorError: the extractor's ``max_side`` is below the crop.
     """
-    limit = predictor.statistics.encoder.get("max_side", protocol.crop)
-    if limit < protocol.crop:
-        raise PredictorError(f"the encoder reduces photos to {limit} pixels; the protocol needs {protocol.crop}")
+    crop = getattr(protocol, "crop", 0)
+    limit = predictor.statistics.encoder.get("max_side", crop)
+    if limit < crop:
+        raise PredictorError(f"the encoder reduces photos to {limit} pixels; the protocol needs {crop}")
     names = sorted(predictor.statistics.classes)
-    classifier = nearest_mean(predictor.statistics) if len(names) > 1 else None
-    directions = np.stack([predictor.direction(), *(predictor.direction(name) for name in names)])
+    if len(names) > 1:
+        classifiers = {"nearest mean": nearest_mean(predictor.statistics), **(classifiers or {})}
+    directions = {"foreground": predictor.direction(), **(further or {})}
+    stacked = np.stack([*directions.values(), *(predictor.direction(name) for name in names)])
+    truth = _Truth(list(directions), names, protocol)
     sizes: dict[int, tuple[int, int]] = {}
     failed: list[ImageError] = []
-    crops = _crops(photos, protocol, sizes, failed)
+    shown = _shown(photos, protocol, sizes, failed)
     rows: dict[int, dict[str, Any]] = {}
-    for number, seen, row in predictor.running_encoder.run(_coarse_maps, {"directions": directions}, crops):
+    arguments = {"directions": stacked}
+    for number, seen, row in run_at_scales(predictor.running_encoder, _coarse_maps, arguments, shown, scales):
         if isinstance(seen, ImageError):
             failed.append(seen)
         else:
-            rows[number] = _photo_ious(row, photos[number], names, sizes[number], protocol)
+            rows[number] = truth.compare(row, photos[number], seen, sizes[number])
     if not rows:
         raise PredictorError("nothing to evaluate: no photo with a true box could be read")
     order = sorted(rows)
-    methods = [Evaluated(name, np.stack([rows[i]["ious"][name] for i in order])) for name in rows[order[0]]["ious"]]
-    predicted = [classifier.ranked(rows[i]["mean"]) for i in order] if classifier else []
-    areas = np.array([rows[i]["area"] for i in order])
-    return Evaluation(methods, areas, [photos[i].label for i in order], predicted, failed)
+    return Evaluation(
+        methods=[
+            Evaluated(name, np.stack([rows[i]["ious"][name] for i in order]), truth.pixels[name])
+            for name in rows[order[0]]["ious"]
+        ],
+        areas=np.array([rows[i]["area"] for i in order]),
+        scores=np.array([rows[i]["score"] for i in order]),
+        masks=truth.masks,
+        labels=[photos[i].label for i in order],
+        predicted={n: [c.ranked(rows[i]["mean"]) for i in order] for n, c in (classifiers or {}).items()},
+        failed=failed,
+    )
 
 
-def _crops(
-    photos: Sequence[Annotated], protocol: CropProtocol, sizes: dict[int, tuple[int, int]], failed: list[ImageError]
+def _shown(
+    photos: Sequence[Annotated], protocol: Protocol, sizes: dict[int, tuple[int, int]], failed: list[ImageError]
 ) -> Iterator[tuple[int, np.ndarray]]:
     for number, photo in enumerate(photos):
         if not photo.boxes:
             continue
         try:
-            loaded = load_photo(photo.path, max_side=None)
+            loaded = photo.load()
         except ImageError as error:
             failed.append(error)
             continue
         sizes[number] = loaded.original_size
-        yield number, crop_photo(loaded.pixels, protocol)
+        yield number, protocol.shown(loaded.pixels)
 
 
 def _coarse_maps(arguments: Any, dense: Dense) -> dict[str, Any]:
-    features = dense.features.astype(jnp.float32)
-    cosines = jnp.stack([cosine_map(features, w) for w in arguments["directions"]], axis=-1)
-    sums = jnp.sum(features, axis=-1)
-    return {"cosines": cosines, "sum": sums, "mean": mean_feature(dense), "cells_hw": dense.cells_hw}
+    cosines, cells_hw = cosines_at_scales(dense, arguments["directions"])
+    sums, _ = mean_over_scales(dense, lambda features: jnp.sum(features.astype(jnp.float32), axis=-1))
+    return {"cosines": cosines, "sum": sums, "mean": mean_feature(dense), "cells_hw": cells_hw}
 
 
-def _photo_ious(
-    row: dict[str, Any], photo: Annotated, names: Sequence[str], size: tuple[int, int], protocol: CropProtocol
+class _Truth:
+    """Compares maps with what is true of their photos, and counts pixels as it goes."""
+
+    def __init__(self, directions: Sequence[str], classes: Sequence[str], protocol: Protocol) -> None:
+        self.directions = directions
+        self.classes = classes
+        self.protocol = protocol
+        self.masks = 0
+        methods = [*directions, "activation sum", *(["class"] if classes else []), "centre"]
+        self.pixels = {method: PixelCounts() for method in methods}
+
+    def compare(self, row: dict[str, Any], photo: Annotated, seen: Seen, original: tuple[int, int]) -> dict[str, Any]:
+        """IoUs, area and score of one photo out of its row of ``_coarse_maps``."""
+        protocol, size = self.protocol, seen.size
+        truth = protocol.true_boxes(photo.boxes, original, size)
+        mask = None if photo.mask is None else protocol.true_mask(photo.mask(), size)
+        self.masks += mask is not None
+        coarse = {name: row["cosines"][..., i] for i, name in enumerate(self.directions)}
+        coarse["activation sum"] = row["sum"]
+        if photo.label in self.classes:
+            coarse["class"] = row["cosines"][..., len(self.directions) + self.classes.index(photo.label)]
+        elif self.classes:
+            raise PredictorError(f"{photo.path}: its class {photo.label!r} was not fitted")
+        ious, score = {}, 0.0
+        for method, values in coarse.items():
+            maps = stretch(values, row["cells_hw"])
+            pixels = np.asarray(upsample(maps.activation, row["cells_hw"], np.array(size), size))
+            found = [protocol.found_box(largest_box(pixels, t), size) for t in THRESHOLDS]
+            ious[method] = np.array([self._best_iou(box, truth) for box in found])
+            self._count(method, pixels, mask)
+            if method == "foreground":
+                score = float(maps.peak)
+        # Half the area at the centre, the same box at every threshold.
+        ious["centre"] = np.full(len(THRESHOLDS), self._best_iou(metrics.centre_box(size[1], size[0]), truth))
+        self._count("centre", metrics.centre_map(*size), mask)
+        extra = 1 if protocol.convention == "inclusive" else 0
+        areas = (truth[:, 2:] - truth[:, :2] + extra).prod(axis=1) / (size[0] * size[1])
+        return {"ious": ious, "mean": row["mean"], "area": float(areas.max()), "score": score}
+
+    def _count(self, method: str, pixels: Float[np.ndarray, "h w"], mask: UInt8[np.ndarray, "h w"] | None) -> None:
+        if mask is not None:
+            self.pixels[method].add(np.clip(pixels, 0, 1), mask)
+
+    def _best_iou(self, box: Sequence[float] | None, truth: Float[np.ndarray, "n 4"]) -> float:
+        if box is None:
+            return 0.0
+        convention = self.protocol.convention
+        return float(metrics.box_iou(np.array([box[:4]], np.float64), truth, convention=convention).max())
+
+
+def summary(
+    measured: Evaluation, method: str, *, default_threshold: float, chosen_on: Evaluation | None = None
 ) -> dict[str, Any]:
-    side = protocol.crop
-    truth = np.array([crop_box(box, size, protocol) for box in photo.boxes])
-    coarse = {"foreground": row["cosines"][..., 0], "activation sum": row["sum"]}
-    if photo.label in names:
-        coarse["class"] = row["cosines"][..., 1 + names.index(photo.label)]
-    elif names:
-        raise PredictorError(f"{photo.path}: its class {photo.label!r} was not fitted")
-    ious = {}
-    for method, values in coarse.items():
-        activation = stretch(values, row["cells_hw"]).activation
-        pixels = np.asarray(upsample(activation, row["cells_hw"], np.array([side, side]), (side, side)))
-        ious[method] = np.array([_best_iou(_found_box(pixels, t, protocol), truth) for t in THRESHOLDS])
-    # Half the area at the centre, the same box at every threshold.
-    ious["centre"] = np.full(len(THRESHOLDS), _best_iou(metrics.centre_box(side, side), truth))
-    areas = ((truth[:, 2:] - truth[:, :2] + 1) / side).prod(axis=1)
-    return {"ious": ious, "mean": row["mean"], "area": float(areas.max())}
+    """One row of figures: every accuracy at the chosen threshold and at the default one, each labelled.
 
-
-def _found_box(pixels: Float[np.ndarray, "s s"], threshold: float, protocol: CropProtocol) -> Sequence[float] | None:
-    box = largest_box(pixels, threshold)
-    if protocol.wsolevaluation:
-        return metrics.inclusive_box(box, *pixels.shape[::-1]) if box else (0, 0, 0, 0)
-    return box
-
-
-def _best_iou(box: Sequence[float] | None, truth: Float[np.ndarray, "n 4"]) -> float:
-    if box is None:
-        return 0.0
-    return float(metrics.box_iou(np.array([box[:4]], np.float64), truth, convention="inclusive").max())
+    Args:
+        default_threshold: used without looking at these photos.
+        chosen_on: photos whose best threshold is used; without them it is the best on the measured photos: an oracle.
+    """
+    curve, chosen = measured.curve(method), (chosen_on or measured).curve(method)
+    fixed = method == "centre"
+    _, threshold = chosen.best()
+    row: dict[str, Any] = {
+        "method": method,
+        "accuracy": curve.at(threshold),
+        "threshold": None if fixed else threshold,
+        "threshold_from": None if fixed else "validation" if chosen_on else "oracle",
+        "accuracy_default": curve.at(default_threshold),
+        "default_threshold": None if fixed else default_threshold,
+        "max_box_acc_v2": {
+            "official": metrics.max_box_acc_v2(curve, convention="official", chosen_on=chosen),
+            "wsolevaluation": metrics.max_box_acc_v2(curve, convention="wsolevaluation", chosen_on=chosen),
+        },
+        "by_area": measured.by_area(method, threshold),
+        "by_area_default": measured.by_area(method, default_threshold),
+        "pxap": measured.pixels(method).pxap() if measured.masks else None,
+        "piou": measured.pixels(method).piou() if measured.masks else None,
+    }
+    for classifier in measured.predicted:
+        row[classifier] = {
+            f"top{k}{suffix}": measured.top_k_curve(method, k, classifier).at(at)
+            for k in (1, 5)
+            for suffix, at in (("", threshold), ("_default", default_threshold))
+        }
+    return row

@@ -1,6 +1,7 @@
 """One photo's map, boxes and masks, on the device and after it."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ from localization import boxes, refine
 from localization.boxes import Box
 from localization.classes import Classifier, mean_feature
 from localization.encoders import Dense, Seen
-from localization.maps import cosine_map, stretch, upsample
+from localization.maps import AnyArray, cosine_map, stretch, upsample
 
 # A Classifier of the features, or any function of images to logits.
 Classify = Classifier | Callable[[np.ndarray], Any]
@@ -71,10 +72,19 @@ def map_in_pixels(arguments: Any, dense: Dense) -> dict[str, Any]:
 
 def maps_of_classes(arguments: Any, dense: Dense) -> dict[str, Any]:
     """Cosines with each of ``arguments["directions"]`` [K, C], and the mean feature that predicts the class; pure."""
-    cosines, cells_hw = zip(
-        *(mean_over_scales(dense, lambda features, w=w: cosine_map(features, w)) for w in arguments["directions"])
-    )
-    return {"cosines": jnp.stack(cosines, axis=-1), "mean": mean_feature(dense), "cells_hw": cells_hw[0]}
+    cosines, cells_hw = cosines_at_scales(dense, arguments["directions"])
+    return {"cosines": cosines, "mean": mean_feature(dense), "cells_hw": cells_hw}
+
+
+def cosines_at_scales(
+    dense: Dense, directions: Float[AnyArray, "k c"]
+) -> tuple[Float[Array, "b h w k"], Int[Array, "b 2"]]:
+    """``mean_over_scales`` of the cosines with each of K directions."""
+    stacked = []
+    for w in jnp.asarray(directions):
+        cosines, cells_hw = mean_over_scales(dense, functools.partial(cosine_map, w=w))
+        stacked.append(cosines)
+    return jnp.stack(stacked, axis=-1), cells_hw
 
 
 def predicted_class(classify: Classify, names: list[str], seen: Seen, row: dict[str, Any]) -> str:

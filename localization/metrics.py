@@ -42,6 +42,13 @@ def centre_box(width: float, height: float, *, share: float = 0.5) -> tuple[floa
     return x, y, width - x, height - y
 
 
+def centre_map(height: int, width: int) -> Float[np.ndarray, "H W"]:
+    """The same for pixels: a Gaussian of the photo's shape, 1 at its centre and falling to 0 in its corners."""
+    y, x = (np.linspace(-1, 1, size) for size in (height, width))
+    bump = np.exp(-2 * np.square(y))[:, None] * np.exp(-2 * np.square(x))
+    return ((bump - bump.min()) / (bump.max() - bump.min())).astype(np.float32)
+
+
 class ThresholdCurve(NamedTuple):
     """Share of photos whose box meets a true box at each IoU, for each map threshold.
 
@@ -80,15 +87,22 @@ def threshold_curve(
     return ThresholdCurve(thresholds, {b: ((ious >= b) & allowed[:, None]).mean(axis=0) for b in bounds})
 
 
-def max_box_acc_v2(curve: ThresholdCurve, *, convention: Literal["official", "wsolevaluation"]) -> float:
+def max_box_acc_v2(
+    curve: ThresholdCurve,
+    *,
+    convention: Literal["official", "wsolevaluation"],
+    chosen_on: ThresholdCurve | None = None,
+) -> float:
     """Mean accuracy over the curve's IoU bounds (.3, .5, .7).
 
     ``official`` takes one threshold for all bounds, the best of the mean; ``wsolevaluation`` the best for each bound.
+    They are the best on ``chosen_on``, or on the curve's own photos, which makes the figure an oracle's.
     """
     stacked = np.stack(list(curve.accuracy.values()))
+    chosen = np.stack(list((chosen_on or curve).accuracy.values()))
     if convention == "official":
-        return float(stacked.mean(axis=0).max())
-    return float(stacked.max(axis=1).mean())
+        return float(stacked.mean(axis=0)[chosen.mean(axis=0).argmax()])
+    return float(np.take_along_axis(stacked, chosen.argmax(axis=1)[:, None], axis=1).mean())
 
 
 def in_top_k(logits: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"], k: int) -> Bool[np.ndarray, " n"]:

@@ -1,7 +1,7 @@
 """`delf-jax evaluate`: how good the answers are, on photos whose truth is known."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from tyro.conf import Positional, arg
@@ -11,14 +11,16 @@ from delf_jax.command.report import Report
 
 if TYPE_CHECKING:
     import localization
+    from localization.classes import Classifier
     from localization.datasets import Annotated as Photo
-    from localization.evaluation import CropProtocol, Evaluation
+    from localization.evaluation import Evaluation
+    from localization.protocols import FittingPhotos, Protocol
 
 _SHOWN = {
     "foreground": "foreground w*",
     "class": "w* of the true class",
     "activation sum": "activation sum (CAAM)",
-    "centre": "centre box (baseline)",
+    "centre": "centre (baseline)",
 }
 
 
@@ -27,18 +29,23 @@ class Evaluate:
     """Measure localization on photos with true boxes, beside the baselines.
 
     Without --predictor, one is fitted to the training split (to all photos where the layout has no split), with their
-    classes if they have any, never with their boxes. GT-Known is the share of photos whose box meets a true one at
-    IoU 0.5; Top-1 and Top-5 ask for the right class too.
+    classes if they have any, never with their boxes. GT-Known is the share of photos whose box meets the true one at
+    IoU 0.5, CorLoc the share whose box meets any of several; Top-1 and Top-5 ask for the right class too. Where there
+    are true masks, PxAP and PIoU compare every pixel, at no threshold.
 
     Attributes:
         what: what is evaluated.
         data: folder of the data set, or a CSV file with columns file,xmin,ymin,xmax,ymax and maybe label.
-        layout: how photos and boxes lie there.
+        layout: how photos and boxes lie there; tfds is what TFDS prepared as ArrayRecord.
         predictor: evaluate this predictor, as written by `delf-jax fit-localizer`.
         layer: where none is given, fit one on this layer.
         model: and on this model.
-        protocol: how photos are shown: squashed to 480 and cropped to 448 (fine-grained), 256 and 224 (imagenet), or
-            wsolevaluation's 224.
+        conv5_stride: 1 computes conv5 as fine as conv4.
+        max_side: whole photos are reduced to this longest side, in pixels.
+        protocol: how photos are shown: squashed to 480 and cropped to 448 (fine-grained), 256 and 224 (imagenet),
+            wsolevaluation's 224, or whole photos in their own shape (full).
+        map_scales: the map is the mean over these scales of the photo.
+        probe: predict classes by a linear probe too, which reads the training photos once more.
         validation: choose the map threshold on so many photos held out of the training split; with 0 it is the best on
             the test photos themselves, which is labelled oracle.
         json: print one JSON line per method.
@@ -46,11 +53,15 @@ class Evaluate:
 
     what: Annotated[Positional[Literal["localization"]], arg(metavar="localization")]
     data: Annotated[Positional[str], arg(metavar="DATA")]
-    layout: Literal["auto", "cub", "voc", "coco", "imagenet", "yolo", "csv"] = "auto"
+    layout: Literal["auto", "cub", "voc", "coco", "imagenet", "yolo", "csv", "tfds"] = "auto"
     predictor: Annotated[str | None, arg(help_behavior_hint="(default: fitted to the training split)")] = None
     layer: Literal["conv4", "conv5"] = "conv5"
     model: str = "delf-r50"
-    protocol: Literal["fine-grained", "imagenet", "wsolevaluation"] = "fine-grained"
+    conv5_stride: Annotated[Literal[1, 2] | None, arg(help_behavior_hint="(default: as trained)")] = None
+    max_side: int = 448
+    protocol: Literal["fine-grained", "imagenet", "wsolevaluation", "full"] = "fine-grained"
+    map_scales: tuple[float, ...] = (1.0,)
+    probe: bool = False
     validation: int = 0
     json: bool = False
 
@@ -58,52 +69,85 @@ class Evaluate:
 
     def run(self, report: Report) -> None:
         """Fits if need be, localizes every test photo, and prints the table."""
-        if self.validation < 0:
-            raise UsageError(f"--validation is {self.validation}; it must be at least 0")
+        self._check()
         from delf_jax.command import environment
 
         environment.start_jax()
-        from localization import datasets, evaluation
+        from localization import datasets, evaluation, protocols
 
         photos = datasets.read(self.data, layout=None if self.layout == "auto" else self.layout)
-        protocol = {
-            "fine-grained": evaluation.OFFICIAL_FINE_GRAINED,
-            "imagenet": evaluation.OFFICIAL_IMAGENET,
-            "wsolevaluation": evaluation.WSOLEVALUATION,
-        }[self.protocol]
+        protocol = protocols.PROTOCOLS[self.protocol]
         fitting, validation, test = _split(photos, self.validation, self.data)
+        fitted = protocols.FittingPhotos(fitting, side=protocol.fit_side)
         with report.progress("fitting"):
-            predictor = self._predictor(fitting, protocol)
+            predictor = self._predictor(fitted, fitting, protocol)
+            classifiers = self._probe(predictor, fitted, fitting) if self.probe else {}
+        options: dict[str, Any] = {"protocol": protocol, "classifiers": classifiers, "scales": self.map_scales}
         with report.progress("evaluating"):
-            chosen = evaluation.evaluate(predictor, validation, protocol=protocol) if validation else None
-            measured = evaluation.evaluate(predictor, test, protocol=protocol)
-        for error in measured.failed:
-            report.failure("image", error.source, error.reason)
+            chosen = evaluation.evaluate(predictor, validation, **options) if validation else None
+            measured = evaluation.evaluate(predictor, test, **options)
+        failed = [*fitted.failed.values(), *(chosen.failed if chosen else ()), *measured.failed]
+        # Without a split, photos are both fitted and measured.
+        for source, error in {error.source: error for error in failed}.items():
+            report.failure("image", source, error.reason)
         report.succeeded += len(measured.areas)
-        rows = [_row(m.method, measured, chosen, predictor, self.protocol) for m in measured.methods]
+        rows = [
+            evaluation.summary(measured, m.method, default_threshold=predictor.map_threshold, chosen_on=chosen)
+            for m in measured.methods
+        ]
+        found = float((measured.scores > predictor.found_threshold).mean())
         if self.json:
+            common = {
+                "data": self.data,
+                "photos": len(measured.areas),
+                "protocol": protocol.name,
+                "measure": protocol.measure,
+                "box_convention": protocol.convention,
+                "found": found,
+            }
             for row in rows:
-                report.result({"data": self.data, "photos": len(measured.areas), "protocol": self.protocol} | row, "")
+                report.result(common | row, "")
         else:
-            report.result({}, self._table(rows, measured, chosen, predictor))
+            report.result({}, self._table(rows, measured, chosen, predictor, found))
 
-    def _predictor(self, photos: Sequence["Photo"], protocol: "CropProtocol") -> "localization.Predictor":
+    def _check(self) -> None:
+        if self.validation < 0:
+            raise UsageError(f"--validation is {self.validation}; it must be at least 0")
+        if self.max_side < 16:
+            raise UsageError(f"--max-side is {self.max_side}; it must be at least 16 pixels")
+        if not self.map_scales or not all(0 < scale <= 4 for scale in self.map_scales):
+            raise UsageError(f"--map-scales is {self.map_scales}; give scales above 0 and at most 4")
+        if self.predictor is not None and self.conv5_stride is not None:
+            raise UsageError("--conv5-stride is the predictor's own; leave it out with --predictor")
+
+    def _predictor(
+        self, fitted: "FittingPhotos", photos: Sequence["Photo"], protocol: "Protocol"
+    ) -> "localization.Predictor":
         import localization
 
         if self.predictor is not None:
             return localization.Predictor.open(self.predictor)
-        from delf_jax import loading
-        from delf_jax.head import Head
-        from localization import evaluation
-
-        labels = {str(photo.path): photo.label for photo in photos if photo.label is not None}
-        extractor = loading.load(self.model, head=Head(), scorer="norm", max_side=protocol.crop)
-        return localization.fit(
-            evaluation.Squashed(photos, side=evaluation.FIT_SIDE),
-            encoder=localization.ExtractorEncoder(extractor, layer=self.layer),
-            labels=labels or None,
-            max_points=0,
+        encoder = localization.backbone_encoder(
+            self.model,
+            layer=self.layer,
+            max_side=getattr(protocol, "crop", self.max_side),
+            conv5_stride=self.conv5_stride,
         )
+        return localization.fit(fitted, encoder=encoder, labels=_labels(photos) or None, max_points=0)
+
+    def _probe(
+        self, predictor: "localization.Predictor", fitted: "FittingPhotos", photos: Sequence["Photo"]
+    ) -> "Mapping[str, Classifier]":
+        from localization import classes
+
+        labels = _labels(photos)
+        if len(set(labels.values())) < 2:
+            raise UsageError(f"--probe needs training photos of two or more classes; {self.data} has none")
+        return {
+            "linear probe": classes.linear_probe(
+                classes.mean_features(fitted, encoder=predictor.running_encoder), labels
+            )
+        }
 
     def _table(
         self,
@@ -111,26 +155,42 @@ class Evaluate:
         measured: "Evaluation",
         chosen: "Evaluation | None",
         predictor: "localization.Predictor",
+        found: float,
     ) -> str:
+        from localization.protocols import PROTOCOLS
+
         source = f"chosen on {len(chosen.areas)} held-out photos" if chosen else "oracle: the best on these photos"
-        encoder = predictor.statistics.encoder
+        encoder, protocol = predictor.statistics.encoder, PROTOCOLS[self.protocol]
         lines = [
-            f"{self.data}: {len(measured.areas)} photos, protocol {self.protocol}, {encoder.get('layer', 'features')}, "
+            f"{self.data}: {len(measured.areas)} photos, protocol {protocol.name}, {encoder.get('layer', 'features')}, "
             f"w* of {predictor.statistics.photos} photos",
-            f"map threshold: {source}; the predictor's own is {predictor.map_threshold:g}",
+            f"map threshold: {source}; the default is {predictor.map_threshold:g}",
             "",
-            f"{'':24}GT-Known  threshold  own threshold   Top-1   Top-5  small  middle  large",
+            f"{'':24}{protocol.measure:>8}  threshold  at default  MaxBoxAccV2 official  wsolevaluation"
+            "   small  middle   large    PxAP    PIoU",
         ]
         for row in rows:
             cells = [
-                f"{_SHOWN[row['method']]:24}{row['gt_known']:8.1%}",
+                f"{_SHOWN[row['method']]:24}{row['accuracy']:8.1%}",
                 f"{row['threshold']:9.2f}" if row["threshold"] is not None else " " * 9,
-                f"{row['gt_known_own_threshold']:13.1%}",
-                *(f"{row[name]:6.1%}" if row[name] is not None else f"{'-':>6}" for name in ("top1", "top5")),
-                " ".join(f"{share:6.1%}" for share in row["by_area"]),
+                f"{row['accuracy_default']:10.1%}",
+                f"{row['max_box_acc_v2']['official']:20.1%}",
+                f"{row['max_box_acc_v2']['wsolevaluation']:14.1%}",
+                *(f"{share:6.1%}" for share in row["by_area"]),
+                *(f"{row[name]:6.1%}" if row[name] is not None else f"{'-':>6}" for name in ("pxap", "piou")),
             ]
             lines.append("  ".join(cells))
-        return "\n".join(lines)
+        for classifier in measured.predicted:
+            lines += ["", f"{'classes by ' + classifier:24}   Top-1   Top-5  at default: Top-1   Top-5"]
+            for row in rows:
+                tops = [row[classifier][name] for name in ("top1", "top5", "top1_default", "top5_default")]
+                shares = [f"{share:6.1%}" for share in tops]
+                lines.append("  ".join([f"{_SHOWN[row['method']]:24}", *shares[:2], " " * 10, *shares[2:]]))
+        return "\n".join([*lines, "", f"found: {found:.1%} of the photos (score above {predictor.found_threshold:g})"])
+
+
+def _labels(photos: Sequence["Photo"]) -> dict[str, str]:
+    return {str(photo.path): photo.label for photo in photos if photo.label is not None}
 
 
 def _split(photos: Sequence["Photo"], validation: int, name: str) -> tuple[list["Photo"], list["Photo"], list["Photo"]]:
@@ -148,32 +208,3 @@ def _split(photos: Sequence["Photo"], validation: int, name: str) -> tuple[list[
     chosen = held_out[:: max(1, len(held_out) // validation)][:validation] if validation else []
     paths = {photo.path for photo in chosen}
     return [p for p in train if p.path not in paths], chosen, [p for p in test if p.path not in paths]
-
-
-def _row(
-    method: str,
-    measured: "Evaluation",
-    chosen: "Evaluation | None",
-    predictor: "localization.Predictor",
-    protocol: str,
-) -> dict[str, Any]:
-    from localization.metrics import max_box_acc_v2
-
-    curve = measured.curve(method)
-    _, threshold = (chosen or measured).curve(method).best()
-    fixed = method == "centre"
-    classes = bool(measured.predicted)
-    return {
-        "method": method,
-        "gt_known": curve.at(threshold),
-        "threshold": None if fixed else threshold,
-        "threshold_from": None if fixed else "validation" if chosen else "oracle",
-        "gt_known_own_threshold": curve.at(predictor.map_threshold),
-        "own_threshold": None if fixed else predictor.map_threshold,
-        "top1": measured.top_k_curve(method, 1).at(threshold) if classes else None,
-        "top5": measured.top_k_curve(method, 5).at(threshold) if classes else None,
-        "max_box_acc_v2": max_box_acc_v2(
-            curve, convention="wsolevaluation" if protocol == "wsolevaluation" else "official"
-        ),
-        "by_area": measured.by_area(method, threshold),
-    }

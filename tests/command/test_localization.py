@@ -214,36 +214,6 @@ def test_predictor_does_not_take_the_place_of_photos(
     assert len(os.listdir(tmp_path / "p")) == 5
 
 
-def test_evaluate_puts_the_baselines_beside(
-    run: Run, photos: Path, tiny_model: Path, predictor: Path, tmp_path: Path
-) -> None:
-    rows = ["file,xmin,ymin,xmax,ymax,label"]
-    rows += [f"{photo},20,20,180,160,{photo.name[:3]}" for photo in sorted(photos.iterdir())]
-    boxes = tmp_path / "boxes.csv"
-    boxes.write_text("\n".join(rows))
-    options = ("--protocol", "imagenet", "--layer", "conv4", "--model", tiny_model)
-    done = run("evaluate", "localization", boxes, *options, "--json")
-    assert (done.code, done.err) == (0, "")
-    assert [row["method"] for row in done.records] == ["foreground", "activation sum", "class", "centre"]
-    for row in done.records:
-        assert row["photos"] == 5
-        assert 0 <= row["top1"] <= row["top5"] <= row["gt_known"] <= 1
-        assert row["gt_known_own_threshold"] <= row["gt_known"]
-    assert done.records[0]["threshold_from"] == "oracle"
-    assert done.records[-1]["threshold_from"] is None
-    shown = run("evaluate", "localization", boxes, "--layout", "csv", *options)
-    assert shown.code == 0
-    assert "oracle: the best on these photos" in shown.out
-    assert "centre box (baseline)" in shown.out
-    boxes.write_text("\n".join(row.rsplit(",", 1)[0] for row in rows))
-    held_out = run("evaluate", "localization", boxes, *options, "--validation", "2", "--json")
-    assert {row["photos"] for row in held_out.records} == {3}
-    assert held_out.records[0]["threshold_from"] == "validation"
-    assert held_out.records[0]["top1"] is None
-    too_many = run("evaluate", "localization", boxes, *options, "--validation", "5")
-    assert (too_many.code, too_many.err.count("\n")) == (2, 1)
-
-
 @pytest.fixture(scope="session")
 def labelled(tmp_path_factory: pytest.TempPathFactory, photos: Path, fit: tuple[str, ...]) -> tuple[Path, Path]:
     """Photos in folders of two classes, and their predictor; not to be changed."""

@@ -1,14 +1,18 @@
 """Readers of benchmark layouts, on small folders made by hand."""
 
+import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 from PIL import Image
 
-from delf_jax.errors import DelfError
-from localization.datasets import read
+from delf_jax.errors import DelfError, ImageError
+from localization.datasets import Annotated, read
 
 
 def photo(path: Path, size: tuple[int, int] = (200, 100)) -> None:
@@ -29,8 +33,14 @@ def test_cub(tmp_path: Path) -> None:
     (tmp_path / "bounding_boxes.txt").write_text("1 10.0 20.0 30.0 40.0\n2 0 0 1 1\n")
     (tmp_path / "train_test_split.txt").write_text("1 0\n2 1\n")
     (tmp_path / "image_class_labels.txt").write_text("1 7\n2 7\n")
+    path = tmp_path / "images" / "001.A" / "a b.jpg"
+    assert read(tmp_path) == [Annotated(path, [(10, 20, 40, 60)], "7", False)]
+    (tmp_path / "segmentations" / "001.A").mkdir(parents=True)
+    Image.fromarray(np.full((100, 200), 153, np.uint8)).save(tmp_path / "segmentations" / "001.A" / "a b.png")
     (only,) = read(tmp_path)
-    assert only == (tmp_path / "images" / "001.A" / "a b.jpg", [(10, 20, 40, 60)], "7", False)
+    assert only.mask is not None
+    assert only.mask().all()
+    assert only.load().original_size == (100, 200)
 
 
 def test_real_cub(shared_data: Path) -> None:
@@ -49,6 +59,12 @@ def test_voc_boxes_become_edges(tmp_path: Path) -> None:
     (only,) = read(tmp_path)
     assert only.boxes == [(0, 10, 50, 60)]  # 50 pixels wide and high; the difficult one is left out
     assert only.train
+    assert only.mask is None
+    (tmp_path / "SegmentationObject").mkdir()
+    Image.fromarray(np.array([[0, 3], [255, 1]], np.uint8)).save(tmp_path / "SegmentationObject" / "a.png")
+    (only,) = read(tmp_path)
+    assert only.mask is not None
+    np.testing.assert_array_equal(only.mask(), [[0, 1], [255, 1]])
 
 
 def test_imagenet(tmp_path: Path) -> None:
@@ -71,8 +87,17 @@ def test_coco(tmp_path: Path) -> None:
     }
     (tmp_path / "annotations" / "instances_val2017.json").write_text(json.dumps(content))
     a, b = read(tmp_path)
-    assert a == (tmp_path / "val2017" / "a.jpg", [(1, 2, 4, 6)], None, False)
+    assert a == Annotated(tmp_path / "val2017" / "a.jpg", [(1, 2, 4, 6)], None, False)
     assert b.boxes == []
+    content["annotations"][0]["segmentation"] = [[1, 2, 4, 2, 4, 6, 1, 6]]
+    content["annotations"][1]["segmentation"] = {"size": [8, 8], "counts": [0, 64]}
+    content["images"] = [{"id": 5, "file_name": "a.jpg", "height": 8, "width": 8}]
+    (tmp_path / "annotations" / "instances_val2017.json").write_text(json.dumps(content))
+    (only,) = read(tmp_path)
+    assert only.mask is not None
+    mask = only.mask()
+    assert (mask[2:6, 1:4] == 1).all()
+    assert (mask == 255).sum() == 64 - (mask == 1).sum()
 
 
 def test_yolo(tmp_path: Path) -> None:
@@ -81,13 +106,38 @@ def test_yolo(tmp_path: Path) -> None:
     (tmp_path / "labels" / "train" / "a.txt").write_text("3 0.5 0.5 0.2 0.4\n")
     (only,) = read(tmp_path)
     np.testing.assert_allclose(only.boxes, [(80, 30, 120, 70)])
+    assert only.mask is None
+    outline = "3 0.4 0.3 0.6 0.3 0.6 0.7 0.4 0.7\n"
+    folder = tmp_path / "instance_segmentation" / "labels" / "train"
+    folder.mkdir(parents=True)
+    (folder / "a.txt").write_text(outline)
+    (tmp_path / "labels" / "train" / "a.txt").write_text(outline)  # polygons may be all there is
+    (polygon,) = read(tmp_path)
+    np.testing.assert_allclose(polygon.boxes, [(80, 30, 120, 70)])
+    assert polygon.mask is not None
+    mask = polygon.mask()
+    assert mask[31:69, 81:119].all()
+    assert int(mask.sum()) == 40 * 40
+
+
+def test_real_outlines_fit_their_boxes(shared_data: Path) -> None:
+    photos = [p for p in read(shared_data / "coco128") if p.boxes]
+    assert len(photos) == 126
+    for photo in photos[:20]:
+        assert photo.mask is not None
+        mask, boxed = photo.mask(), np.zeros(photo.load().original_size, bool)
+        for x0, y0, x1, y1 in photo.boxes:
+            boxed[max(round(y0) - 1, 0) : round(y1) + 2, max(round(x0) - 1, 0) : round(x1) + 2] = True
+        assert mask.shape == boxed.shape
+        assert mask.any()
+        assert mask[~boxed].mean() < 0.001
 
 
 def test_csv(tmp_path: Path) -> None:
     file = tmp_path / "boxes.csv"
     file.write_text("file,xmin,ymin,xmax,ymax\nx/a.jpg,1,2,3,4\nx/a.jpg,5,6,7,8.5\n")
     (only,) = read(file)
-    assert only == (tmp_path / "x" / "a.jpg", [(1, 2, 3, 4), (5, 6, 7, 8.5)], None, None)
+    assert only == Annotated(tmp_path / "x" / "a.jpg", [(1, 2, 3, 4), (5, 6, 7, 8.5)])
     file.write_text("file,x\na.jpg,1\n")
     with pytest.raises(DelfError, match="each row needs"):
         read(file)
@@ -95,4 +145,81 @@ def test_csv(tmp_path: Path) -> None:
 
 def test_unknown_layout(tmp_path: Path) -> None:
     with pytest.raises(DelfError, match="no known layout"):
+        read(tmp_path)
+
+
+with tfds.core.registered.skip_registration():
+
+    class CaltechBirds2011(tfds.core.GeneratorBasedBuilder):
+        """The features of TFDS's own builder, without its downloads; pictures as files, which needs no TensorFlow."""
+
+        VERSION = tfds.core.Version("0.2.0")
+
+        def _info(self) -> Any:
+            features = {
+                "image": tfds.features.Image(),
+                "image/filename": tfds.features.Text(),
+                "label": tfds.features.ClassLabel(num_classes=200),
+                "label_name": tfds.features.Text(),
+                "bbox": tfds.features.BBoxFeature(),
+                "segmentation_mask": tfds.features.Image(shape=(None, None, 1)),
+            }
+            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+        def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+            return {"train": self._generate_examples(2), "test": self._generate_examples(1)}
+
+        def _generate_examples(self, count: int) -> Iterator[Any]:
+            for number in range(count):
+                pixels, mask = np.full((30, 40, 3), 40 * number, np.uint8), np.zeros((30, 40), np.uint8)
+                mask[5:10, 4:20] = 255
+                yield (
+                    number,
+                    {
+                        "image": _png(pixels) if number < 1 else io.BytesIO(_png(pixels).getvalue()[:60]),
+                        "image/filename": f"bird_{number}.jpg",
+                        "label": 3 + number,
+                        "label_name": "Sooty_Albatross",
+                        "bbox": tfds.features.BBox(ymin=5 / 30, xmin=4 / 40, ymax=10 / 30, xmax=20 / 40),
+                        "segmentation_mask": _png(mask),
+                    },
+                )
+
+
+def _png(array: np.ndarray) -> io.BytesIO:
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, "PNG")
+    file.seek(0)
+    return file
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tfds")
+    CaltechBirds2011(data_dir=folder, file_format="array_record").download_and_prepare()
+    return folder / "caltech_birds2011" / "0.2.0"
+
+
+def test_tfds_records(prepared: Path) -> None:
+    photos = read(prepared)
+    assert [(p.path.parts[0], p.train) for p in photos] == [("train", True), ("train", True), ("test", False)]
+    first = next(p for p in photos if p.path == Path("train/bird_0.jpg"))
+    np.testing.assert_allclose(first.boxes, [(4, 5, 20, 10)], atol=1e-5)
+    assert first.label == "3"
+    assert first.load().pixels.shape == (30, 40, 3)
+    assert first.mask is not None
+    mask = first.mask()
+    assert mask[5:10, 4:20].all()
+    assert mask.sum() == 5 * 16
+    broken = next(p for p in photos if p.path == Path("train/bird_1.jpg"))
+    with pytest.raises(ImageError, match=r"^train/bird_1.jpg: the file is damaged"):
+        broken.load()
+
+
+def test_tfds_without_boxes(tmp_path: Path, prepared: Path) -> None:
+    features = json.loads((prepared / "features.json").read_text())
+    del features["featuresDict"]["features"]["bbox"]
+    (tmp_path / "features.json").write_text(json.dumps(features))
+    (tmp_path / "dataset_info.json").write_text((prepared / "dataset_info.json").read_text())
+    with pytest.raises(DelfError, match="image and bbox are needed"):
         read(tmp_path)

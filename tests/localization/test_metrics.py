@@ -2,12 +2,16 @@
 
 import numpy as np
 import pytest
+from pycocotools import mask as coco
+from sklearn.metrics import average_precision_score
 
 from localization.metrics import (
+    BoxConvention,
     PixelCounts,
     ThresholdCurve,
     box_iou,
     centre_box,
+    centre_map,
     corloc,
     in_top_k,
     inclusive_box,
@@ -22,6 +26,18 @@ def test_iou_in_both_conventions() -> None:
     np.testing.assert_allclose(box_iou(a, b, convention="inclusive"), [[9 / 41, 1 / 49, 1]])
     assert box_iou(np.array([[3, 3, 3, 3]]), np.array([[3, 3, 3, 3]]), convention="inclusive") == 1
     assert box_iou(np.array([[3, 3, 3, 3]]), np.array([[3, 3, 3, 3]]), convention="edges") == 0
+
+
+@pytest.mark.parametrize("convention", ["edges", "inclusive"])
+def test_iou_is_that_of_pycocotools(convention: BoxConvention) -> None:
+    rng = np.random.default_rng(0)
+    corners, sizes = rng.integers(0, 60, (2, 30, 2)), rng.integers(1, 40, (2, 30, 2))
+    a, b = np.concatenate([corners, corners + sizes], axis=-1)
+    one = 1 if convention == "inclusive" else 0
+    xywh = [np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2] + one], axis=1).astype(float) for boxes in (a, b)]
+    expected = coco.iou(xywh[0], xywh[1], [0] * len(b))
+    assert (expected > 0.5).any()
+    np.testing.assert_allclose(box_iou(a, b, convention=convention), expected, atol=1e-12)
 
 
 def test_inclusive_boxes_are_clipped() -> None:
@@ -74,19 +90,31 @@ def test_pixel_metrics_by_hand() -> None:
     assert counts.true[29] == 1
 
 
-def test_pxap_equals_average_precision_of_the_binned_scores() -> None:
-    """Against the plain definition: sum over distinct scores of precision times gain in recall."""
+def test_pxap_is_the_average_precision_of_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     truth = (rng.random((40, 50)) < 0.3).astype(np.uint8)
-    scores = np.clip(rng.normal(0.3 + 0.3 * truth, 0.2), 0, 1)
+    truth[rng.random(truth.shape) < 0.1] = 255
+    scores = np.clip(rng.normal(0.3 + 0.3 * (truth == 1), 0.2), 0, 1)
+    scores[0, :3] = 0, 0.29, 1
     counts = PixelCounts()
     counts.add(scores[:20], truth[:20])
     counts.add(scores[20:], truth[20:])
-    binned = np.floor(scores * 100)
-    expected, before = 0.0, 0
-    for level in np.unique(binned)[::-1]:
-        above = binned >= level
-        hits = (truth[above] == 1).sum()
-        expected += hits / above.sum() * (hits - before) / truth.sum()
-        before = hits
-    assert counts.pxap() == pytest.approx(expected, abs=1e-6)
+    kept, binned = truth != 255, np.floor(np.round(scores * 100, 6))
+    assert counts.pxap() == pytest.approx(average_precision_score(truth[kept], binned[kept]), abs=1e-9)
+    # The bins of 0.01 cost next to nothing.
+    assert counts.pxap() == pytest.approx(average_precision_score(truth[kept], scores[kept]), abs=0.005)
+
+
+def test_centre_map() -> None:
+    bump = centre_map(31, 61)
+    assert bump.shape == (31, 61)
+    assert np.unravel_index(bump.argmax(), bump.shape) == (15, 30)
+    assert (bump[0, 0], bump.max()) == (0, 1)
+    assert bump[0, 30] == pytest.approx(bump[15, 0])  # of the photo's shape
+
+
+def test_thresholds_chosen_on_other_photos() -> None:
+    here = ThresholdCurve(LEVELS, {0.3: np.array([1.0, 0.6, 0]), 0.7: np.array([0.5, 0.2, 0])})
+    there = ThresholdCurve(LEVELS, {0.3: np.array([0.0, 0.9, 1]), 0.7: np.array([0.1, 0.9, 0])})
+    assert max_box_acc_v2(here, convention="official", chosen_on=there) == pytest.approx(0.4)
+    assert max_box_acc_v2(here, convention="wsolevaluation", chosen_on=there) == pytest.approx(0.1)

@@ -1,0 +1,57 @@
+"""When a photo counts as empty: the raw score that only a few photos without the object exceed."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from delf_jax.errors import ImageError, PredictorError
+from localization.encoders import Source
+from localization.predictor import Predictor
+
+
+def calibrated(
+    predictor: Predictor,
+    empty: Iterable[Source],
+    *,
+    false_alarms: float = 0.05,
+    on_error: Callable[[ImageError], None] | None = None,
+) -> Predictor:
+    """The predictor with the ``found_threshold`` that only a share ``false_alarms`` of these empty photos exceed.
+
+    Args:
+        empty: photos without the object, such as the predictor is going to see; what ``fit`` takes.
+        on_error: called with each photo that cannot be used, which is then left out; None raises instead.
+
+    Raises:
+        ImageError: a photo cannot be used and ``on_error`` is None.
+        PredictorError: no photo is left.
+    """
+    scores = []
+    for _, found in predictor.localize_stream(enumerate(empty)):
+        if not isinstance(found, ImageError):
+            scores.append(found.score)
+        elif on_error is None:
+            raise found
+        else:
+            on_error(found)
+    if not scores:
+        raise PredictorError("no photo without the object could be read; give some to calibrate on")
+    return predictor.calibrated(scores, false_alarms=false_alarms)
+
+
+def empty_part(
+    boxes: Sequence[Sequence[float]], size: tuple[int, int], *, smallest_side: int = 64
+) -> tuple[int, int, int, int] | None:
+    """The largest strip of a photo beside all its objects, edges [x0, y0, x1, y1]; None when all are too narrow.
+
+    Args:
+        boxes: [x0, y0, x1, y1, ...] of every object.
+        size: (height, width) of the photo.
+
+    >>> empty_part([(100, 20, 300, 200)], (240, 400))
+    (300, 0, 400, 240)
+    """
+    height, width = size
+    x0, y0 = (int(max(min(box[i] for box in boxes), 0)) for i in (0, 1))
+    x1, y1 = (int(min(-(-max(box[i] for box in boxes) // 1), end)) for i, end in ((2, width), (3, height)))
+    strips = [(0, 0, x0, height), (x1, 0, width, height), (0, 0, width, y0), (0, y1, width, height)]
+    wide = [s for s in strips if min(s[2] - s[0], s[3] - s[1]) >= smallest_side]
+    return max(wide, key=lambda s: (s[2] - s[0]) * (s[3] - s[1]), default=None)
