@@ -6,7 +6,6 @@ was made from. The folder appears when it is complete, and is made anew when any
 """
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import os
@@ -97,76 +96,6 @@ def open_or_make(
         name, reason = cache.failures[0]
         raise TrainingError(f"none of the {len(samples)} photos could be read; the first: {name}: {reason}")
     return cache
-
-
-@dataclasses.dataclass
-class CachedBatches:
-    """Endless batches of one random view of each photo; what batch ``step`` holds follows from ``seed`` and ``step``.
-
-    Attributes:
-        cache: the features.
-        labels: of its photos.
-        batch_size: photos a batch.
-        seed: of order and views.
-        step: batches given so far.
-    """
-
-    cache: DenseCache
-    labels: np.ndarray
-    batch_size: int
-    seed: int
-    step: int = 0
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Batches in which every photo comes once, apart from a rest smaller than a batch."""
-        return max(len(self.cache.readable) // self.batch_size, 1)
-
-    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
-        return self
-
-    def __next__(self) -> dict[str, np.ndarray]:
-        epoch, position = divmod(self.step, self.steps_per_epoch)
-        order = np.random.default_rng((self.seed, 0, epoch)).permutation(self.cache.readable)
-        chosen = np.resize(order[position * self.batch_size :], self.batch_size)
-        views = np.random.default_rng((self.seed, 1, self.step)).integers(0, self.cache.views, self.batch_size)
-        self.step += 1
-        return padded_batch(self.cache, chosen, views, self.labels, self.batch_size)
-
-    def get_state(self) -> dict[str, int]:
-        """Where the batches stand, as values that JSON can hold."""
-        return {"step": self.step}
-
-    def set_state(self, state: dict[str, int]) -> None:
-        """Continues with the batch after ``state``."""
-        self.step = state["step"]
-
-    def close(self) -> None:
-        """Nothing to end: there are no workers."""
-
-    @property
-    def failures(self) -> dict[str, str]:
-        """Reason by name, of the photos that could not be read."""
-        return dict(self.cache.failures)
-
-
-def padded_batch(
-    cache: DenseCache,
-    photos: np.ndarray,
-    views: np.ndarray,
-    labels: np.ndarray,
-    rows: int,
-) -> dict[str, np.ndarray]:
-    """A batch of so many rows and of ``cache.most_cells`` cells; rows without photo have label -1."""
-    features = np.zeros((rows, cache.most_cells, cache.channels), np.float16)
-    where = np.zeros((rows, cache.most_cells), bool)
-    chosen = np.full(rows, -1, np.int32)
-    for row, (photo, view) in enumerate(zip(photos, views)):
-        cells, usable = cache.cells(int(photo), int(view))
-        features[row, : len(cells)] = cells
-        where[row, : len(cells)] = usable
-        chosen[row] = labels[photo]
-    return {"features": features, "where": where, "labels": chosen}
 
 
 def _make(

@@ -34,7 +34,7 @@ def trained_head(steps: Steps, result: Result, base: Head, *, notes: dict[str, A
         return head
     state = jax.device_get(result.state)
     attention, autoencoder = networks.export(
-        steps.network, state["trained"]["heads"], state["statistics"], unit=float(state["unit"])
+        steps.network, state["trained"]["heads"], state["statistics"], unit=float(state["units"][settings.layer])
     )
     head = dataclasses.replace(head, attention=attention, autoencoder=autoencoder)
     if autoencoder is not None:

@@ -11,7 +11,8 @@ import delf_jax
 from delf_jax.head import Head
 from delf_jax.training import dense_cache
 from delf_jax.training.backbones import Backbone
-from delf_jax.training.dense_cache import CachedBatches, DenseCache, padded_batch
+from delf_jax.training.cached_batches import CachedBatches, padded_batch
+from delf_jax.training.dense_cache import DenseCache
 from delf_jax.training.loader import Loader
 from delf_jax.training.samples import Samples
 from delf_jax.training.settings import TrainingSettings
@@ -52,6 +53,7 @@ def photo_feeds(
         random_view(settings, settings.side),
         batch_size=settings.batch_size,
         seed=settings.seed,
+        order=settings.order,
         gamma=(settings.smallest_gamma, 1.0),
         workers=workers,
     )
@@ -86,7 +88,14 @@ def cached_feeds(
         return dense_cache.open_or_make(place, extractor, samples, wanted, channels=channels, progress=progress)
 
     cache = cached(training, "training", settings.views)
-    batches = CachedBatches(cache, training.labels, settings.batch_size, seed=settings.seed)
+    batches = CachedBatches(
+        cache,
+        training.labels,
+        settings.batch_size,
+        order=settings.order,
+        cells_per_step=settings.cells_per_step,
+        seed=settings.seed,
+    )
     if validation is None:
         return Feeds(batches, None)
     aside = cached(validation, "validation", 1)
@@ -94,6 +103,6 @@ def cached_feeds(
     def validate() -> Iterable[Any]:
         for start in range(0, len(aside.readable), settings.batch_size):
             chosen = aside.readable[start : start + settings.batch_size]
-            yield padded_batch(aside, chosen, np.zeros(len(chosen), int), validation.labels, settings.batch_size)
+            yield padded_batch(aside, chosen, np.zeros(len(chosen), int), validation.labels, rows=settings.batch_size)
 
     return Feeds(batches, validate)

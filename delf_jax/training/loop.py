@@ -135,7 +135,7 @@ def train(
     with contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
         state, first = _begin(steps, feed, checkpoints)
         metrics: dict[str, float] = {}
-        begin = time.monotonic()
+        begin = started = time.monotonic()
         recent: list[float] = []
         standing = feed.get_state()
         with MetricsLog(folder / "metrics.jsonl", step=first, board=board) as log:
@@ -148,12 +148,16 @@ def train(
                     if not math.isfinite(metrics["loss"]):
                         raise TrainingError(_diverged(folder, step, checkpoints.last))
                     recent.append(metrics["loss"])
-                    seconds = time.monotonic() - begin
-                    rate = (step - first) * settings.batch_size / seconds
-                    log.write(step, metrics | {"seconds": round(seconds, 3), "photos_per_second": round(rate, 3)})
+                    now = time.monotonic()
+                    pace = (now - begin) / max(step - first - 1, 1)
+                    if step == first + 1:
+                        # It compiled the program, which says nothing about the others.
+                        begin = now
+                    rate = settings.batch_size / pace
+                    times = {"seconds": round(now - started, 3), "photos_per_second": round(rate, 3)}
+                    log.write(step, metrics | times)
                     if progress is not None:
-                        left = (end - step) * seconds / (step - first)
-                        progress(Progress(step, end, metrics, rate, left))
+                        progress(Progress(step, end, metrics, rate, (end - step) * pace))
                     if step % settings.checkpoint_every == 0 or step == end:
                         loss = float(np.mean(recent))
                         recent.clear()

@@ -48,10 +48,12 @@ def attentive_pool(
     *,
     pooling: Pooling,
     cells: float | Array = 1.0,
+    temperature: float = 1.0,
 ) -> Float[Array, "b c"]:
     """One vector a photo from weighted cells.
 
     ``sum``: sum_n alpha_n f_n, un-normalised (DELF equation 2). ``mean``: mean_n alpha_n f_n / ||f_n|| (official code).
+    ``unit``: the sum brought to length ``temperature``, so that only the directions of places can tell classes apart.
 
     Args:
         features: [b, n, C], measured so that their root mean square is about 1.
@@ -60,12 +62,14 @@ def attentive_pool(
         pooling: which one.
         cells: a constant that ``sum`` is divided by, so that the classifier starts at the right order of magnitude;
             it is part of W. ``mean`` is multiplied by sqrt(C) for the same reason.
+        temperature: length of what ``unit`` gives.
     """
     weights = jnp.where(where, scores, 0)
     if pooling == "mean":
         features = _unit(features) * features.shape[-1] ** 0.5
         return jnp.einsum("bn,bnc->bc", weights, features) / jnp.maximum(where.sum(axis=-1), 1)[:, None]
-    return jnp.einsum("bn,bnc->bc", weights, features, precision=lax.Precision.HIGHEST) / cells
+    total = jnp.einsum("bn,bnc->bc", weights, features, precision=lax.Precision.HIGHEST)
+    return temperature * _unit(total) if pooling == "unit" else total / cells
 
 
 def reconstruction(

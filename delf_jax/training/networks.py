@@ -131,16 +131,24 @@ class Heads(nnx.Module):
 
 
 def initialise(config: NetworkConfig, *, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Random parameters of ``Heads`` (kernels He-normal, vectors zero) and its running statistics."""
+    """Random parameters of ``Heads`` and its running statistics.
+
+    Kernels in front of a ReLU are He-normal, others LeCun-normal; classifiers and vectors start at zero, so the first
+    loss is the logarithm of the number of classes. ArcFace compares directions and needs some to begin with.
+    """
     _, (parameters, statistics) = _split(Heads(config))
     generator = np.random.default_rng(seed)
 
-    def draw(leaf: Array) -> np.ndarray:
-        if leaf.ndim == 1:
+    def draw(path: tuple[Any, ...], leaf: Array) -> np.ndarray:
+        layer = jax.tree_util.keystr(path[:-1], simple=True, separator=".")
+        compares_directions = layer == "photo_classifier" and config.embedding
+        if leaf.ndim == 1 or (layer.endswith("classifier") and not compares_directions):
             return np.zeros(leaf.shape, np.float32)
-        return ((2 / leaf.shape[0]) ** 0.5 * generator.standard_normal(leaf.shape)).astype(np.float32)
+        gain = 2 if layer.endswith(("hidden", "decode")) else 1
+        return ((gain / leaf.shape[0]) ** 0.5 * generator.standard_normal(leaf.shape)).astype(np.float32)
 
-    return jax.tree.map(draw, nnx.to_pure_dict(parameters)), jax.tree.map(np.asarray, nnx.to_pure_dict(statistics))
+    drawn = jax.tree_util.tree_map_with_path(draw, nnx.to_pure_dict(parameters))
+    return drawn, jax.tree.map(np.asarray, nnx.to_pure_dict(statistics))
 
 
 def merge(config: NetworkConfig, parameters: dict[str, Any], statistics: dict[str, Any]) -> Heads:

@@ -11,7 +11,8 @@ from delf_jax.errors import DelfError
 from delf_jax.settings import Precision
 
 Recipe = Literal["descriptors", "attention", "joint"]
-Pooling = Literal["sum", "mean"]
+Pooling = Literal["sum", "mean", "unit"]
+Order = Literal["shuffled", "balanced"]
 Optimizer = Literal["sgd", "adamw"]
 Schedule = Literal["constant", "linear", "halving", "cosine"]
 Augmentation = Literal["square", "area", "warp"]
@@ -45,7 +46,12 @@ class TrainingSettings:
         smallest_gamma: every batch is rescaled by a random factor from this to 1; 1 leaves it.
         hidden: channels between the attention's two convolutions.
         batch_norm: a batch norm between them.
-        pooling: ``sum`` of weighted features (paper) or ``mean`` of weighted unit features (official code).
+        cells_per_step: cells drawn at random, anew at every step, from each cached map; 0 for all. With few, the
+            classifier cannot be right from everywhere at once, and the attention has to say which places to trust.
+        feature_norm: length that features are brought to by one common factor; 0 for the root of their channels.
+        pooling: ``sum`` of weighted features (paper), ``mean`` of weighted unit features (official code), or ``unit``,
+            the sum brought to one length.
+        temperature: that length.
         autoencoder: channels of the reduced features; 0 for none.
         embedding: length of the global descriptor; 0 for none.
         attention_weight: of the attention's cross-entropy in the loss.
@@ -57,6 +63,7 @@ class TrainingSettings:
         halve_every: epochs between two halvings.
         weight_decay: of kernels; biases and batch norm have none.
         clip: largest norm of a gradient.
+        order: ``shuffled``: all photos in a new order every epoch; ``balanced``: all classes equally often.
         batch_size: photos a step, over all devices.
         epochs: passes over the photos.
         steps: if above 0, steps in place of epochs.
@@ -80,7 +87,10 @@ class TrainingSettings:
     smallest_gamma: float = 1.0
     hidden: int = 512
     batch_norm: bool = False
+    cells_per_step: int = 0
+    feature_norm: float = 0.0
     pooling: Pooling = "sum"
+    temperature: float = 100.0
     autoencoder: int = 0
     embedding: int = 0
     attention_weight: float = 1.0
@@ -92,6 +102,7 @@ class TrainingSettings:
     halve_every: int = 10
     weight_decay: float = 1e-4
     clip: float = 10.0
+    order: Order = "shuffled"
     batch_size: int = 32
     epochs: int = 30
     steps: int = 0
@@ -108,13 +119,15 @@ class TrainingSettings:
         for name in ("batch_size", "epochs", "views", "hidden", "halve_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise TrainingError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("learning_rate", "clip"):
+        for name in ("learning_rate", "clip", "temperature"):
             if not getattr(self, name) > 0:
                 raise TrainingError(f"{name} is {getattr(self, name)}; it must be above 0")
         if self.recipe == "attention" and self.train_backbone:
             raise TrainingError("the recipe 'attention' leaves the backbone as it is; train it with 'descriptors'")
         if self.cached and self.changes_backbone:
             raise TrainingError("maps can only be cached while the backbone stays as it is; set cached = false")
+        if self.cells_per_step and not self.cached:
+            raise TrainingError("cells_per_step draws from cached maps; set cached = true")
         if self.embedding and not self.changes_backbone:
             raise TrainingError("a global descriptor is trained together with the backbone; set train_backbone = true")
         if not 0 <= self.validation < 1:

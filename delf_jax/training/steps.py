@@ -32,7 +32,9 @@ class Steps:
     """The compiled steps of one run.
 
     A state is a dict of pytrees: ``trained`` (heads, and the backbone where it is trained), ``statistics``,
-    ``optimizer``, ``step``, and the constants ``unit`` and ``cells`` that bring features to about size 1.
+    ``optimizer``, ``step``, and constants of the first batch that bring inputs to one size: ``units``, by map, the
+    factor that makes the root mean square of its features 1 (or their length ``feature_norm``), and ``cells``, the mean
+    number of usable cells.
 
     A batch holds ``labels`` int32 [B] (-1: no photo) with either ``images`` [B, S, S, 3], ``valid_hw`` int32 [B, 2] and
     ``gamma`` float32 [], or ``features`` [B, N, C] and ``where`` bool [B, N].
@@ -67,12 +69,9 @@ class Steps:
             "trained": trained,
             "statistics": statistics,
             "step": np.int32(0),
-            "unit": np.float32(1),
-            "cells": np.float32(1),
             "optimizer": self.optimizer.init(trained),
         }
-        if self.settings.has_attention:
-            state["unit"], state["cells"] = self._measure(jax.device_put(state, self.replicated), batch)
+        state["units"], state["cells"] = self._measure(jax.device_put(trained["backbone"], self.replicated), batch)
         return self.restored(state)
 
     def restored(self, state: State) -> State:
@@ -136,22 +135,28 @@ class Steps:
         }
         return state, metrics
 
-    def _measure(self, state: State, batch: Batch) -> tuple[np.float32, np.float32]:
-        """1 / root mean square of the features, and the mean number of usable cells."""
+    def _measure(self, backbone: Any, batch: Batch) -> tuple[dict[str, np.float32], np.float32]:
         placed, canvas = self._placed(batch)
 
-        def local(state: State, frozen: Any, batch: Batch, *, canvas: int | None) -> tuple[Array, Array]:
-            maps = self._maps(state["trained"], frozen, batch, canvas=canvas)
-            cells, where = maps[self.settings.layer]
-            squares = jnp.where(where[..., None], jnp.square(cells.astype(jnp.float32)), 0).mean(axis=-1).sum()
-            photos, count = (batch["labels"] >= 0).sum(), where.sum()
-            squares, photos, count = lax.psum((squares, photos, count), AXIS)
-            return lax.rsqrt(jnp.maximum(squares / jnp.maximum(count, 1), 1e-12)), count / jnp.maximum(photos, 1)
+        def local(backbone: Any, frozen: Any, batch: Batch, *, canvas: int | None) -> tuple[Any, Any, Array]:
+            squares, counts = {}, {}
+            for name, (cells, where) in self._maps(backbone, frozen, batch, canvas=canvas).items():
+                usable = where & (batch["labels"] >= 0)[:, None]
+                squares[name] = jnp.where(usable, jnp.square(cells.astype(jnp.float32)).mean(axis=-1), 0).sum()
+                counts[name] = usable.sum()
+            measured: tuple[Any, Any, Array] = lax.psum((squares, counts, (batch["labels"] >= 0).sum()), AXIS)
+            return measured
 
-        unit, cells = jax.jit(self._sharded(local, placed, canvas))(state, self._frozen, placed)
-        return np.float32(unit), np.float32(cells)
+        squares, counts, photos = jax.jit(self._sharded(local, placed, canvas))(backbone, self._frozen, placed)
+        units = {
+            name: np.float32(1 / max(float(squares[name]) / max(int(counts[name]), 1), 1e-12) ** 0.5)
+            for name in squares
+        }
+        if self.settings.feature_norm and self.settings.layer in units:
+            units[self.settings.layer] *= np.float32(self.settings.feature_norm / self.network.channels**0.5)
+        return units, np.float32(max(int(counts.get(self.settings.layer, 1)), 1) / max(int(photos), 1))
 
-    def _maps(self, trained: Any, frozen: Any, batch: Batch, *, canvas: int | None) -> dict[str, tuple[Array, Array]]:
+    def _maps(self, backbone: Any, frozen: Any, batch: Batch, *, canvas: int | None) -> dict[str, tuple[Array, Array]]:
         """Cells and usable cells of the maps that the losses look at."""
         settings = self.settings
         if "features" in batch:
@@ -161,7 +166,7 @@ class Steps:
             wanted.add(settings.photo_layer)
         names = self.backbone.map_names
         maps, valid_hw = self.backbone.maps(
-            trained["backbone"] if settings.changes_backbone else frozen,
+            backbone if settings.changes_backbone else frozen,
             batch["images"],
             batch["valid_hw"],
             last=max(wanted, key=names.index),
@@ -179,11 +184,12 @@ class Steps:
         labels = batch["labels"]
         counted = labels >= 0
         heads = networks.merge(self.network, trained["heads"], state["statistics"])
-        maps = self._maps(trained, frozen, batch, canvas=canvas)
+        maps = self._maps(trained["backbone"], frozen, batch, canvas=canvas)
         terms: dict[str, Array] = {"loss": jnp.zeros(labels.shape)}
         if settings.changes_backbone:
             cells, where = maps[settings.photo_layer]
-            logits = heads.photo_logits(cells.astype(jnp.float32), where, labels, training=training)
+            cells = cells.astype(jnp.float32) * state["units"][settings.photo_layer]
+            logits = heads.photo_logits(cells, where, labels, training=training)
             terms["descriptor_loss"] = losses.cross_entropy(logits, labels, smoothing=settings.label_smoothing)
             terms["descriptor_accuracy"] = (logits.argmax(axis=-1) == labels).astype(jnp.float32)
             terms["loss"] += terms["descriptor_loss"]
@@ -192,7 +198,7 @@ class Steps:
             where &= counted[:, None]
             dtype = jnp.bfloat16 if settings.precision == "bfloat16" else jnp.float32
             # Joint training without this stop gave weak descriptors (DELF section 3.3).
-            features = (lax.stop_gradient(cells).astype(jnp.float32) * state["unit"]).astype(dtype)
+            features = (lax.stop_gradient(cells).astype(jnp.float32) * state["units"][settings.layer]).astype(dtype)
             seen = features
             if heads.autoencoder is not None:
                 seen = heads.autoencoder(features)
@@ -201,7 +207,12 @@ class Steps:
                 terms["loss"] += settings.reconstruction_weight * terms["reconstruction_loss"]
             scores = heads.scores(seen, where, training=training)
             pooled = losses.attentive_pool(
-                features.astype(jnp.float32), scores, where, pooling=settings.pooling, cells=state["cells"]
+                features.astype(jnp.float32),
+                scores,
+                where,
+                pooling=settings.pooling,
+                cells=state["cells"],
+                temperature=settings.temperature,
             )
             logits = heads.attention_logits(pooled)
             terms["attention_loss"] = losses.cross_entropy(logits, labels, smoothing=settings.label_smoothing)
