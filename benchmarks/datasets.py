@@ -154,7 +154,9 @@ def among_themselves(
     others: Sequence[Path] = (),
     overlapping: Callable[[str, str], bool] = lambda a, b: False,
 ) -> RetrievalSet:
-    """Every photo asked among all of them and ``others``; right are the other photos of its label.
+    """Photos asked among all of them and ``others``; right are the other photos of a query's label.
+
+    Photos that are alone with their label do not ask.
 
     Args:
         name: of the set.
@@ -163,13 +165,15 @@ def among_themselves(
         others: photos that are wrong answers to every query.
         overlapping: whether photos of two different labels may show the same; those are not counted.
     """
-    relevant, ignored = [], []
+    queries, relevant, ignored = [], [], []
     for i, label in enumerate(labels):
-        same = {j for j, other in enumerate(labels) if other == label}
-        relevant.append(frozenset(same - {i}))
-        unclear = {j for j, other in enumerate(labels) if other != label and overlapping(label, other)}
-        ignored.append(frozenset(unclear | {i}))
-    return RetrievalSet(name, tuple(photos), (*photos, *others), tuple(relevant), tuple(ignored))
+        same = frozenset(j for j, other in enumerate(labels) if other == label) - {i}
+        if same:
+            queries.append(photos[i])
+            relevant.append(same)
+            unclear = {j for j, other in enumerate(labels) if other != label and overlapping(label, other)}
+            ignored.append(frozenset(unclear | {i}))
+    return RetrievalSet(name, tuple(queries), (*photos, *others), tuple(relevant), tuple(ignored))
 
 
 def buildings(data: Path) -> RetrievalSet:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -56,9 +55,8 @@ def strongest(features: LocalFeatures, count: int) -> LocalFeatures:
 
 
 def _photo_key(photo: Path) -> str:
-    state = photo.stat()
-    identity = f"{os.fspath(photo.resolve())}\0{state.st_size}\0{state.st_mtime_ns}"
-    return hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()[:24]
+    """Of the content: photos are copied and mounted anew, and names and times change."""
+    return hashlib.sha256(photo.read_bytes()).hexdigest()[:24]
 
 
 def _write(file: Path, features: LocalFeatures) -> None:

@@ -82,7 +82,7 @@ def method(name: str, request: Request) -> Method:
     if not found:
         raise DelfError(f"{name}: no such method; choose {', '.join(PEERS)} or SCORER[-DIMENSION][-adapt]")
     scorer, dimension, adapt = cast(Scorer, found[1]), found[2], found[3]
-    head = _adapted_head(request) if adapt else Head.open(request.head)
+    head = fitted_head(request.head, request.collection, request.cache) if adapt else Head.open(request.head)
     if scorer not in head.scorers:
         raise Unavailable(f"{request.head.name} has no '{scorer}' scorer")
     return delf(name, scorer, head if dimension is None else of_dimension(head, int(dimension)), request)
@@ -129,15 +129,19 @@ def of_dimension(head: Head, dimension: int) -> Head:
     return dataclasses.replace(head, pca=pca)
 
 
-def _adapted_head(request: Request) -> Head:
-    """The head fitted on the collection; kept in the cache, because fitting runs the encoder over every photo."""
-    extractor = delf_jax.load(head=request.head)
-    names = "\0".join(os.fspath(photo) for photo in request.collection)
-    key = hashlib.sha256(f"{extractor.fingerprint}\0{fitting.DIMENSION}\0{names}".encode()).hexdigest()[:16]
-    path = request.cache / f"adapted-{key}.safetensors"
+def fitted_head(base: Path, photos: Sequence[Path], cache: Path) -> Head:
+    """The head with projection and foreground vector fitted on photos without labels, as ``extract --adapt`` does.
+
+    Kept in the cache, because fitting runs the encoder over every photo.
+    """
+    extractor = delf_jax.load(head=base)
+    digest = hashlib.sha256(f"{extractor.fingerprint}\0{fitting.DIMENSION}".encode())
+    for photo in photos:
+        digest.update(hashlib.sha256(photo.read_bytes()).digest())
+    path = cache / f"fitted-{digest.hexdigest()[:16]}.safetensors"
     if not path.exists():
-        head = fitting.adapted_head(extractor, [os.fspath(photo) for photo in request.collection], Report(json=False))
-        request.cache.mkdir(parents=True, exist_ok=True)
+        head = fitting.adapted_head(extractor, [os.fspath(photo) for photo in photos], Report(json=False))
+        cache.mkdir(parents=True, exist_ok=True)
         head.save(path)
     return Head.open(path)
 
