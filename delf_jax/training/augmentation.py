@@ -7,7 +7,7 @@ longest side in pixels that photos may be reduced to while they are decoded.
 
 import dataclasses
 import math
-from typing import ClassVar, NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -30,6 +30,7 @@ class View(NamedTuple):
     valid_hw: tuple[int, int]
 
 
+@runtime_checkable
 class Augmentation(Protocol):
     """What the loader calls on every photo."""
 

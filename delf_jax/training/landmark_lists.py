@@ -94,12 +94,12 @@ def places(landmarks: list[str], positions: Float64[np.ndarray, "n 2"], *, radiu
     return found
 
 
-def haversine(a: Float64[np.ndarray, "*batch 2"], b: Float64[np.ndarray, "*#batch 2"]) -> Float64[np.ndarray, "*batch"]:
+def haversine(a: Float64[np.ndarray, "n 2"], b: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, " n"]:
     """Metres along the Earth's surface between (latitude, longitude) in degrees.
 
     2 R asin(sqrt(sin^2((lat_b - lat_a) / 2) + cos(lat_a) cos(lat_b) sin^2((lon_b - lon_a) / 2)))
     """
-    (lat_a, lon_a), (lat_b, lon_b) = np.moveaxis(np.radians(a), -1, 0), np.moveaxis(np.radians(b), -1, 0)
+    (lat_a, lon_a), (lat_b, lon_b) = np.radians(a).T, np.radians(b).T
     h = np.sin((lat_b - lat_a) / 2) ** 2 + np.cos(lat_a) * np.cos(lat_b) * np.sin((lon_b - lon_a) / 2) ** 2
     return 2 * EARTH_RADIUS * np.arcsin(np.sqrt(np.clip(h, 0, 1)))
 

@@ -1,11 +1,11 @@
 """Labelled photos: what a training set is, wherever its photos lie."""
 
-import collections
 import dataclasses
+import functools
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from delf_jax.images import Photo, load_photo
 from delf_jax.photo_files import PhotoFile, find_photos
 
 
+@runtime_checkable
 class Samples(Protocol):
     """Photos with a class each, sorted by class and then by name; the loader reads them by position.
 
@@ -58,7 +59,7 @@ class PhotoList:
     def __len__(self) -> int:
         return len(self.names)
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
         return digest_of(self.names, self.labels, self.classes)
 
@@ -149,12 +150,6 @@ def split(samples: PhotoList, *, validation: float = 0.2) -> tuple[PhotoList, Ph
     """
     held_out = np.array([_fraction(name) < validation for name in samples.names], bool)
     return samples.take(np.flatnonzero(~held_out)), samples.take(np.flatnonzero(held_out))
-
-
-def class_counts(samples: Samples) -> dict[str, int]:
-    """Photos of each class."""
-    counts = collections.Counter(samples.labels.tolist())
-    return {name: counts[label] for label, name in enumerate(samples.classes)}
 
 
 def _fraction(name: str) -> float:
