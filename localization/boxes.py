@@ -1,5 +1,6 @@
 """From a map in pixels to boxes and masks."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import cv2
@@ -33,8 +34,15 @@ class Region(NamedTuple):
 
 def threshold_map(activation: Float[np.ndarray, "H W"], threshold: float) -> UInt8[np.ndarray, "H W"]:
     """255 where the map in 8 bits exceeds int(threshold * its maximum), as the official code does it; 0 elsewhere."""
-    grey = (np.clip(activation, 0, 1) * 255).astype(np.uint8)
-    return np.where(grey > int(threshold * grey.max()), np.uint8(255), np.uint8(0))
+    return _above(_in_8_bits(activation), threshold)
+
+
+def _in_8_bits(activation: Float[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W"]:
+    return (np.clip(activation, 0, 1) * 255).astype(np.uint8)
+
+
+def _above(grey: UInt8[np.ndarray, "H W"], threshold: float) -> UInt8[np.ndarray, "H W"]:
+    return np.asarray(cv2.threshold(grey, int(threshold * grey.max()), 255, cv2.THRESH_BINARY)[1])
 
 
 def find_regions(
@@ -68,13 +76,20 @@ def find_regions(
     return [region for i, region in enumerate(regions) if i == 0 or region.area >= floor]
 
 
-def largest_box(activation: Float[np.ndarray, "H W"], threshold: float) -> tuple[int, int, int, int] | None:
-    """Edges [x0, y0, x1, y1] around the largest contour, or None when nothing is above the threshold."""
-    contours = _outer_contours(threshold_map(activation, threshold))
-    if not contours:
-        return None
-    x, y, w, h = cv2.boundingRect(max(contours, key=cv2.contourArea))
-    return x, y, x + w, y + h
+def largest_boxes(
+    activation: Float[np.ndarray, "H W"], thresholds: Iterable[float]
+) -> list[tuple[int, int, int, int] | None]:
+    """Edges [x0, y0, x1, y1] around the largest contour at each threshold, None where nothing is above it."""
+    grey = _in_8_bits(activation)
+    found: list[tuple[int, int, int, int] | None] = []
+    for threshold in thresholds:
+        contours = _outer_contours(_above(grey, threshold))
+        if contours:
+            x, y, w, h = cv2.boundingRect(max(contours, key=cv2.contourArea))
+            found.append((x, y, x + w, y + h))
+        else:
+            found.append(None)
+    return found
 
 
 def _outer_contours(above: UInt8[np.ndarray, "H W"]) -> list[np.ndarray]:

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from delf_jax.errors import ImageError, PredictorError
 from localization import metrics
-from localization.boxes import largest_box
+from localization.boxes import largest_boxes
 from localization.classes import Classifier, mean_feature, nearest_mean
 from localization.datasets import Annotated
 from localization.encoders import Dense, Seen, run_at_scales
@@ -202,7 +202,7 @@ class _Truth:
         for method, values in coarse.items():
             maps = stretch(values, row["cells_hw"])
             pixels = np.asarray(upsample(maps.activation, row["cells_hw"], np.array(size), size))
-            found = [protocol.found_box(largest_box(pixels, t), size) for t in THRESHOLDS]
+            found = [protocol.found_box(box, size) for box in largest_boxes(pixels, THRESHOLDS)]
             ious[method] = np.array([self._best_iou(box, truth) for box in found])
             self._count(method, pixels, mask)
             if method == "foreground":

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from delf_jax.images import load_photo
-from localization.boxes import Box, find_regions, largest_box, region_mask, rescale_box, threshold_map
+from localization.boxes import Box, find_regions, largest_boxes, region_mask, rescale_box, threshold_map
 from localization.refine import refine_mask
 
 
@@ -29,13 +29,12 @@ def test_boxes_are_edges_and_largest_first() -> None:
     regions = find_regions(drawn(), 0.1, cosines=(0.1, 0.5))
     assert [r.box[:4] for r in regions] == [(10, 5, 30, 15), (40, 20, 50, 36), (2, 38, 3, 39)]
     assert [round(r.box.score, 3) for r in regions] == [0.34, 0.5, 0.46]
-    assert largest_box(drawn(), 0.1) == (10, 5, 30, 15)
-    assert largest_box(drawn(), 0.7) == (40, 20, 50, 36)
+    assert largest_boxes(drawn(), [0.1, 0.7]) == [(10, 5, 30, 15), (40, 20, 50, 36)]
     assert len(find_regions(drawn(), 0.1, minimum_area=0.01)) == 2
 
 
 def test_nothing_above_the_threshold() -> None:
-    assert largest_box(np.zeros((4, 4), np.float32), 0.1) is None
+    assert largest_boxes(np.zeros((4, 4), np.float32), [0.1]) == [None]
     assert find_regions(np.zeros((4, 4), np.float32), 0.1, minimum_area=0.5) == []
 
 

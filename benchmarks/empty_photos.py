@@ -1,0 +1,62 @@
+"""How often something is found where the object is, and where it is not.
+
+Empty photos are the largest strips beside the true boxes of test photos: the same places and light, without the bird.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from delf_jax.errors import ImageError
+from localization import calibration
+from localization.datasets import Annotated
+from localization.predictor import Predictor
+
+
+def measure(predictor: Predictor, train: Sequence[Annotated], test: Sequence[Annotated]) -> list[dict[str, Any]]:
+    """Shares found of whole and of empty photos, at the zero level and after two calibrations.
+
+    ``own boxes`` calibrates on strips of the training photos beside what the predictor itself finds there, which needs
+    no truth; ``true boxes`` on strips beside their true boxes, as a user's own empty photos would.
+    """
+    whole, empty = _scores(predictor, _whole(test)), _scores(predictor, _beside(test, [p.boxes for p in test]))
+    own = [found.boxes for found in predictor.localize([p.load().pixels for p in train])]
+    thresholds = {
+        "zero level": predictor.found_threshold,
+        "calibrated beside own boxes": calibration.calibrated(predictor, _beside(train, own)).found_threshold,
+        "calibrated beside true boxes": calibration.calibrated(
+            predictor, _beside(train, [p.boxes for p in train])
+        ).found_threshold,
+    }
+    ranks = (whole[:, None] > empty).mean() + (whole[:, None] == empty).mean() / 2
+    return [
+        {
+            "method": name,
+            "photos": len(whole),
+            "empty_photos": len(empty),
+            "found_threshold": float(threshold),
+            "found": float((whole > threshold).mean()),
+            "found_in_empty": float((empty > threshold).mean()),
+            "auc": float(ranks),
+        }
+        for name, threshold in thresholds.items()
+    ]
+
+
+def _whole(photos: Sequence[Annotated]) -> Iterator[np.ndarray]:
+    return (photo.load().pixels for photo in photos)
+
+
+def _beside(photos: Sequence[Annotated], boxes: Sequence[Sequence[Sequence[float]]]) -> Iterator[np.ndarray]:
+    for photo, own in zip(photos, boxes):
+        pixels = photo.load().pixels
+        strip = calibration.empty_part(own, pixels.shape[:2]) if len(own) else None
+        if strip is not None:
+            x0, y0, x1, y1 = strip
+            yield pixels[y0:y1, x0:x1]
+
+
+def _scores(predictor: Predictor, photos: Iterator[np.ndarray]) -> np.ndarray:
+    found = predictor.localize_stream(enumerate(photos))
+    return np.array([one.score for _, one in found if not isinstance(one, ImageError)])
