@@ -32,7 +32,7 @@ BLACK = (0, 0, 0)
 _GREY = 128
 SHOWN = 6
 _TILE = 168
-_TEXT_HEIGHT = 62
+_TEXT_HEIGHT = 98
 _MARK = 12.0
 
 
@@ -145,7 +145,9 @@ def _tile(point: RepresenterPoint) -> Picture:
     text = Image.new("RGB", (_TILE, _TEXT_HEIGHT), BACKGROUND)
     lines = [
         os.path.basename(point.image),
-        f"share {point.share:.1%}, cosine {point.similarity:.2f}",
+        f"share {point.share:.1%}, together {point.cumulative:.1%}",
+        f"value {point.value:+.2e}",
+        f"cosine {point.similarity:.2f}",
         f"importance {point.importance:+.2e}",
     ]
     pen, font = ImageDraw.Draw(text), ImageFont.load_default(size=13)

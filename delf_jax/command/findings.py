@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from delf_jax.command import pictures
+from delf_jax.command.options import UsageError
 from delf_jax.photo_files import PhotoFile
 
 if TYPE_CHECKING:
@@ -25,7 +26,10 @@ class Findings:
 
     def __init__(self, folder: str, *, recipe: str) -> None:
         self._folder = Path(folder)
-        self._folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise UsageError(f"{folder}: is, or lies under, a file; choose a folder for --out") from error
         self._recipe = recipe
         self._lines: dict[str, dict[str, Any]] = {}
         try:

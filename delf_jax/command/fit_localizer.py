@@ -82,6 +82,10 @@ class FitLocalizer:
         from localization.predictor import check_free
 
         check_free(self.out)
+        parent = os.path.dirname(os.path.abspath(self.out))
+        os.makedirs(parent, exist_ok=True)
+        if not os.access(parent, os.W_OK):
+            raise UsageError(f"{parent}: nothing can be written there; choose another place for --out")
         given = [*map(localization.Predictor.open, self.merge)]
         forgotten = [*map(localization.Predictor.open, self.forget)]
         fitted = [self._fit(paths, report)] if paths else []
@@ -171,7 +175,7 @@ class FitLocalizer:
             raise UsageError("photos and .npy feature maps do not mix; fit them apart")
         extractor = delf_jax.load(
             # The predictor names its model, and may be opened from another folder.
-            self.model if self.model in PACKAGED else os.path.abspath(self.model),
+            os.path.abspath(self.model) if self.model not in PACKAGED and os.path.exists(self.model) else self.model,
             head=delf_jax.Head(),
             scorer="norm",
             max_side=self.max_side,
