@@ -3,6 +3,7 @@
 Empty photos are the largest strips beside the true boxes of test photos: the same places and light, without the bird.
 """
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,19 +15,23 @@ from localization.datasets import Annotated
 from localization.predictor import Predictor
 
 
-def measure(predictor: Predictor, train: Sequence[Annotated], test: Sequence[Annotated]) -> list[dict[str, Any]]:
+def measure(
+    predictor: Predictor, train: Sequence[Annotated], test: Sequence[Annotated], *, smallest_side: int = 64
+) -> list[dict[str, Any]]:
     """Shares found of whole and of empty photos, at the zero level and after two calibrations.
 
     ``own boxes`` calibrates on strips of the training photos beside what the predictor itself finds there, which needs
-    no truth; ``true boxes`` on strips beside their true boxes, as a user's own empty photos would.
+    no truth; ``true boxes`` on strips beside their true boxes, as a user's own empty photos would. Strips narrower than
+    ``smallest_side`` pixels are left out.
     """
-    whole, empty = _scores(predictor, _whole(test)), _scores(predictor, _beside(test, [p.boxes for p in test]))
+    beside = functools.partial(_beside, smallest_side=smallest_side)
+    whole, empty = _scores(predictor, _whole(test)), _scores(predictor, beside(test, [p.boxes for p in test]))
     own = [found.boxes for found in predictor.localize([p.load().pixels for p in train])]
     thresholds = {
         "zero level": predictor.found_threshold,
-        "calibrated beside own boxes": calibration.calibrated(predictor, _beside(train, own)).found_threshold,
+        "calibrated beside own boxes": calibration.calibrated(predictor, beside(train, own)).found_threshold,
         "calibrated beside true boxes": calibration.calibrated(
-            predictor, _beside(train, [p.boxes for p in train])
+            predictor, beside(train, [p.boxes for p in train])
         ).found_threshold,
     }
     ranks = (whole[:, None] > empty).mean() + (whole[:, None] == empty).mean() / 2
@@ -48,10 +53,12 @@ def _whole(photos: Sequence[Annotated]) -> Iterator[np.ndarray]:
     return (photo.load().pixels for photo in photos)
 
 
-def _beside(photos: Sequence[Annotated], boxes: Sequence[Sequence[Sequence[float]]]) -> Iterator[np.ndarray]:
+def _beside(
+    photos: Sequence[Annotated], boxes: Sequence[Sequence[Sequence[float]]], *, smallest_side: int
+) -> Iterator[np.ndarray]:
     for photo, own in zip(photos, boxes):
         pixels = photo.load().pixels
-        strip = calibration.empty_part(own, pixels.shape[:2]) if len(own) else None
+        strip = calibration.empty_part(own, pixels.shape[:2], smallest_side=smallest_side) if len(own) else None
         if strip is not None:
             x0, y0, x1, y1 = strip
             yield pixels[y0:y1, x0:x1]

@@ -1,0 +1,122 @@
+"""The default map threshold, chosen without the test photos of any benchmark.
+
+    python -m benchmarks.map_threshold --json benchmarks/results/map_threshold.json
+
+Three cases in which w* has seen neither the photos nor their kind of object, or not the photos: w* of five CUB classes
+on the train photos of the sixth, each in turn; w* of coco128 on the CUB train photos; w* of each half of coco128 on the
+other. In each, thresholds that lose no more than two standard errors against the best one cannot be told from it. The
+middle of those that are allowed in all three is the default.
+"""
+
+import dataclasses
+import functools
+import math
+import operator
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+from jaxtyping import Bool, Float
+from tyro.conf import arg
+
+import localization
+from benchmarks import results_file
+from benchmarks.datasets import data_folder
+from benchmarks.localization_quality import fit_squashed
+from delf_jax.errors import DelfError
+from localization import datasets, evaluation
+from localization.metrics import THRESHOLDS, threshold_curve
+from localization.protocols import FULL, FittingPhotos
+
+Ious = Float[np.ndarray, "photos t"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """Chooses the threshold of each layer.
+
+    Attributes:
+        data: folder of the photos with ground truth; default $DELF_SHARED, then ../shared/data beside the repository.
+        json: write the results to this file too.
+        layers: maps to choose for.
+    """
+
+    data: Path | None = None
+    json: Annotated[Path | None, arg(metavar="FILE")] = None
+    layers: tuple[str, ...] = ("conv5", "conv4")
+
+
+def main(options: Options) -> list[dict[str, Any]]:
+    """Chooses, prints and returns one row a layer."""
+    data = data_folder(options.data)
+    rows = []
+    for layer in options.layers:
+        cases = _cases(data, layer)
+        allowed = {name: _range(indistinguishable(ious)) for name, ious in cases.items()}
+        chosen = middle([indistinguishable(ious) for ious in cases.values()])
+        best = {name: threshold_curve(ious).best() for name, ious in cases.items()}
+        rows.append({"layer": layer, "threshold": chosen, "allowed": allowed, "best": best})
+        print(f"{layer}: {chosen:.2f}")
+        for name, (low, high) in allowed.items():
+            print(f"    {name:36} best {best[name][0]:.1%} at {best[name][1]:.2f}, allowed {low:.2f} to {high:.2f}")
+    if options.json is not None:
+        results_file.write(options.json, "map_threshold", rows, {"data": "cub10 train photos, coco128"})
+    return rows
+
+
+def indistinguishable(ious: Ious) -> Bool[np.ndarray, " t"]:
+    """Thresholds whose share of right boxes is within two standard errors of the best."""
+    accuracy = (ious >= 0.5).mean(axis=0)
+    best = float(accuracy.max())
+    return accuracy >= best - 2 * math.sqrt(best * (1 - best) / len(ious)) - 1e-9
+
+
+def middle(allowed: Sequence[Bool[np.ndarray, " t"]]) -> float:
+    """The middle of the thresholds that all cases allow, or that most of them do."""
+    votes = np.sum(allowed, axis=0)
+    return float(np.median(THRESHOLDS[votes == votes.max()]))
+
+
+def _cases(data: Path, layer: str) -> Mapping[str, Ious]:
+    coco = [photo for photo in datasets.read(data / "coco128") if photo.boxes]
+    train = [photo for photo in datasets.read(data / "cub10") if photo.train]
+    elsewhere = fit_squashed(coco, layer)
+    kinds = sorted({str(photo.label) for photo in train})
+    groups = {kind: [photo._replace(label=None) for photo in train if photo.label == kind] for kind in kinds}
+    fitted = {kind: fit_squashed(group, layer) for kind, group in groups.items()}
+    others: list[Ious] = []
+    strangers: list[Ious] = []
+    for kind, group in groups.items():
+        rest = functools.reduce(operator.add, (predictor for name, predictor in fitted.items() if name != kind))
+        measured = evaluation.evaluate(rest, group, further={"elsewhere": elsewhere.direction()})
+        by_method = {m.method: m.ious for m in measured.methods}
+        others.append(by_method["foreground"])
+        strangers.append(by_method["elsewhere"])
+    halves = [
+        evaluation.evaluate(_fit_whole(coco[half::2], layer), coco[1 - half :: 2], protocol=FULL).methods[0].ious
+        for half in (0, 1)
+    ]
+    return {
+        "five CUB classes on the sixth": np.concatenate(others),
+        "coco128 on CUB": np.concatenate(strangers),
+        "half of coco128 on the other": np.concatenate(halves),
+    }
+
+
+def _fit_whole(photos: Sequence[datasets.Annotated], layer: str) -> localization.Predictor:
+    encoder = localization.backbone_encoder("delf-r50", layer=layer)
+    return localization.fit(FittingPhotos(photos, side=None), encoder=encoder, max_points=0)
+
+
+def _range(allowed: Bool[np.ndarray, " t"]) -> tuple[float, float]:
+    return float(THRESHOLDS[allowed].min()), float(THRESHOLDS[allowed].max())
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Options, description=__doc__))
+    except (DelfError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")

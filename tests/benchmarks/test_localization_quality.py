@@ -1,0 +1,48 @@
+"""Measures of explanations and of empty photos, on planted photos where the answers are known."""
+
+from pathlib import Path
+
+import pytest
+
+import localization
+from benchmarks import empty_photos, explanation_quality
+from localization.datasets import Annotated
+from localization.protocols import FittingPhotos
+from tests.localization.test_evaluation import colours, planted
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Annotated]:
+    folder: Path = tmp_path_factory.mktemp("planted")
+    return [planted(folder, seed) for seed in range(16)]
+
+
+@pytest.fixture(scope="module")
+def predictor(photos: list[Annotated]) -> localization.Predictor:
+    encoder = localization.CallableEncoder(colours, name="colours", size=64)
+    labels = {str(photo.path): str(photo.label) for photo in photos}
+    return localization.fit(FittingPhotos(photos[:12], side=224), encoder=encoder, labels=labels)
+
+
+def test_explanations_point_into_the_objects_of_the_class(
+    photos: list[Annotated], predictor: localization.Predictor
+) -> None:
+    rows = {row["method"]: row for row in explanation_quality.measure(predictor, photos[:12], photos[12:])}
+    assert list(rows) == ["value", "centred", "local", "random"]
+    for name in ("value", "centred", "local"):
+        assert rows[name]["inside_box"] > 0.9
+        assert rows[name]["distinct_points"] <= 40
+    # Six of twelve training photos are of the class, and one point a photo is shown: 6 of 10.
+    assert rows["local"]["same_class"] == pytest.approx(0.6)
+    assert {row["photos"] for row in rows.values()} == {4}
+
+
+def test_calibration_empties_the_empty_photos(photos: list[Annotated], predictor: localization.Predictor) -> None:
+    rows = empty_photos.measure(predictor, photos[:12], photos[12:], smallest_side=8)
+    assert [row["method"] for row in rows] == [
+        "zero level", "calibrated beside own boxes", "calibrated beside true boxes",
+    ]  # fmt: skip
+    zero, own, true = rows
+    assert (zero["found"], own["found"], true["found"]) == (1, 1, 1)
+    assert true["found_in_empty"] <= zero["found_in_empty"]
+    assert zero["auc"] == 1
