@@ -6,6 +6,10 @@ fits any number of worker processes and threads.
 
 import dataclasses
 import functools
+import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
@@ -113,8 +117,12 @@ class Loader(Iterator[Batch]):
                 # Grain looks at absl's flags, which only programs built on absl parse.
                 flags.FLAGS.mark_as_parsed()
             rest = self._batches[self.step :].to_iter_dataset(self._read)
-            self._iterator = iter(rest.mp_prefetch(self._processes))
-        batch = next(self._iterator)
+            self._iterator = iter(rest.mp_prefetch(self._processes, _end_with_parent))
+        try:
+            batch = next(self._iterator)
+        except BaseException:
+            self.close()
+            raise
         self.step += 1
         for name, reason in batch.pop("failed"):
             self.failures.setdefault(name, reason)
@@ -154,6 +162,19 @@ class Loader(Iterator[Batch]):
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def _end_with_parent(worker: int, workers: int) -> None:
+    """Ctrl-C reaches workers too, but the parent is to end them; and one that was killed must not leave them behind."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _positions(samples: Samples, order: Order, seed: int, batch_size: int) -> grain.MapDataset:

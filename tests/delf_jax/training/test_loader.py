@@ -3,6 +3,10 @@
 import collections
 import itertools
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +16,7 @@ from delf_jax.errors import TrainingDataError
 from delf_jax.training.augmentation import AreaCrop, SquareCrop, Warp, Whole
 from delf_jax.training.loader import Batch, Loader
 from delf_jax.training.samples import PhotoList, from_folders, unlabelled
+from tests.conftest import ROOT
 from tests.delf_jax.training.class_folders import CLASSES, PHOTOS, write_class_folders
 
 CROP = AreaCrop(32)
@@ -132,6 +137,40 @@ def test_worker_processes_give_the_same_batches_and_resume(samples: PhotoList, f
     resumed.set_state(state)
     assert_equal(take(resumed, 3), whole[3:])
     assert type(head[0]["images"]) is np.ndarray
+
+
+KILLED = """
+import multiprocessing, sys, time
+from delf_jax.training.augmentation import AreaCrop
+from delf_jax.training.loader import Loader
+from delf_jax.training.samples import from_folders
+
+if __name__ == "__main__":
+    with Loader(from_folders(sys.argv[1]), AreaCrop(32), batch_size=4, workers=1) as loader:
+        next(loader)
+        print(len(multiprocessing.active_children()), flush=True)
+        time.sleep(100)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+def test_workers_end_with_their_parent(folders: Path, tmp_path: Path, end: signal.Signals) -> None:
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    command = [sys.executable, str(script), str(folders)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+    ) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "1\n"
+        # Ctrl-C in a terminal goes to all processes of the group.
+        (os.kill if end == signal.SIGKILL else os.killpg)(parent.pid, end)
+        # The worker holds the other end of the pipes, too: this comes back only when it is gone.
+        _, complaint = parent.communicate(timeout=60)
+    assert complaint.count("KeyboardInterrupt") == (end == signal.SIGINT)
 
 
 @pytest.mark.parametrize("order", ["shuffled", "balanced", "listed"])
