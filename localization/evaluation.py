@@ -79,9 +79,9 @@ class Evaluation:
         return np.array([label in order[:k] for label, order in zip(self.labels, self.predicted[classifier])])
 
     def by_area(self, method: str, threshold: float, parts: int = 3) -> list[float]:
-        """GT-Known of equal parts of the photos by true box area, smallest first."""
+        """Accuracy in equal parts of the photos by true box area, smallest first; fewer where photos are fewer."""
         column = int(np.argmin(np.abs(THRESHOLDS - threshold)))
-        order = np.array_split(np.argsort(self.areas, kind="stable"), parts)
+        order = np.array_split(np.argsort(self.areas, kind="stable"), min(parts, len(self.areas)))
         return [float((self._method(method).ious[rows, column] >= 0.5).mean()) for rows in order]
 
     def pixels(self, method: str) -> PixelCounts:

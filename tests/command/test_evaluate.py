@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from tests.command.conftest import Run
+from tests.localization.prepared_birds import prepare
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +80,15 @@ def test_whole_photos_with_masks_at_two_scales(run: Run, photos: Path, tiny_mode
         assert (row["photos"], row["measure"], row["box_convention"]) == (5, "CorLoc", "edges")
         assert 0 < row["pxap"] <= 1
         assert 0 < row["piou"] <= 1
+
+
+def test_records_prepared_by_tfds(run: Run, options: tuple[str, ...], tmp_path: Path) -> None:
+    done = run("evaluate", "localization", prepare(tmp_path), *options, "--json")
+    assert (done.code, done.err) == (1, "")
+    failed, *rows = done.records
+    assert failed["image"] == "train/bird_1.jpg"
+    assert {row["photos"] for row in rows} == {1}
+    assert 0 < rows[0]["pxap"] <= 1
 
 
 def test_broken_training_photos_are_left_out_and_reported(

@@ -1,18 +1,15 @@
 """Readers of benchmark layouts, on small folders made by hand."""
 
-import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 from PIL import Image
 
 from delf_jax.errors import DelfError, ImageError
 from localization.datasets import Annotated, read
+from tests.localization.prepared_birds import prepare
 
 
 def photo(path: Path, size: tuple[int, int] = (200, 100)) -> None:
@@ -148,56 +145,9 @@ def test_unknown_layout(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-with tfds.core.registered.skip_registration():
-
-    class CaltechBirds2011(tfds.core.GeneratorBasedBuilder):
-        """The features of TFDS's own builder, without its downloads; pictures as files, which needs no TensorFlow."""
-
-        VERSION = tfds.core.Version("0.2.0")
-
-        def _info(self) -> Any:
-            features = {
-                "image": tfds.features.Image(),
-                "image/filename": tfds.features.Text(),
-                "label": tfds.features.ClassLabel(num_classes=200),
-                "label_name": tfds.features.Text(),
-                "bbox": tfds.features.BBoxFeature(),
-                "segmentation_mask": tfds.features.Image(shape=(None, None, 1)),
-            }
-            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
-
-        def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-            return {"train": self._generate_examples(2), "test": self._generate_examples(1)}
-
-        def _generate_examples(self, count: int) -> Iterator[Any]:
-            for number in range(count):
-                pixels, mask = np.full((30, 40, 3), 40 * number, np.uint8), np.zeros((30, 40), np.uint8)
-                mask[5:10, 4:20] = 255
-                yield (
-                    number,
-                    {
-                        "image": _png(pixels) if number < 1 else io.BytesIO(_png(pixels).getvalue()[:60]),
-                        "image/filename": f"bird_{number}.jpg",
-                        "label": 3 + number,
-                        "label_name": "Sooty_Albatross",
-                        "bbox": tfds.features.BBox(ymin=5 / 30, xmin=4 / 40, ymax=10 / 30, xmax=20 / 40),
-                        "segmentation_mask": _png(mask),
-                    },
-                )
-
-
-def _png(array: np.ndarray) -> io.BytesIO:
-    file = io.BytesIO()
-    Image.fromarray(array).save(file, "PNG")
-    file.seek(0)
-    return file
-
-
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tfds")
-    CaltechBirds2011(data_dir=folder, file_format="array_record").download_and_prepare()
-    return folder / "caltech_birds2011" / "0.2.0"
+    return prepare(tmp_path_factory.mktemp("tfds"))
 
 
 def test_tfds_records(prepared: Path) -> None:
