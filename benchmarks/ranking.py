@@ -55,21 +55,16 @@ def ask(
     for place, photo in enumerate(dataset.queries):
         query, ignored = features[photo], dataset.ignored_by(place)
         names = {str(i) for i in ignored}
-        found = index.search(query, verify=0, top=len(database), exclude=names)
-        voted = [Answer(int(match.image), 0, match.score) for match in found.matches]
+        verify = search.verify if matching is None else 0
+        found = index.search(query, verify=verify, top=len(database), exclude=names, seed=search.seed).matches
+        voted = sorted((Answer(int(match.image), 0, match.score) for match in found), key=lambda one: -one.confidence)
         answers.voted.append(voted)
-        if matching is not None:
+        if matching is None:
+            sure = [(match, match.log10_nfa) for match in found if match.log10_nfa is not None]
+            answers.verified.append([Answer(int(match.image), match.inliers, -nfa) for match, nfa in sure])
+        else:
             chosen = [answer.photo for answer in voted[: search.verify]]
             answers.verified.append(
                 verified(query, chosen, database, matching=matching, threshold=search.threshold, seed=search.seed)
-            )
-        else:
-            found = index.search(query, verify=search.verify, top=search.verify, exclude=names, seed=search.seed)
-            answers.verified.append(
-                [
-                    Answer(int(match.image), match.inliers, -match.log10_nfa)
-                    for match in found.matches
-                    if match.log10_nfa is not None
-                ]
             )
     return answers
