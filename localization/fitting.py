@@ -61,7 +61,8 @@ def fit(
             on_error(seen)
             continue
         sums, (h, w) = PositionSums(*row["sums"]), (int(n) for n in row["cells_hw"])
-        where = np.asarray(valid_cells(row["cells_hw"], *sums.norms.shape))
+        where = np.zeros(sums.norms.shape, bool)
+        where[:h, :w] = True
         label = _label(labels, name)
         photo = Statistics.of_sums(sums, where, label=label, norm_cap=cap, encoder=encoder.description)
         statistics = photo if statistics is None else statistics + photo

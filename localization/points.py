@@ -159,20 +159,14 @@ class PointCollector:
         index = len(self._photos)
         self._photos.append(photo)
         cells = np.stack(np.meshgrid(np.arange(h), np.arange(w), indexing="ij"), axis=-1).reshape(-1, 2)
-        chosen = np.arange(h * w)
+        columns = unit.reshape(h * w, -1).astype(np.float16), norms.reshape(-1).astype(np.float32), cells
         if h * w > self.max_points:  # no more than this of one photo can be in the sample
             seeds = np.full(h * w, _seed(photo.name), np.uint64)
             chosen = np.argsort(_hash(seeds, cells), kind="stable")[: self.max_points]
-        rows = cells[chosen]
-        self._waiting.append(
-            (
-                unit.reshape(h * w, -1)[chosen].astype(np.float16),
-                norms.reshape(-1)[chosen].astype(np.float32),
-                np.full(len(rows), index, np.int32),
-                rows.astype(np.int32),
-            )
-        )
-        self._rows += len(rows)
+            columns = columns[0][chosen], columns[1][chosen], cells[chosen]
+        kept, lengths, places = columns
+        self._waiting.append((kept, lengths, np.full(len(kept), index, np.int32), places.astype(np.int32)))
+        self._rows += len(kept)
         if self._rows > 2 * self.max_points:
             self._compact()
 
