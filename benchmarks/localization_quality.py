@@ -8,12 +8,14 @@ an oracle, and at the default one, which was chosen without them.
 """
 
 import dataclasses
+import functools
 import itertools
+import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import tyro
 from tyro.conf import arg
@@ -28,6 +30,8 @@ from localization.predictor import Predictor
 from localization.protocols import FULL, OFFICIAL_FINE_GRAINED, FittingPhotos
 
 Row = dict[str, Any]
+Part = Literal["conv5", "whole", "explanations", "conv4", "scales", "stride1", "empty"]
+PARTS: tuple[Part, ...] = get_args(Part)
 
 _CROP = OFFICIAL_FINE_GRAINED.crop
 _SCALES = (1.0, 1.41)
@@ -39,45 +43,87 @@ class Options:
 
     Attributes:
         data: folder of the photos with ground truth; default $DELF_SHARED, then ../shared/data beside the repository.
-        json: write the results to this file too; after every part, so that an interrupted run leaves what it has.
+        json: write the results to this file too, after every part; rows of parts that are not measured stay in it.
+        parts: what to measure.
         landmarks: photos of each class of landmarks/train that w* is fitted on for the zero-shot rows.
     """
 
     data: Path | None = None
     json: Annotated[Path | None, arg(metavar="FILE")] = None
+    parts: tuple[Part, ...] = PARTS
     landmarks: int = 20
 
 
 def main(options: Options) -> list[Row]:
     """Measures all parts, prints each as it is done, and returns the rows."""
     data = data_folder(options.data)
-    rows: list[Row] = []
-    print(f"{'':52}oracle    at   default    at   small middle large   PxAP  PIoU", flush=True)
-    for name, part in _parts(data, options):
+    rows = [row for row in _known_rows(options.json) if row["part"] not in options.parts]
+    print(f"{'':44}oracle    at   default    at   small middle large   PxAP  PIoU", flush=True)
+    measure = _Measure(data, options.landmarks)
+    for name in options.parts:
         start = time.perf_counter()
-        for row in part():
+        for row in getattr(measure, name)():
             rows.append({"part": name, **row})
             print(_line(rows[-1]), flush=True)
         print(f"    {name}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
         if options.json is not None:
             settings = {"data": "cub10, coco128, landmarks/train", "landmarks": options.landmarks, "scales": _SCALES}
+            rows.sort(key=lambda row: PARTS.index(row["part"]))
             results_file.write(options.json, "localization_quality", rows, settings)
     return rows
 
 
-def _parts(data: Path, options: Options) -> Iterator[tuple[str, Callable[[], list[Row]]]]:
-    cub, coco = datasets.read(data / "cub10"), datasets.read(data / "coco128")
-    train, test = [p for p in cub if p.train], [p for p in cub if not p.train]
-    elsewhere = {"coco128": coco, "landmarks": _landmarks(data / "landmarks" / "train", options.landmarks)}
-    predictor = fit_squashed(train, "conv5", max_points=100_000)
+class _Measure:
+    """One method a part, each giving its rows; what several parts need is made once."""
 
-    yield "cub10, conv5", lambda: _conv5(predictor, train, test, elsewhere)
-    yield "cub10, conv4", lambda: _measured(fit_squashed(train, "conv4"), test)
-    yield "coco128, whole photos", lambda: _whole(coco)
-    yield "explanations", lambda: explanation_quality.measure(predictor, train, test)
-    yield f"cub10, conv5, map scales {_SCALES}", lambda: _measured(predictor, test, scales=_SCALES)
-    yield "cub10, conv5 at stride 1", lambda: _measured(fit_squashed(train, "conv5", stride=1), test)
-    yield "empty photos", lambda: empty_photos.measure(predictor, train, test)
+    def __init__(self, data: Path, landmarks: int) -> None:
+        cub = datasets.read(data / "cub10")
+        self.train, self.test = [p for p in cub if p.train], [p for p in cub if not p.train]
+        self.coco = datasets.read(data / "coco128")
+        self.landmarks = _landmarks(data / "landmarks" / "train", landmarks)
+
+    @functools.cached_property
+    def predictor(self) -> Predictor:
+        """w* of the CUB train photos on conv5, with classes and points."""
+        return fit_squashed(self.train, "conv5", max_points=100_000)
+
+    def conv5(self) -> list[Row]:
+        """All methods, classes by nearest mean and linear probe, and w* of other photos."""
+        labels = {str(photo.path): str(photo.label) for photo in self.train}
+        photos = FittingPhotos(self.train, side=OFFICIAL_FINE_GRAINED.fit_side)
+        means = classes.mean_features(photos, encoder=self.predictor.running_encoder)
+        elsewhere = {"coco128": self.coco, "landmarks": self.landmarks}
+        return _measured(
+            self.predictor,
+            self.test,
+            classifiers={"linear probe": classes.linear_probe(means, labels)},
+            further={f"w* of {n}": fit_squashed(p, "conv5", labelled=False).direction() for n, p in elsewhere.items()},
+        )
+
+    def whole(self) -> list[Row]:
+        """coco128, fitted on the same photos, which have no labels to leak."""
+        photos, encoder = FittingPhotos(self.coco, side=None), localization.backbone_encoder("delf-r50", layer="conv5")
+        return _measured(localization.fit(photos, encoder=encoder, max_points=0), self.coco, protocol=FULL)
+
+    def explanations(self) -> list[Row]:
+        """Whether training places shown are inside birds, and of the same class."""
+        return explanation_quality.measure(self.predictor, self.train, self.test)
+
+    def conv4(self) -> list[Row]:
+        """The finer layer."""
+        return _measured(fit_squashed(self.train, "conv4"), self.test)
+
+    def scales(self) -> list[Row]:
+        """The same w* with maps averaged over two scales."""
+        return _measured(self.predictor, self.test, scales=_SCALES)
+
+    def stride1(self) -> list[Row]:
+        """conv5 as fine as conv4."""
+        return _measured(fit_squashed(self.train, "conv5", stride=1), self.test)
+
+    def empty(self) -> list[Row]:
+        """What is found where there is no bird; every other training photo calibrates."""
+        return empty_photos.measure(self.predictor, self.train[::2], self.test)
 
 
 def fit_squashed(
@@ -99,26 +145,6 @@ def fit_squashed(
     )
 
 
-def _conv5(predictor: Predictor, train: Sequence[Photo], test: Sequence[Photo], elsewhere: dict[str, Any]) -> list[Row]:
-    labels = {str(p.path): str(p.label) for p in train}
-    means = classes.mean_features(
-        FittingPhotos(train, side=OFFICIAL_FINE_GRAINED.fit_side), encoder=predictor.running_encoder
-    )
-    further = {
-        f"zero-shot, w* of {n}": fit_squashed(p, "conv5", labelled=False).direction() for n, p in elsewhere.items()
-    }
-    return _measured(
-        predictor, test, classifiers={"linear probe": classes.linear_probe(means, labels)}, further=further
-    )
-
-
-def _whole(coco: Sequence[Photo]) -> list[Row]:
-    predictor = localization.fit(
-        FittingPhotos(coco, side=None), encoder=localization.backbone_encoder("delf-r50", layer="conv5"), max_points=0
-    )
-    return _measured(predictor, coco, protocol=FULL)
-
-
 def _measured(predictor: Predictor, photos: Sequence[Photo], **options: Any) -> list[Row]:
     measured = evaluation.evaluate(predictor, photos, **options)
     protocol: protocols.Protocol = options.get("protocol", OFFICIAL_FINE_GRAINED)
@@ -135,17 +161,24 @@ def _landmarks(folder: Path, count: int) -> list[Photo]:
     return [Photo(path, []) for kind in kinds for path in itertools.islice(sorted(kind.iterdir()), count)]
 
 
+def _known_rows(file: Path | None) -> list[Row]:
+    if file is None or not file.is_file():
+        return []
+    known: list[Row] = json.loads(file.read_bytes())["rows"]
+    return known
+
+
 def _line(row: Row) -> str:
     title = f"{row['part']}: {row['method']}"
     if "accuracy" not in row:
         figures = {name: value for name, value in row.items() if name not in ("part", "method")}
-        return f"{title:52}" + "  ".join(
+        return f"{title:44}" + "  ".join(
             f"{n} {v:.3g}" if isinstance(v, float) else f"{n} {v}" for n, v in figures.items()
         )
     at = [f"{row[n]:5.2f}" if row[n] is not None else "    -" for n in ("threshold", "default_threshold")]
     pixels = [f"{row[n]:6.1%}" if row[n] is not None else "     -" for n in ("pxap", "piou")]
     area = " ".join(f"{share:6.1%}" for share in row["by_area"])
-    line = f"{title:52}{row['accuracy']:6.1%} {at[0]}   {row['accuracy_default']:6.1%} {at[1]}   {area}   "
+    line = f"{title:44}{row['accuracy']:6.1%} {at[0]}   {row['accuracy_default']:6.1%} {at[1]}   {area}   "
     line += " ".join(pixels)
     for classifier in ("nearest mean", "linear probe"):
         if classifier in row:
