@@ -28,6 +28,7 @@ from localization.solvers import FiniteSolution
 from localization.statistics import Solution
 
 Ranking = Literal["value", "centred", "local"]
+Index = Literal["exact", "scann"]
 
 _BLOCK = 2048
 # Up to a gigabyte of unit features is kept in float32, for exact scans at the speed of the memory.
@@ -107,7 +108,7 @@ class Explainer:
         solution: Solution,
         *,
         mean_unit: Float[np.ndarray, " c"],
-        index: Literal["exact", "scann"] | None = None,
+        index: Index | None = None,
     ) -> None:
         self.points = points
         self.solution = solution

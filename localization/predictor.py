@@ -17,7 +17,7 @@ from delf_jax import atomic, model_file
 from delf_jax.errors import ImageError, PredictorError
 from localization import solvers
 from localization.encoders import Dense, Encoder, Source, as_encoder, open_encoder, run_at_scales
-from localization.explain import Explainer, Explanation, Ranking, cells_of
+from localization.explain import Explainer, Explanation, Index, Ranking, cells_of
 from localization.localizing import (
     Classify,
     Localization,
@@ -154,35 +154,39 @@ class Predictor:
         top: int = 10,
         ranking: Ranking = "centred",
         per_photo: int | None = 1,
+        index: Index | None = None,
     ) -> Explanation:
         """The training positions that make a place of a photo foreground, and those that hold it back.
 
         Args:
             photo: what ``fit`` takes.
             where: (x, y) in pixels of the upright original photo, a box [x0, y0, x1, y1] of edges, or None for all.
-            top, ranking, per_photo: see ``localization.explain.explain``.
+            top, ranking, per_photo: see ``localization.explain.Explainer.explain``.
+            index: see ``localization.explain.Explainer``; for a single question ``exact`` is always the quickest.
 
         Raises:
             PredictorError: fitted without points.
             ImageError: the photo cannot be used.
         """
-        if self.points is None:
-            raise PredictorError("this predictor was fitted without points; fit it with max_points above 0 to explain")
+        explainer = self.explainer if index is None else self._explainer(index)
         ((_, seen, row),) = self.running_encoder.run(_units, {}, [("photo", photo)])
         if isinstance(seen, ImageError):
             raise seen
         cells = int(row["cells_hw"][0]), int(row["cells_hw"][1])
         unit = row["unit"][: cells[0], : cells[1]]
         query = unit[cells_of(where, cells, seen.original_size)].reshape(-1, unit.shape[-1])
-        return self.explainer.explain(query, top=top, ranking=ranking, per_photo=per_photo)
+        return explainer.explain(query, top=top, ranking=ranking, per_photo=per_photo)
 
     @functools.cached_property
     def explainer(self) -> Explainer:
-        """The points with their importance, ready for queries."""
+        """The points with their importance, ready for queries; PredictorError when it was fitted without points."""
+        return self._explainer(None)
+
+    def _explainer(self, index: Index | None) -> Explainer:
         if self.points is None:
             raise PredictorError("this predictor was fitted without points; fit it with max_points above 0 to explain")
         total = self.statistics.total
-        return Explainer(self.points, self.solution, mean_unit=total.unit / total.count)
+        return Explainer(self.points, self.solution, mean_unit=total.unit / total.count, index=index)
 
     def refitted(self, loss: Loss, *, weight: float) -> "Predictor":
         """This predictor with w at finite regularisation (see ``localization.solvers``), fitted to its points.

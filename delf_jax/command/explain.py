@@ -61,7 +61,12 @@ class Explain:
         predictor = localization.Predictor.open(self.predictor)
         try:
             explained = predictor.explain(
-                self.photo, where, top=self.top, ranking=self.ranking, per_photo=self.per_photo or None
+                self.photo,
+                where,
+                top=self.top,
+                ranking=self.ranking,
+                per_photo=self.per_photo or None,
+                index="exact",
             )
             if self.plot is not None:
                 from localization.draw import backdrop, draw_explanation
