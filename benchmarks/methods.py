@@ -118,8 +118,10 @@ def of_dimension(head: Head, dimension: int) -> Head:
     """The head with descriptors of another dimension: fewer components, or none for the backbone's own.
 
     Raises:
-        DelfError: the head's projection has fewer.
+        DelfError: the head's projection has fewer, or it has an autoencoder, which has one dimension.
     """
+    if head.autoencoder is not None:
+        raise DelfError(f"the head has an autoencoder of {head.dimension} dimensions; leave the dimension out")
     channels = 0 if head.pca is None else len(head.pca.mean)
     if head.pca is None or dimension == channels:
         return dataclasses.replace(head, pca=None)
