@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from delf_jax.errors import ImageError, PredictorError
 from localization import metrics
@@ -45,8 +45,8 @@ class Evaluation:
         areas: share of the photo as shown that its largest true box covers.
         scores: largest cosine with w* of each photo.
         masks: photos that had a true mask.
-        labels: true classes.
-        predicted: for each classifier the classes of every photo, likeliest first; empty without classes.
+        classes: index of each photo's true class.
+        logits: of each classifier [photos, classes]; empty without classes.
         failed: photos that could not be read.
     """
 
@@ -54,8 +54,8 @@ class Evaluation:
     areas: Float[np.ndarray, " photos"]
     scores: Float[np.ndarray, " photos"]
     masks: int
-    labels: Sequence[str | None]
-    predicted: Mapping[str, Sequence[Sequence[str]]]
+    classes: Int[np.ndarray, " photos"]
+    logits: Mapping[str, Float[np.ndarray, "photos k"]]
     failed: Sequence[ImageError]
 
     def curve(self, method: str) -> ThresholdCurve:
@@ -72,11 +72,11 @@ class Evaluation:
 
     def known(self, k: int, classifier: str = "nearest mean") -> Bool[np.ndarray, " photos"]:
         """Whether each photo's true class is among the k likeliest."""
-        if classifier not in self.predicted:
+        if classifier not in self.logits:
             raise PredictorError(
                 f"Top-k Loc needs a predictor that was fitted with classes, and {classifier!r} of them"
             )
-        return np.array([label in order[:k] for label, order in zip(self.labels, self.predicted[classifier])])
+        return metrics.in_top_k(self.logits[classifier], self.classes, k)
 
     def by_area(self, method: str, threshold: float, parts: int = 3) -> list[float]:
         """Accuracy in equal parts of the photos by true box area, smallest first; fewer where photos are fewer."""
@@ -110,12 +110,13 @@ def evaluate(
         predictor: with classes, the per-class maps are evaluated too. Its extractor's ``max_side`` must be at least
             the protocol's crop, or the crop would be reduced.
         photos: with at least one true box each; others are left out.
-        classifiers: of the mean features, for Top-k Loc; ``nearest mean`` is always there when classes were fitted.
+        classifiers: of the mean features into the fitted classes, for Top-k Loc; ``nearest mean`` is always there when
+            classes were fitted.
         further: other directions of the same features to evaluate along the way, by name.
         scales: as in ``Predictor.localize_stream``.
 
     Raises:
-        PredictorError: the extractor's ``max_side`` is below the crop.
+        PredictorError: the extractor's ``max_side`` is below the crop, or a classifier has other classes.
     """
     crop = getattr(protocol, "crop", 0)
     limit = predictor.statistics.encoder.get("max_side", crop)
@@ -126,6 +127,8 @@ def evaluate(
         classifiers = {"nearest mean": nearest_mean(predictor.statistics), **(classifiers or {})}
     directions = {"foreground": predictor.direction(), **(further or {})}
     stacked = np.stack([*directions.values(), *(predictor.direction(name) for name in names)])
+    if strange := [name for name, classifier in (classifiers or {}).items() if list(classifier.names) != names]:
+        raise PredictorError(f"{strange[0]}: its classes are not those that were fitted; fit both on the same labels")
     truth = _Truth(list(directions), names, protocol)
     sizes: dict[int, tuple[int, int]] = {}
     failed: list[ImageError] = []
@@ -148,8 +151,8 @@ def evaluate(
         areas=np.array([rows[i]["area"] for i in order]),
         scores=np.array([rows[i]["score"] for i in order]),
         masks=truth.masks,
-        labels=[photos[i].label for i in order],
-        predicted={n: [c.ranked(rows[i]["mean"]) for i in order] for n, c in (classifiers or {}).items()},
+        classes=np.array([rows[i]["class"] for i in order]),
+        logits={name: c.logits(np.stack([rows[i]["mean"] for i in order])) for name, c in (classifiers or {}).items()},
         failed=failed,
     )
 
@@ -212,7 +215,8 @@ class _Truth:
         self._count("centre", metrics.centre_map(*size), mask)
         extra = 1 if protocol.convention == "inclusive" else 0
         areas = (truth[:, 2:] - truth[:, :2] + extra).prod(axis=1) / (size[0] * size[1])
-        return {"ious": ious, "mean": row["mean"], "area": float(areas.max()), "score": score}
+        known = self.classes.index(photo.label) if photo.label in self.classes else -1
+        return {"ious": ious, "mean": row["mean"], "area": float(areas.max()), "score": score, "class": known}
 
     def _count(self, method: str, pixels: Float[np.ndarray, "h w"], mask: UInt8[np.ndarray, "h w"] | None) -> None:
         if mask is not None:
@@ -253,7 +257,7 @@ def summary(
         "pxap": measured.pixels(method).pxap() if measured.masks else None,
         "piou": measured.pixels(method).piou() if measured.masks else None,
     }
-    for classifier in measured.predicted:
+    for classifier in measured.logits:
         row[classifier] = {
             f"top{k}{suffix}": measured.top_k_curve(method, k, classifier).at(at)
             for k in (1, 5)

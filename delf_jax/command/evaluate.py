@@ -180,7 +180,7 @@ class Evaluate:
                 *(f"{row[name]:6.1%}" if row[name] is not None else f"{'-':>6}" for name in ("pxap", "piou")),
             ]
             lines.append("  ".join(cells))
-        for classifier in measured.predicted:
+        for classifier in measured.logits:
             lines += ["", f"{'classes by ' + classifier:24}   Top-1   Top-5  at default: Top-1   Top-5"]
             for row in rows:
                 tops = [row[classifier][name] for name in ("top1", "top5", "top1_default", "top5_default")]

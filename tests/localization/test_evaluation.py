@@ -56,7 +56,7 @@ def test_evaluation(photos: list[Annotated], fitted: localization.Predictor) -> 
     assert result.curve("class").best()[0] == 1
     assert result.curve("away").best()[0] < 1
     assert result.top_k_curve("foreground", 1).best()[0] == 1
-    assert [order[0] for order in result.predicted["nearest mean"]] == [photo.label for photo in photos[6:]]
+    assert result.logits["nearest mean"].argmax(axis=1).tolist() == result.classes.tolist() == [0, 1, 0, 1]
     assert result.by_area("foreground", result.curve("foreground").best()[1], parts=2) == [1, 1]
     assert (len(result.areas), result.masks) == (4, 4)
     assert (result.scores > 0).all()
@@ -73,8 +73,10 @@ def test_linear_probe_beside_the_nearest_mean(photos: list[Annotated], fitted: l
     means = classes.mean_features(training, encoder=fitted.encoder)
     probe = classes.linear_probe(means, {str(photo.path): str(photo.label) for photo in photos})
     result = evaluate(fitted, photos[6:], protocol=SMALL, classifiers={"linear probe": probe})
-    assert list(result.predicted) == ["nearest mean", "linear probe"]
+    assert list(result.logits) == ["nearest mean", "linear probe"]
     assert result.known(1, "linear probe").all()
+    with pytest.raises(PredictorError, match="not those that were fitted"):
+        evaluate(fitted, photos[6:], protocol=SMALL, classifiers={"swapped": probe._replace(names=["a", "b"])})
 
 
 def test_whole_photos_give_the_corloc_of_what_localize_finds(
@@ -125,6 +127,6 @@ def test_photos_without_boxes_or_unreadable(photos: list[Annotated], tmp_path: P
     (failed,) = result.failed
     assert isinstance(failed, ImageError)
     assert failed.source == str(bad.path)
-    assert result.predicted == {}
+    assert result.logits == {}
     with pytest.raises(PredictorError, match="fitted with classes"):
         result.top_k_curve("foreground", 1)
