@@ -28,11 +28,11 @@ class PcaStatistics:
     @classmethod
     def of(cls, features: Float[np.ndarray, "n c"]) -> "PcaStatistics":
         """Statistics of ``features`` [n, C], normalised here; zero features are left out."""
-        features = np.asarray(features, np.float32)
+        # Products in float32 would move the components of small variance by more than 1e-5.
+        features = np.asarray(features, np.float64)
         norms = np.linalg.norm(features, axis=1)
         unit = features[norms > 0] / norms[norms > 0, None]
-        # One batch's products in float32 (BLAS), the running sums in float64.
-        return cls(len(unit), unit.sum(axis=0, dtype=np.float64), (unit.T @ unit).astype(np.float64))
+        return cls(len(unit), unit.sum(axis=0), unit.T @ unit)
 
     def __add__(self, other: "PcaStatistics") -> "PcaStatistics":
         return PcaStatistics(self.count + other.count, self.total + other.total, self.moment + other.moment)

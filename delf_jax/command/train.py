@@ -90,6 +90,9 @@ class Train:
         training, validation = open_sets(
             self.paths, labels=self.labels, positives=self.positives, validation=settings.validation
         )
+        absent = getattr(training, "absent", ())
+        if absent:
+            report.note(f"{self.labels}: {len(absent)} of its photos are not on the disk, the first {absent[0]}")
         base = self._base_head()
         backbone = Backbone.open(self.model)
         network = loop.network_config(settings, backbone, classes=len(training.classes))

@@ -75,13 +75,18 @@ class CachedBatches:
         return np.resize(order[position * self.batch_size :], self.batch_size)
 
     def _balanced(self) -> np.ndarray:
+        draws = self.step * self.batch_size + np.arange(self.batch_size)
+        rounds, positions = np.divmod(draws, len(self._classes))
+        orders = {
+            turn: np.random.default_rng((self.seed, 2, turn)).permutation(len(self._classes))
+            for turn in np.unique(rounds).tolist()
+        }
         photos = np.empty(self.batch_size, np.int64)
-        for row in range(self.batch_size):
-            turn, position = divmod(self.step * self.batch_size + row, len(self._classes))
-            chosen = int(np.random.default_rng((self.seed, 2, turn)).permutation(len(self._classes))[position])
+        for row, (turn, position) in enumerate(zip(rounds.tolist(), positions)):
+            chosen = int(orders[turn][position])
             members = self._classes[chosen]
-            lap, turn = divmod(turn, len(members))
-            photos[row] = np.random.default_rng((self.seed, 3, chosen, lap)).permutation(members)[turn]
+            lap, place = divmod(turn, len(members))
+            photos[row] = np.random.default_rng((self.seed, 3, chosen, lap)).permutation(members)[place]
         return photos
 
     def _drawn(self, photos: np.ndarray, views: np.ndarray, generator: np.random.Generator) -> dict[str, np.ndarray]:

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from delf_jax.training.settings import TrainingSettings
 from delf_jax.training.views import plain_view, random_view
 
 
+@runtime_checkable
 class Feed(Protocol):
     """Endless batches that can be stopped and gone on with."""
 

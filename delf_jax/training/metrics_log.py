@@ -6,11 +6,12 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from delf_jax import atomic
 
 
+@runtime_checkable
 class Board(Protocol):
     """What draws curves while a run goes on: tensorboardX's SummaryWriter, for one."""
 

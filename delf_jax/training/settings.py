@@ -5,7 +5,7 @@ import json
 import os
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from delf_jax.errors import DelfError
 from delf_jax.settings import Precision
@@ -112,13 +112,12 @@ class TrainingSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, kind in get_type_hints(TrainingSettings).items():
-            choices = getattr(kind, "__args__", None) if getattr(kind, "__origin__", None) is Literal else None
-            if choices and getattr(self, name) not in choices:
-                raise TrainingError(f"{name} is {getattr(self, name)!r}; choose one of: {', '.join(choices)}")
         for name in ("batch_size", "epochs", "views", "hidden", "halve_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise TrainingError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("steps", "autoencoder", "embedding", "cells_per_step", "seed"):
+            if getattr(self, name) < 0:
+                raise TrainingError(f"{name} is {getattr(self, name)}; it must be 0 or more")
         for name in ("learning_rate", "clip", "temperature"):
             if not getattr(self, name) > 0:
                 raise TrainingError(f"{name} is {getattr(self, name)}; it must be above 0")
@@ -172,11 +171,14 @@ def open_preset(name: str | os.PathLike[str], changes: dict[str, Any] | None = N
 
 def from_values(values: dict[str, Any], *, place: str) -> TrainingSettings:
     """Settings from plain values, each checked against its type; ``place`` names them in errors."""
-    kinds = {field.name: field for field in dataclasses.fields(TrainingSettings)}
+    kinds = get_type_hints(TrainingSettings)
     checked = {}
     for name, value in values.items():
         if name not in kinds:
             raise TrainingError(f"{place}: there is no setting '{name}'; known: {', '.join(kinds)}")
+        choices = get_args(kinds[name]) if get_origin(kinds[name]) is Literal else ()
+        if choices and value not in choices:
+            raise TrainingError(f"{place}: {name} is {value!r}; choose one of: {', '.join(choices)}")
         checked[name] = _as(name, value, getattr(TrainingSettings, name, ""), place)
     if "recipe" not in checked:
         raise TrainingError(f"{place}: it names no recipe; add one of: descriptors, attention, joint")

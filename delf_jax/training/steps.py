@@ -126,7 +126,7 @@ class Steps:
         # The parameters are the same on all devices, so their gradient is the sum over devices already.
         gradient, (metrics, statistics) = jax.grad(objective, has_aux=True)(state["trained"])
         updates, optimizer = self.optimizer.update(gradient, state["optimizer"], state["trained"])
-        metrics["gradient_norm"] = optax.global_norm(gradient)
+        metrics["gradient_norm"] = jnp.sqrt(sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(gradient)))
         state = state | {
             "trained": optax.apply_updates(state["trained"], updates),
             "statistics": statistics,

@@ -1,0 +1,88 @@
+"""What leaves a run computes what training computed; heads of old stay what they were."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import delf_jax
+from delf_jax import scorers
+from delf_jax.descriptors import describe
+from delf_jax.head import Head
+from delf_jax.loading import model_paths
+from delf_jax.training import networks
+from delf_jax.training.backbones import Backbone
+from delf_jax.training.networks import NetworkConfig
+
+CONFIG = NetworkConfig(classes=3, channels=12, hidden=7, batch_norm=True, autoencoder=5)
+
+
+def random_network() -> tuple[dict, dict]:
+    generator = np.random.default_rng(0)
+    parameters, statistics = networks.initialise(CONFIG, seed=1)
+
+    def moved(leaf: np.ndarray) -> np.ndarray:
+        return (leaf + 0.1 * generator.normal(size=leaf.shape)).astype(np.float32)
+
+    return jax.tree.map(moved, parameters), jax.tree.map(lambda leaf: abs(moved(leaf)) + 0.5, statistics)
+
+
+def test_exported_arrays_score_and_describe_as_the_trained_network_does() -> None:
+    parameters, statistics = random_network()
+    unit = 0.25
+    features = np.abs(np.random.default_rng(1).normal(size=(2, 9, 12))).astype(np.float32) * 4
+    heads = networks.merge(CONFIG, parameters, statistics)
+    expanded = heads.autoencoder(jnp.asarray(features * unit))
+    expected = heads.scores(expanded, jnp.ones((2, 9), bool), training=False)
+    attention, autoencoder = networks.export(CONFIG, parameters, statistics, unit=unit)
+    head = Head(attention=attention, autoencoder=autoencoder)
+    np.testing.assert_allclose(scorers.score(features, head.arrays(), "learned"), expected, rtol=2e-4, atol=1e-5)
+
+    encoded = (features * unit) @ parameters["autoencoder"]["encode"]["kernel"]
+    encoded += parameters["autoencoder"]["encode"]["bias"]
+    unit_length = encoded / np.linalg.norm(encoded, axis=-1, keepdims=True)
+    np.testing.assert_allclose(describe(features, head.arrays()), unit_length, rtol=1e-4, atol=1e-5)
+    assert head.dimension == 5
+
+
+def test_a_head_with_an_autoencoder_comes_back_from_its_file(tmp_path: Path) -> None:
+    parameters, statistics = random_network()
+    attention, autoencoder = networks.export(CONFIG, parameters, statistics, unit=1.0)
+    Head(attention=attention, autoencoder=autoencoder).save(tmp_path / "head.safetensors")
+    opened = Head.open(tmp_path / "head.safetensors")
+    assert opened.autoencoder is not None
+    for name, array in (autoencoder or {}).items():
+        np.testing.assert_array_equal(opened.autoencoder[name], array)
+
+
+def test_a_head_without_autoencoder_is_the_same_file_as_ever(tmp_path: Path) -> None:
+    _, packaged = model_paths("delf-r50")
+    head = Head.open(packaged)
+    assert head.autoencoder is None
+    assert "autoencoder" not in head.arrays()
+    head.save(tmp_path / "head.safetensors")
+    assert (tmp_path / "head.safetensors").read_bytes() == packaged.read_bytes()
+
+
+def test_features_of_an_autoencoder_head_have_its_dimension(tiny_model: Path, demo_photos: Path) -> None:
+    config = NetworkConfig(classes=3, channels=128, hidden=7, autoencoder=5)
+    attention, autoencoder = networks.export(config, *networks.initialise(config, seed=0), unit=0.1)
+    head = Head(attention=attention, autoencoder=autoencoder)
+    extractor = delf_jax.load(tiny_model, head=head, scorer="learned", max_side=64, max_features=20, scales=(1.0,))
+    (features,) = extractor([demo_photos / "graf1.jpg"])
+    assert extractor.dimension == 5
+    assert features.descriptors.shape[1] == 5
+    np.testing.assert_allclose(np.linalg.norm(features.descriptors, axis=1), 1, rtol=1e-5)
+
+
+def test_a_saved_backbone_computes_what_it_did(tiny_model: Path, tmp_path: Path) -> None:
+    backbone = Backbone.open(str(tiny_model))
+    backbone.save(tmp_path / "backbone.safetensors", backbone.parameters, source={"trained_from": "tiny"})
+    saved = Backbone.open(str(tmp_path / "backbone.safetensors"))
+    images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8))
+    hw = jnp.array([[64, 64]])
+    before, _ = backbone.maps(backbone.parameters, images, hw, last="conv5", precision="float32")
+    after, _ = saved.maps(saved.parameters, images, hw, last="conv5", precision="float32")
+    for name, array in before.items():
+        np.testing.assert_allclose(after[name], array, rtol=2e-2, atol=2e-2 * float(abs(array).max()), err_msg=name)

@@ -1,0 +1,145 @@
+"""What one training step promises: photos count alike, devices add up, gradients stop where they should."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import delf_jax
+from delf_jax.head import Head
+from delf_jax.training.backbones import Backbone
+from delf_jax.training.loop import network_config
+from delf_jax.training.optimizers import optimizer_of
+from delf_jax.training.settings import TrainingError, TrainingSettings
+from delf_jax.training.steps import Steps
+from tests.delf_jax.training.planted import Planted, steps_for
+
+JOINT = TrainingSettings(
+    recipe="joint", train_backbone=True, hidden=8, autoencoder=4, embedding=6, batch_norm=True, pooling="mean", side=64
+)
+ATTENTION = TrainingSettings(recipe="attention", hidden=8, augmentation="square", resize=64, side=64)
+
+ON_DEVICES = """
+import json
+import jax
+from tests.delf_jax.training.planted import Planted, steps_for
+from delf_jax.training.settings import TrainingSettings
+settings = TrainingSettings(
+    recipe="joint", cached=True, hidden=16, pooling="mean", autoencoder=8, batch_norm=True, learning_rate=0.1
+)
+problem, steps = Planted(), steps_for(settings, steps=20)
+state = steps.first_state(problem.batch(32, 0)[0])
+for step in range(5):
+    state, metrics = steps.train(state, problem.batch(32, step)[0])
+leaves = [float(abs(leaf).sum()) for leaf in jax.tree.leaves(state["trained"])]
+print(json.dumps({"devices": len(steps.devices), "metrics": {k: float(v) for k, v in metrics.items()}, "sums": leaves}))
+"""
+
+
+def steps_on(tiny_model: Path, settings: TrainingSettings) -> Steps:
+    backbone = Backbone.open(str(tiny_model))
+    network = network_config(settings, backbone, classes=3)
+    return Steps(settings, network, backbone, optimizer_of(settings, steps=10, steps_per_epoch=5))
+
+
+def photos(rows: int = 4, side: int = 64) -> dict[str, Any]:
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (rows, side, side, 3), np.uint8)
+    hw = np.tile(np.int32([[side, side - 14]]), (rows, 1))
+    return {"images": images, "valid_hw": hw, "labels": np.arange(rows, dtype=np.int32) % 3, "gamma": np.float32(1)}
+
+
+def test_eight_devices_give_what_one_gives(on_devices: Callable[[int, str], str]) -> None:
+    one, eight = (json.loads(on_devices(count, ON_DEVICES)) for count in (1, 8))
+    assert (one["devices"], eight["devices"]) == (1, 8)
+    for name, value in one["metrics"].items():
+        assert eight["metrics"][name] == pytest.approx(value, rel=2e-3, abs=1e-5), name
+    np.testing.assert_allclose(eight["sums"], one["sums"], rtol=1e-3, atol=1e-4)
+
+
+def test_a_row_without_photo_changes_nothing() -> None:
+    steps = steps_for(TrainingSettings(recipe="attention", cached=True, hidden=8), steps=10)
+    batch, _ = Planted().batch(4, 0)
+    state = steps.first_state(batch)
+    padded = {name: np.concatenate([array, array[:1]]) for name, array in batch.items()}
+    padded["labels"][-1] = -1
+    alone, with_padding = steps.train(state, batch), steps.train(state, padded)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), alone, with_padding)
+    assert float(steps.evaluate(state, padded)["photos"]) == 4
+
+
+def test_photos_and_their_cached_features_have_one_loss(tiny_model: Path) -> None:
+    from_photos = steps_on(tiny_model, ATTENTION)
+    from_features = steps_on(tiny_model, dataclasses.replace(ATTENTION, cached=True))
+    batch = photos()
+    extractor = delf_jax.load(tiny_model, head=Head(), scorer="norm")
+    maps = extractor.dense(extractor.params, batch["images"], batch["valid_hw"], last="conv4")["conv4"]
+    height, width = extractor.map_size(batch["valid_hw"][0], "conv4")
+    where = np.zeros(maps.shape[:3], bool)
+    where[:, :height, :width] = True
+    cells = {
+        "features": np.asarray(maps).reshape(4, -1, maps.shape[-1]),
+        "where": where.reshape(4, -1),
+        "labels": batch["labels"],
+    }
+    state = from_photos.first_state(batch)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+        from_photos.train(state, batch)[1],
+        from_features.train(state, cells)[1],
+    )
+
+
+def test_gamma_rescales_the_photos_as_the_pyramid_does(tiny_model: Path) -> None:
+    backbone = Backbone.open(str(tiny_model))
+    batch = photos()
+    canvases = []
+    for canvas in (48, 64):
+        maps, reduced = backbone.maps(
+            backbone.parameters,
+            jnp.asarray(batch["images"]),
+            jnp.asarray(batch["valid_hw"]),
+            last="conv3",
+            precision="float32",
+            gamma=jnp.float32(0.7),
+            canvas=canvas,
+        )
+        assert reduced.tolist() == [[45, 35]] * 4
+        canvases.append(np.asarray(maps["conv3"])[:, :5, :4])
+    np.testing.assert_allclose(canvases[0], canvases[1], rtol=1e-4, atol=1e-4)
+
+
+def test_the_attention_recipe_leaves_the_backbone_alone_and_the_joint_one_changes_it(tiny_model: Path) -> None:
+    batch = photos()
+    attention, joint = steps_on(tiny_model, ATTENTION), steps_on(tiny_model, JOINT)
+    after, _ = attention.train(attention.first_state(batch), batch)
+    assert after["trained"]["backbone"] == {}
+    before = joint.first_state(batch)
+    after, metrics = joint.train(before, batch)
+    changed = jax.tree.map(lambda a, b: bool((a != b).any()), before["trained"], after["trained"])
+    assert changed["backbone"]["conv4"]["unit1"]["reduce"]["kernel"]
+    assert changed["heads"]["autoencoder"]["encode"]["kernel"]
+    total = metrics["descriptor_loss"] + metrics["attention_loss"] + 10 * metrics["reconstruction_loss"]
+    assert float(metrics["loss"]) == pytest.approx(float(total), rel=1e-5)
+
+
+def test_neither_attention_nor_reconstruction_reaches_the_backbone(tiny_model: Path) -> None:
+    batch = photos()
+    heavy = dataclasses.replace(JOINT, attention_weight=50.0, reconstruction_weight=70.0, clip=1e9, weight_decay=0.0)
+    light = dataclasses.replace(heavy, attention_weight=1.0, reconstruction_weight=1.0)
+    backbones = []
+    for settings in (heavy, light):
+        steps = steps_on(tiny_model, settings)
+        backbones.append(steps.train(steps.first_state(batch), batch)[0]["trained"]["backbone"])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), *backbones)
+
+
+def test_a_map_that_the_backbone_lacks_is_named(tiny_model: Path) -> None:
+    with pytest.raises(TrainingError, match="conv9: this backbone has no such map; its maps: conv1"):
+        steps_on(tiny_model, dataclasses.replace(ATTENTION, layer="conv9"))
