@@ -48,9 +48,11 @@ def write_accuracy(path: Path, rows: Sequence[Mapping[str, Any]], *, title: str)
     budget = _PLOTTED_FEATURES if _PLOTTED_FEATURES in budgets else budgets[-1]
     curves = {row["method"]: row["precision_recall"] for row in shown if row["features"] == budget}
     found = max((curve[-1][0] for curve in curves.values() if curve), default=1)
-    lowest = 10 * (min(row["top1"] for row in shown) // 10)
+    lowest = min(90, 10 * int(min(row["top1"] for row in shown) // 10))
     names = list(dict.fromkeys(row["method"] for row in shown))
-    accuracy = {name: [(row["features"], row["top1"]) for row in shown if row["method"] == name] for name in names}
+    accuracy = {
+        name: sorted((row["features"], row["top1"]) for row in shown if row["method"] == name) for name in names
+    }
     panels = [
         Panel(
             f"Precision and true positives, {budget} features",
@@ -65,7 +67,7 @@ def write_accuracy(path: Path, rows: Sequence[Mapping[str, Any]], *, title: str)
             "features a photo",
             "top-1, %",
             budgets if len(budgets) > 1 else (0, budget),
-            [lowest + (100 - lowest) * i / 5 for i in range(6)],
+            range(lowest, 101, 10),
             accuracy,
             marks=True,
         ),
