@@ -16,6 +16,10 @@ def calibrated(
 ) -> Predictor:
     """The predictor with the ``found_threshold`` that only a share ``false_alarms`` of these empty photos exceed.
 
+    Uncalibrated, the threshold is the zero level of w*, the bisector of object and background, which finds nearly every
+    object and something in many empty photos too (``benchmarks.empty_photos``). With fewer photos than
+    1 / ``false_alarms`` the threshold is the highest of their scores: one photo that is not empty after all spoils it.
+
     Args:
         empty: photos without the object, such as the predictor is going to see; what ``fit`` takes.
         on_error: called with each photo that cannot be used, which is then left out; None raises instead.
