@@ -42,6 +42,8 @@ class Pca:
             return
         # The scorer plays no part in fitting, and a head that is still being made may lack it.
         extractor = dataclasses.replace(self.extraction, scorer="norm").load()
+        if extractor.head.autoencoder is not None:
+            report.note("this head describes places by its autoencoder, so the PCA will change nothing")
         fitted = fitting.fit(extractor, paths, report)
         projection = fitting.projection(fitted, self.dimension)
         fitted_on = {"command": "delf-jax pca", "photos": fitted.photos, "features": fitted.pca.count}

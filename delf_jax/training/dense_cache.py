@@ -9,9 +9,10 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
@@ -88,6 +89,8 @@ def open_or_make(
     except (OSError, ValueError):
         description = {}
     if description.get("made_from") != made_from:
+        for left_over in folder.parent.glob(f".{folder.name}.*.tmp"):  # of a process that was killed
+            shutil.rmtree(left_over, ignore_errors=True)
         with atomic.replacing_folder(folder) as aside:
             _make(aside, extractor, samples, settings, made_from, channels, progress)
         description = json.loads((folder / "cache.json").read_text())
@@ -110,9 +113,11 @@ def _make(
     spans = np.zeros((len(samples), settings.views, 2), np.int64)
     failures: dict[int, list[str]] = {}
     usable, written = [], 0
-    with open(folder / "features.npy", "wb") as file:
+    views = _views(samples, settings, failures)
+    stream = cast(Generator[Any, None, None], extractor.dense_stream(views, name=settings.layer))
+    # An interruption ends the decoding threads here, and not when the interpreter is already going.
+    with open(folder / "features.npy", "wb") as file, contextlib.closing(stream):
         _write_header(file, 0, channels)
-        stream = extractor.dense_stream(_views(samples, settings, failures), name=settings.layer)
         for done, ((photo, view), maps) in enumerate(stream, 1):
             if progress is not None:
                 progress(done, spans.shape[0] * spans.shape[1])
