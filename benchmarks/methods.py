@@ -97,10 +97,15 @@ def rootsift(request: Request) -> Method:
 
 
 def aliked(request: Request) -> Method:
-    """ALIKED with mutual nearest neighbours, as its authors match it; keypoints exact to a few pixels."""
+    """ALIKED with mutual nearest neighbours of cosine .75 and more, as its authors match it; keypoints exact to pixels.
+
+    Without the bound its smooth descriptors agree on a transform between any two photos.
+    """
     # The same features for every budget up to this: they come strongest first.
     network = Aliked(request.peer_weights / "aliked-n16.pth", max_features=max(1000, request.max_features))
-    return Method("aliked", network, network.description, matching=Matching(inlier_radius=10.0, cell=8.0))
+    return Method(
+        "aliked", network, network.description, matching=Matching(least_cosine=0.75, inlier_radius=10.0, cell=8.0)
+    )
 
 
 def delf(name: str, scorer: Scorer, head: Head, request: Request) -> Method:

@@ -33,11 +33,13 @@ class Matching:
 
     Attributes:
         ratio: mutual nearest neighbours must also pass Lowe's ratio test; None: being that is enough.
+        least_cosine: mutual nearest neighbours of a smaller cosine are no match; None: all are.
         inlier_radius: pixels that an inlier may be off.
         cell: side in pixels of the cells in which only one match counts as evidence.
     """
 
     ratio: float | None = None
+    least_cosine: float | None = None
     inlier_radius: float = INLIER_RADIUS
     cell: float = CELL
 
@@ -65,7 +67,8 @@ def verified(
     """
     if not photos or not len(query):
         return []
-    pairs = [putative(query.descriptors, database[i].descriptors, ratio=matching.ratio)[0] for i in photos]
+    rules = {"ratio": matching.ratio, "least_cosine": matching.least_cosine}
+    pairs = [putative(query.descriptors, database[i].descriptors, **rules)[0] for i in photos]
     shape = (len(photos), _padded(max(len(pair) for pair in pairs)))
     points, scales = np.zeros((2, *shape, 2), np.float32), np.ones((2, *shape), np.float32)
     mask, sizes = np.zeros(shape, bool), np.ones((2, len(photos), 2), np.float32)
@@ -97,7 +100,11 @@ def verified(
 
 
 def putative(
-    a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"], *, ratio: float | None = None
+    a: Float[np.ndarray, "n d"],
+    b: Float[np.ndarray, "m d"],
+    *,
+    ratio: float | None = None,
+    least_cosine: float | None = None,
 ) -> tuple[Int[np.ndarray, "k 2"], Float[np.ndarray, " k"]]:
     """Mutual nearest neighbours of unit-length descriptors, nearest first: rows of ``a`` and ``b``, and their cosines.
 
@@ -111,6 +118,8 @@ def putative(
     nearest = cosine.argmax(axis=1)
     best = cosine[rows, nearest]
     found = best == cosine.max(axis=0)[nearest]
+    if least_cosine is not None:
+        found &= best >= least_cosine
     if ratio is not None and len(b) > 1:
         cosine[rows, nearest] = -np.inf
         found &= 2 - 2 * best < ratio**2 * (2 - 2 * cosine.max(axis=1))

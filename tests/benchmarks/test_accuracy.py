@@ -45,6 +45,9 @@ def test_putative_matches_are_those_of_the_library(ratio: float | None) -> None:
     np.testing.assert_array_equal(pairs[order], np.stack([rows, np.asarray(expected.index)[rows]], axis=1))
     np.testing.assert_allclose(np.sqrt(2 - 2 * cosines[order]), np.asarray(expected.distance)[rows], atol=1e-4)
     assert len(peer_matching.putative(a[:0], b)[0]) == 0
+    sure, likely = peer_matching.putative(a, b, ratio=ratio, least_cosine=float(cosines[2]))
+    np.testing.assert_array_equal(sure, pairs[:3])
+    assert likely.min() == cosines[2]
 
 
 @pytest.mark.parametrize("matching", [None, Matching(ratio=0.9)])
