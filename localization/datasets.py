@@ -16,6 +16,7 @@ from PIL import Image
 
 from delf_jax.errors import DelfError, ImageError
 from delf_jax.images import Photo, load_photo
+from delf_jax.prepared_sets import file_name, open_builder, open_split
 from localization import masks
 
 Edges = tuple[float, float, float, float]
@@ -180,28 +181,20 @@ def read_tfds(root: Path) -> list[Annotated]:
     Raises:
         DelfError: prepared in another file format, or without ``image`` and ``bbox``.
     """
-    import tensorflow_datasets as tfds  # takes a second to import
-
-    builder = tfds.builder_from_directory(root)
+    builder = open_builder(root)
     features = builder.info.features
     if not {"image", "bbox"} <= set(features):
         raise DelfError(f"{root}: its features are {', '.join(sorted(features))}; image and bbox are needed")
-    pictures = [name for name in ("image", "segmentation_mask") if name in features]
-    skip = {name: tfds.decode.SkipDecoding() for name in pictures}
     found = []
     for split in builder.info.splits:
-        try:
-            records = builder.as_data_source(split, decoders=skip)
-        except NotImplementedError as error:
-            raise DelfError(f"{root}: not ArrayRecord; prepare it with file_format='array_record'") from error
+        records = open_split(builder, split)
         for number, record in enumerate(records):
             with Image.open(io.BytesIO(record["image"])) as image:
                 width, height = image.size
             y0, x0, y1, x1 = (float(n) for n in record["bbox"])
-            name = record["image/filename"].decode() if "image/filename" in record else str(number)
             found.append(
                 Annotated(
-                    Path(split, name),
+                    Path(split, file_name(record) or str(number)),
                     [(x0 * width, y0 * height, x1 * width, y1 * height)],
                     features["label"].int2str(record["label"]) if "label" in features else None,
                     split == "train",

@@ -64,5 +64,5 @@ class Prepare:
             "classes": len(photos.classes),
             "absent": len(photos.absent),
         }
-        absent = f"; {len(photos.absent)} listed photos are not there" if photos.absent else ""
+        absent = f"; {len(photos.absent)} listed but not there" if photos.absent else ""
         report.result(record, f"{folder}: {len(photos)} photos of {len(photos.classes)} classes{absent}")

@@ -34,14 +34,14 @@ class Train:
     backbone was trained too, RUN is a model, to be given with --model.
 
     Attributes:
-        paths: a folder of class folders; with --labels CSV the folder of the listed photos; with --labels none photos,
-            folders, globs or addresses.
+        paths: a folder of class folders, or one that delf-jax prepare or TFDS wrote; with --labels CSV the folder of
+            the listed photos; with --labels none photos, folders, globs or addresses.
         out: the folder of the run: head.safetensors, metrics.jsonl, preset.toml, checkpoints/.
         preset: packaged settings by name (delg-joint, packaged-head, paper-attention, paper-descriptors,
             self-labelled, tiny), or a .toml file.
         set: settings to change, as name=value.
-        labels: folders (CLASS/photo.jpg), none (each photo with its warps is its own class), or a CSV list of Google
-            Landmarks.
+        labels: folders (CLASS/photo.jpg), none (each photo with its warps is its own class), a CSV list of Google
+            Landmarks, or the feature of a TFDS set that is the label.
         positives: photos of a CSV list that are one class: landmark, or radius:METRES.
         validation: share of the photos kept aside to choose the best checkpoint.
         steps: steps to make, in place of the preset's epochs.

@@ -22,7 +22,7 @@ import tensorflow_datasets as tfds
 
 from delf_jax.errors import ImageError, TrainingDataError
 from delf_jax.images import read_bytes
-from delf_jax.training.records import open_records
+from delf_jax.prepared_sets import open_builder
 from delf_jax.training.samples import PhotoList, split
 from delf_jax.training.sources import photo_files
 
@@ -127,7 +127,7 @@ def prepare(config: LandmarksConfig, out: str | os.PathLike[str]) -> Prepared:
         builder = Landmarks(data_dir=os.fspath(out), config=config, file_format="array_record")
         builder.download_and_prepare(download_dir=downloads)
     folder = Path(builder.data_path)
-    for name, part in config.splits.items():
-        if open_records(folder, split=name).digest != part.digest:
-            raise TrainingDataError(f"{folder}: holds other photos; remove it, or choose another --out")
+    there = open_builder(folder).info.metadata["digests"]
+    if there != {name: part.digest for name, part in config.splits.items()}:
+        raise TrainingDataError(f"{folder}: holds other photos; remove it, or choose another --out")
     return Prepared(folder, builder.unreadable)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Bool
 
 from delf_jax.errors import ImageError, TrainingDataError
 from delf_jax.images import Photo, load_photo
@@ -19,7 +20,7 @@ class Samples(Protocol):
     """Photos with a class each, sorted by class and then by name; the loader reads them by position.
 
     Attributes:
-        classes: names of the classes, sorted; a label is a position in them.
+        classes: names of the classes; a label is a position in them.
         labels: int32 [n], ascending.
         digest: identity of the list (names, labels and classes), equal for folders and for records made from them.
     """
@@ -144,15 +145,22 @@ def digest_of(names: Iterable[str], labels: np.ndarray, classes: Sequence[str]) 
 
 
 def split(samples: PhotoList, *, validation: float = 0.2) -> tuple[PhotoList, PhotoList]:
-    """Training and validation part; which part a photo belongs to follows from its name alone.
+    """Training and validation part; which part a photo belongs to follows from its name alone (`held_out`)."""
+    aside = held_out(samples.names, validation)
+    return samples.take(np.flatnonzero(~aside)), samples.take(np.flatnonzero(aside))
 
-    Adding photos moves none of the others. The official trainer keeps a fifth for validation.
+
+def held_out(names: Iterable[str], share: float) -> Bool[np.ndarray, " n"]:
+    """Which photos to keep aside; adding photos moves none of the others.
+
+    Args:
+        names: of the photos; only the file's name without its extension counts, so that folders may be renamed.
+        share: of the photos. The official trainer keeps a fifth for validation.
     """
-    held_out = np.array([_fraction(name) < validation for name in samples.names], bool)
-    return samples.take(np.flatnonzero(~held_out)), samples.take(np.flatnonzero(held_out))
+    return np.array([_fraction(name) < share for name in names], bool)
 
 
 def _fraction(name: str) -> float:
-    """A number in [0, 1) that looks random but follows from the photo's id: the file's name without its extension."""
+    """A number in [0, 1) that looks random but follows from the photo's id."""
     stem = os.path.splitext(os.path.basename(name))[0]
     return int.from_bytes(hashlib.blake2b(stem.encode(errors="surrogateescape"), digest_size=8).digest()) / 2**64

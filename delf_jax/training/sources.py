@@ -1,4 +1,4 @@
-"""What the user names as training photos: class folders, a CSV list, unlabelled photos, or prepared shards."""
+"""What the user names as training photos: class folders, a CSV list, unlabelled photos, or a prepared data set."""
 
 from collections.abc import Sequence
 
@@ -14,17 +14,19 @@ def open_sets(
     """The photos to train on, and those kept aside for validation.
 
     Args:
-        paths: one folder of photos or of prepared shards; with ``labels="none"`` any files, folders or globs.
-        labels: see `photo_files`; shards bring their own.
+        paths: one folder of photos or of a prepared data set; with ``labels="none"`` any files, folders or globs.
+        labels: see `photo_files`. A prepared data set brings its own: ``folders``, or the name of its label feature.
         positives: see `photo_files`.
-        validation: share kept aside, chosen by the photos' names; 0 for none. Shards were split when they were made.
-            Unlabelled photos have none: no other photo shows the class.
+        validation: share kept aside, chosen by the photos' names; 0 for none. A prepared data set's split
+            ``validation`` is taken as it is. Unlabelled photos have none: no other photo shows the class.
 
     Raises:
-        TrainingDataError: no photos, a faulty list, or shards without a validation split where one is asked for.
+        TrainingDataError: no photos, a faulty list, or a prepared data set without such labels or splits.
     """
     if len(paths) == 1 and is_records(paths[0]):
-        return open_records(paths[0]), open_records(paths[0], split="validation") if validation else None
+        if positives != "landmark":
+            raise TrainingDataError(f"{paths[0]}: positives {positives} needs a CSV list; prepared photos have classes")
+        return open_records(paths[0], label=None if labels == "folders" else labels, validation=validation)
     photos = photo_files(paths, labels=labels, positives=positives)
     if not validation or labels == "none":
         return photos, None
@@ -45,6 +47,8 @@ def photo_files(paths: Sequence[str], *, labels: str = "folders", positives: str
     Raises:
         TrainingDataError: no photos, or a faulty list.
     """
+    if positives != "landmark" and labels in ("folders", "none"):
+        raise TrainingDataError(f"positives {positives} needs a CSV list with places; name one with --labels")
     if labels == "none":
         return unlabelled(paths)
     if len(paths) != 1:

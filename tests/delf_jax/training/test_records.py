@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from delf_jax.command.main import main
-from delf_jax.errors import ImageError, TrainingDataError
+from delf_jax.errors import DelfError, ImageError, TrainingDataError
 from delf_jax.training.augmentation import AreaCrop
 from delf_jax.training.loader import Loader
 from delf_jax.training.records import Records, is_records, open_records
@@ -53,7 +53,7 @@ def test_preparing_tells_what_it_wrote(folders: Path, tmp_path: Path, capsys: py
 
 
 def test_shards_hold_the_same_photos_in_the_same_order(folders: Path, shards: Path) -> None:
-    files, records = from_folders(folders), open_records(shards)
+    files, (records, _) = from_folders(folders), open_records(shards)
     assert len(records) == len(files) == PHOTOS + 1
     assert records.digest == files.digest
     assert list(records.classes) == list(files.classes)
@@ -74,7 +74,7 @@ def test_shards_hold_the_same_photos_in_the_same_order(folders: Path, shards: Pa
 def test_training_sees_the_same_batches(folders: Path, shards: Path, workers: int) -> None:
     with (
         Loader(from_folders(folders), AreaCrop(32), batch_size=4, order="balanced") as files,
-        Loader(open_records(shards), AreaCrop(32), batch_size=4, order="balanced", workers=workers) as records,
+        Loader(open_records(shards)[0], AreaCrop(32), batch_size=4, order="balanced", workers=workers) as records,
     ):
         for a, b in itertools.islice(zip(files, records), 6):
             assert a["names"] == b["names"]
@@ -95,8 +95,8 @@ def test_lists_become_shards_too(tmp_path: Path, demo_photos: Path, capsys: pyte
     listed = tmp_path / "train.csv"
     listed.write_text("landmark_id,images\n7,bbbb gone\n5,aaaa cccc\n")
     assert main(["prepare", str(photos), "--labels", str(listed), "--out", str(tmp_path / "shards")]) == 0
-    assert "3 photos of 2 classes; 1 listed photos are not there" in capsys.readouterr().out
-    records = open_records(tmp_path / "shards")
+    assert "3 photos of 2 classes; 1 listed but not there" in capsys.readouterr().out
+    records, _ = open_records(tmp_path / "shards")
     assert isinstance(records, Records)
     assert list(records.classes) == ["5", "7"]
     np.testing.assert_array_equal(records.labels, [0, 0, 1])
@@ -110,7 +110,7 @@ def test_an_unreadable_photo_keeps_its_place(
     (folders / "cat" / "chelsea.jpg").write_bytes(b"")
     assert main(["prepare", str(folders), "--out", str(tmp_path / "shards")]) == 1
     assert "chelsea.jpg: the file is empty" in capsys.readouterr().err
-    records = open_records(tmp_path / "shards")
+    records, _ = open_records(tmp_path / "shards")
     assert len(records) == PHOTOS
     with pytest.raises(ImageError, match=r"cat/chelsea\.jpg"):
         records.read(5, max_side=None)
@@ -122,10 +122,10 @@ def test_what_holds_no_shards_is_refused(tmp_path: Path, shards: Path, capsys: p
     with pytest.raises(TrainingDataError, match="no prepared photos"):
         open_records(tmp_path)
     with pytest.raises(TrainingDataError, match="has no split validation"):
-        open_records(shards, split="validation")
+        open_records(shards, validation=0.2)
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "dataset_info.json").write_text("{}")
-    with pytest.raises(TrainingDataError, match="damaged"):
+    with pytest.raises(DelfError, match="damaged"):
         open_records(tmp_path)
     assert main(["prepare", str(tmp_path / "nowhere"), "--out", str(tmp_path / "shards")]) == 2
     assert "nowhere: cannot be listed" in capsys.readouterr().err
