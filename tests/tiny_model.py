@@ -13,6 +13,7 @@ from delf_jax.pca import Pca
 
 CONFIG = ResNetConfig(layout="keras_v1", norm_epsilon=1e-3, blocks=(1, 1, 1, 1), width=8)
 DIMENSION = 16
+HIDDEN = 8
 
 
 def write_tiny_model(folder: Path, *, seed: int = 0) -> Path:
@@ -34,9 +35,16 @@ def write_tiny_model(folder: Path, *, seed: int = 0) -> Path:
     channels = resnet.channels("conv4", CONFIG)
     basis, _ = np.linalg.qr(generator.normal(size=(channels, DIMENSION)))
     foreground = np.abs(generator.normal(size=channels))
+    attention = {
+        "hidden_kernel": generator.normal(size=(channels, HIDDEN)) / channels**0.5,
+        "hidden_bias": np.zeros(HIDDEN),
+        "kernel": generator.normal(size=HIDDEN) / HIDDEN**0.5,
+        "bias": np.zeros(()),
+    }
     Head(
         pca=Pca(np.zeros(channels, np.float32), basis.T.astype(np.float32), np.ones(DIMENSION, np.float32)),
         foreground=(foreground / np.linalg.norm(foreground)).astype(np.float32),
+        attention={name: array.astype(np.float32) for name, array in attention.items()},
         log10_nfa_threshold=-2.0,
     ).save(folder / "head.safetensors")
     return folder
