@@ -28,6 +28,13 @@ def spread(values: Sequence[float] | Float[np.ndarray, " n"]) -> Spread:
     return Spread(median, lower, upper)
 
 
+def seconds_of(call: Callable[[Case], object], case: Case) -> float:
+    """How long one call takes."""
+    begin = time.perf_counter()
+    call(case)
+    return time.perf_counter() - begin
+
+
 def take_turns(
     alternatives: Mapping[str, Callable[[Case], object]], cases: Sequence[Case], *, rounds: int
 ) -> dict[str, Float[np.ndarray, " n"]]:

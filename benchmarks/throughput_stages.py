@@ -1,0 +1,166 @@
+"""Where the time of a photo goes: milliseconds a stage, and the batch job beside extraction alone."""
+
+import collections
+import copy
+import itertools
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import jax
+import numpy as np
+
+from benchmarks.throughput_cases import LAYER, fitted
+from benchmarks.timing import spread, take_turns
+from delf_jax import job
+from delf_jax.extractor import Extractor
+from delf_jax.features import LocalFeatures
+from delf_jax.images import load_photo
+from delf_jax.parts import StoredPhoto
+from delf_jax.pyramid import resize, scaled_size
+from delf_jax.store_writer import StoreWriter
+
+_JPEG_QUALITY = 92
+_WRITTEN_AT_ONCE = 64
+
+
+def stages(extractor: Extractor, photos: Sequence[Path], size: tuple[int, int], *, rounds: int) -> list[dict[str, Any]]:
+    """Milliseconds a photo of decode, transfer, pyramid, backbone, selection and write, each by itself.
+
+    The extractor's program does pyramid, backbone and selection in one; the row ``whole program`` is that one.
+
+    Args:
+        extractor: batches of its ``batch_size`` are measured.
+        photos: JPEG files, cut to ``size`` for this.
+        size: (height, width) in pixels.
+        rounds: turns counted.
+    """
+    batch = extractor.batch_size
+    pixels = [fitted(load_photo(photos[i % len(photos)], max_side=None).pixels, size) for i in range(batch)]
+    files = [_jpeg(photo) for photo in pixels]
+    host, sizes = np.stack(pixels), np.array([size] * batch, np.int32)
+    device = jax.device_put((host, sizes))
+    pyramid, backbone, selection = _programs(extractor)
+    levels = pyramid(extractor.params, *device)
+    maps = backbone(extractor.params, *levels)
+    whole = jax.jit(extractor.apply)
+    found = jax.device_get(whole(extractor.params, *device))
+    with tempfile.TemporaryDirectory() as folder:
+        writer = StoreWriter(
+            Path(folder) / "store",
+            settings=extractor.settings,
+            fingerprint=extractor.fingerprint,
+            dimension=extractor.dimension,
+        )
+        numbers = itertools.count()
+        features = _first(found, size)
+
+        def write(_: None) -> None:
+            rows = []
+            for number in itertools.islice(numbers, _WRITTEN_AT_ONCE):
+                rows.append(StoredPhoto(f"/{number}.jpg", 1, 1, "0" * 64, features))
+            writer.append(rows)
+
+        ways: dict[str, tuple[Callable[[None], object], int]] = {
+            "decode": (lambda _: [load_photo(file, max_side=max(size)) for file in files], batch),
+            "transfer": (lambda _: jax.block_until_ready(jax.device_put(host)), batch),
+            "pyramid": (lambda _: jax.block_until_ready(pyramid(extractor.params, *device)), batch),
+            "backbone": (lambda _: jax.block_until_ready(backbone(extractor.params, *levels)), batch),
+            "selection": (lambda _: jax.device_get(selection(maps, *device)), batch),
+            "write": (write, _WRITTEN_AT_ONCE),
+            "whole program": (lambda _: jax.device_get(whole(extractor.params, *device)), batch),
+        }
+        with writer:
+            seconds = take_turns({name: way for name, (way, _) in ways.items()}, [None], rounds=rounds)
+    common = {"part": "stages", "size": f"{size[0]}x{size[1]}", "scales": len(extractor.settings.scales)}
+    rows = []
+    for name, (_, count) in ways.items():
+        milliseconds = spread(1000 * seconds[name] / count)
+        rows.append(common | {"batch": batch, "who": name, "ms": milliseconds.median, "ms_quartiles": milliseconds[1:]})
+    return rows
+
+
+def batch_job(extractor: Extractor, photos: Sequence[Path], *, rounds: int) -> list[dict[str, Any]]:
+    """JPEG files to a store beside the same photos, decoded before, to features: photos a second of both.
+
+    Args:
+        extractor: of the job; its buckets are compiled before anything counts.
+        photos: JPEG files.
+        rounds: turns counted.
+    """
+    decoded = [load_photo(photo, max_side=extractor.settings.max_side).pixels for photo in photos]
+
+    def to_store(_: None) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            job.run(extractor, photos, Path(folder) / "store")
+
+    def alone(_: None) -> None:
+        collections.deque(extractor.stream(enumerate(decoded)), maxlen=0)
+
+    ways: dict[str, Callable[[None], object]] = {"extraction alone": alone, "JPEG files to store": to_store}
+    seconds = take_turns(ways, [None], rounds=rounds)
+    over = spread(100 * (seconds["JPEG files to store"] / seconds["extraction alone"] - 1))
+    rows = []
+    for name in ways:
+        rate = spread(len(photos) / seconds[name])
+        row = {
+            "part": "batch job",
+            "size": f"up to {extractor.settings.max_side}",
+            "scales": len(extractor.settings.scales),
+            "batch": extractor.batch_size,
+            "who": name,
+            "photos_per_s": rate.median,
+            "photos_per_s_quartiles": rate[1:],
+        }
+        if name != "extraction alone":
+            row |= {"percent_over_extraction": over.median, "percent_over_extraction_quartiles": over[1:]}
+        rows.append(row)
+    return rows
+
+
+def _programs(extractor: Extractor) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
+    """The three stages of ``extractor.apply`` as programs of their own."""
+    scales = extractor.settings.scales
+
+    @jax.jit
+    def pyramid(params: Any, images: Any, valid_hw: Any) -> Any:
+        return [resize(images, valid_hw, scale) for scale in scales]
+
+    @jax.jit
+    def backbone(params: Any, *levels: Any) -> Any:
+        return {
+            scale: extractor.dense(params, level, level_hw, last=LAYER)[LAYER]
+            for scale, (level, level_hw) in zip(scales, levels)
+        }
+
+    @jax.jit
+    def selection(maps: Any, images: Any, valid_hw: Any) -> Any:
+        given = copy.copy(extractor)
+        # What `apply` does after the backbone, on maps that are there.
+        vars(given)["_maps"] = lambda params, images, valid_hw, scale, last: (
+            {last: maps[scale]},
+            scaled_size(valid_hw, scale),
+        )
+        return given.apply(extractor.params, images, valid_hw)
+
+    return pyramid, backbone, selection
+
+
+def _first(found: LocalFeatures, size: tuple[int, int]) -> LocalFeatures:
+    """The first photo of a batch, without padding."""
+    valid = np.asarray(found.valid[0])
+    return LocalFeatures(
+        keypoints=found.keypoints[0][valid],
+        scales=found.scales[0][valid],
+        scores=found.scores[0][valid],
+        descriptors=found.descriptors[0][valid],
+        image_size=size,
+    )
+
+
+def _jpeg(photo: np.ndarray) -> bytes:
+    encoded, data = cv2.imencode(".jpg", photo[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    assert encoded
+    return data.tobytes()
