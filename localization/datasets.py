@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
+from PIL import ExifTags, Image
 
 from delf_jax.errors import DelfError, ImageError
 from delf_jax.images import Photo, load_photo
@@ -80,14 +80,23 @@ def read_yolo(root: Path) -> list[Annotated]:
     found = []
     for path in sorted((root / "images").rglob("*")):
         if path.suffix.lower() in (".jpg", ".jpeg", ".png"):
-            with Image.open(path) as image:
-                width, height = image.size
+            width, height = _upright_size(path)
             name = path.relative_to(root / "images").with_suffix(".txt")
             boxes = [_yolo_box(shape, width, height) for shape in _yolo_shapes(labels / name)]
             polygons = [shape for shape in _yolo_shapes(outlines / name) if len(shape) > 4]
             mask = functools.partial(_yolo_mask, polygons, width, height) if polygons else None
             found.append(Annotated(path, boxes, mask=mask))
     return found
+
+
+def _upright_size(path: Path) -> tuple[int, int]:
+    """(width, height) of a photo made upright; 1, 1 where it cannot be read, which is told when it is loaded."""
+    try:
+        with Image.open(path) as image:
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+            return (image.height, image.width) if turned else image.size
+    except OSError:
+        return 1, 1
 
 
 def _yolo_shapes(file: Path) -> list[list[float]]:
@@ -161,14 +170,15 @@ def read_box_csv(file: Path) -> list[Annotated]:
     """A CSV file with columns file, xmin, ymin, xmax, ymax (edges) and maybe label; files relative to its folder."""
     boxes: dict[str, list[Edges]] = defaultdict(list)
     labels: dict[str, str | None] = {}
-    with open(file, newline="") as stream:
+    with open(file, newline="", encoding="utf-8-sig") as stream:
         for row in csv.DictReader(stream):
             try:
+                name = row["file"]
                 edges = float(row["xmin"]), float(row["ymin"]), float(row["xmax"]), float(row["ymax"])
             except (KeyError, TypeError, ValueError) as error:
                 raise DelfError(f"{file}: each row needs file,xmin,ymin,xmax,ymax as numbers ({error})") from error
-            boxes[row["file"]].append(edges)
-            labels[row["file"]] = row.get("label")
+            boxes[name].append(edges)
+            labels[name] = row.get("label") or None
     return [Annotated(file.parent / name, found, labels[name]) for name, found in boxes.items()]
 
 
@@ -222,7 +232,7 @@ def read(path: str | Path, *, layout: Layout | None = None) -> list[Annotated]:
     """Annotated photos of a folder or CSV file, in this layout, or in whichever it is.
 
     Raises:
-        DelfError: not in that layout, or in none of them.
+        DelfError: not in that layout, or in none of them, or damaged annotations.
     """
     root = Path(path)
     layouts: dict[str, tuple[Callable[[Path], list[Annotated]], bool]] = {
@@ -238,7 +248,12 @@ def read(path: str | Path, *, layout: Layout | None = None) -> list[Annotated]:
         raise DelfError(f"{path}: there is no such folder or file; check the path")
     for name, (reader, matches) in layouts.items():
         if matches and layout in (None, name):
-            return reader(root)
+            try:
+                return reader(root)
+            except (ValueError, LookupError, TypeError, ElementTree.ParseError, csv.Error) as error:
+                raise DelfError(
+                    f"{path}: its {name} annotations are damaged ({type(error).__name__}: {error}); fetch them again"
+                ) from error
     if layout is not None:
         raise DelfError(f"{path}: not in the layout {layout}; name the folder that holds its annotations")
     raise DelfError(f"{path}: no known layout; give CUB, VOC, COCO, ImageNet, YOLO or TFDS folders, or a CSV")

@@ -248,7 +248,7 @@ def read_map(source: Source) -> tuple[Float[np.ndarray, "h w c"], tuple[int, int
     """A feature map in float32 and the size of its photo, if that was given.
 
     Raises:
-        ImageError: not a float array [h, w, C].
+        ImageError: not a float array [h, w, C], empty, or with NaN or infinity in it.
     """
     size = None
     if isinstance(source, tuple):
@@ -261,6 +261,8 @@ def read_map(source: Source) -> tuple[Float[np.ndarray, "h w c"], tuple[int, int
             raise ImageError(name, f"not a readable .npy file ({error})") from error
     if not isinstance(source, np.ndarray) or source.ndim != 3 or not np.issubdtype(source.dtype, np.floating):
         raise ImageError(name, "not a feature map; save a float array [h, w, C]")
+    if not source.size or not np.isfinite(source).all():
+        raise ImageError(name, "its features are none, or hold NaN or infinity; compute them again")
     return source.astype(np.float32), size
 
 
@@ -302,7 +304,7 @@ def _named(photos: Photos) -> Iterator[tuple[str, Source]]:
 def _is_map(source: Source) -> bool:
     if isinstance(source, str | os.PathLike):
         return os.fspath(source).endswith(".npy")
-    return isinstance(source, tuple) or np.issubdtype(source.dtype, np.floating)
+    return isinstance(source, tuple) or (isinstance(source, np.ndarray) and np.issubdtype(source.dtype, np.floating))
 
 
 def _height_width(pixels: np.ndarray) -> tuple[int, int]:

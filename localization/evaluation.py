@@ -107,8 +107,8 @@ def evaluate(
     """Localizes annotated photos under a protocol, with boxes and IoU in its convention.
 
     Args:
-        predictor: with classes, the per-class maps are evaluated too. Its extractor's ``max_side`` must be at least
-            the protocol's crop, or the crop would be reduced.
+        predictor: with classes, the per-class maps are evaluated too, unless no photo is of these classes (zero-shot).
+            Its extractor's ``max_side`` must be at least the protocol's crop, or the crop would be reduced.
         photos: with at least one true box each; others are left out.
         classifiers: of the mean features into the fitted classes, for Top-k Loc; ``nearest mean`` is always there when
             classes were fitted.
@@ -123,6 +123,8 @@ def evaluate(
     if limit < crop:
         raise PredictorError(f"the encoder reduces photos to {limit} pixels; the protocol needs {crop}")
     names = sorted(predictor.statistics.classes)
+    if not any(photo.label in predictor.statistics.classes for photo in photos):
+        names = []
     if len(names) > 1:
         classifiers = {"nearest mean": nearest_mean(predictor.statistics), **(classifiers or {})}
     directions = {"foreground": predictor.direction(), **(further or {})}
@@ -200,7 +202,9 @@ class _Truth:
         if photo.label in self.classes:
             coarse["class"] = row["cosines"][..., len(self.directions) + self.classes.index(photo.label)]
         elif self.classes:
-            raise PredictorError(f"{photo.path}: its class {photo.label!r} was not fitted")
+            raise PredictorError(
+                f"{photo.path}: its class {photo.label!r} was not fitted; fit with all classes or none"
+            )
         ious, score = {}, 0.0
         for method, values in coarse.items():
             maps = stretch(values, row["cells_hw"])

@@ -30,8 +30,9 @@ def fit(
     """Fits the foreground direction w* to photos without labels (localization spec 1.2).
 
     Args:
-        photos: paths, fsspec addresses or uint8 arrays; or feature maps: float arrays [h, w, C], .npy paths, or
-            (array, (height, width) of the photo) pairs. A mapping names them; otherwise paths are their own names.
+        photos: paths, fsspec addresses, bytes of files or uint8 arrays; or feature maps: float arrays [h, w, C], .npy
+            paths, or (array, (height, width) of the photo) pairs. A mapping names them; otherwise paths are their own
+            names.
         encoder: a ``localization`` encoder or a delf-jax Extractor (its conv5); None for the packaged ResNet-50's
             conv5, or for feature maps as they are.
         labels: class of a photo by its name; fits one predictor a class besides the one of all photos.
@@ -64,7 +65,10 @@ def fit(
         where = np.zeros(sums.norms.shape, bool)
         where[:h, :w] = True
         label = _label(labels, name)
-        photo = Statistics.of_sums(sums, where, label=label, norm_cap=cap, encoder=encoder.description)
+        try:
+            photo = Statistics.of_sums(sums, where, label=label, norm_cap=cap, encoder=encoder.description)
+        except PredictorError as error:
+            raise PredictorError(f"{name}: {error}") from error
         statistics = photo if statistics is None else statistics + photo
         if collector:
             picture = thumbnail(seen.pixels, thumbnail_side) if thumbnail_side and seen.pixels is not None else None

@@ -14,7 +14,7 @@ from localization import boxes, refine
 from localization.boxes import Box
 from localization.classes import Classifier, mean_feature
 from localization.encoders import Dense, Seen
-from localization.maps import AnyArray, cosine_map, stretch, upsample
+from localization.maps import AnyArray, cosine_map, require_channels, stretch, upsample
 
 # A Classifier of the features, or any function of images to logits.
 Classify = Classifier | Callable[[np.ndarray], Any]
@@ -64,6 +64,7 @@ def mean_over_scales(
 
 def map_in_pixels(arguments: Any, dense: Dense) -> dict[str, Any]:
     """The map of ``arguments["w"]`` [C], upsampled to the batch's canvas; pure, runs on the encoder's device."""
+    require_channels(dense.features.shape[-1], arguments["w"].shape[-1])
     cosines, cells_hw = mean_over_scales(dense, lambda features: cosine_map(features, arguments["w"]))
     maps = stretch(cosines, cells_hw)
     pixels = upsample(maps.activation, cells_hw, dense.image_hw, dense.canvas)
@@ -80,6 +81,7 @@ def cosines_at_scales(
     dense: Dense, directions: Float[AnyArray, "k c"]
 ) -> tuple[Float[Array, "b h w k"], Int[Array, "b 2"]]:
     """``mean_over_scales`` of the cosines with each of K directions."""
+    require_channels(dense.features.shape[-1], directions.shape[-1])
     stacked = []
     for w in jnp.asarray(directions):
         cosines, cells_hw = mean_over_scales(dense, functools.partial(cosine_map, w=w))

@@ -7,6 +7,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from delf_jax.errors import PredictorError
+
 AnyArray = Array | np.ndarray
 
 
@@ -39,6 +41,14 @@ def cosine_map(dense: Float[AnyArray, "*b h w c"], w: Float[AnyArray, " c"]) -> 
     dense = jnp.asarray(dense, jnp.float32)
     norms = jnp.maximum(jnp.linalg.norm(dense, axis=-1), 1e-12)
     return jnp.matmul(dense, jnp.asarray(w, jnp.float32), precision=lax.Precision.HIGHEST) / norms
+
+
+def require_channels(found: int, fitted: int) -> None:
+    """Raises PredictorError unless features have as many channels as those that were fitted."""
+    if found != fitted:
+        raise PredictorError(
+            f"features have {found} channels, those of the predictor {fitted}; use the encoder that it was fitted on"
+        )
 
 
 def stretch(cosines: Float[AnyArray, "*b h w"], valid_hw: Int[AnyArray, "*b 2"]) -> ActivationMap:

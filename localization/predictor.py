@@ -27,6 +27,7 @@ from localization.localizing import (
     maps_of_classes,
     predicted_class,
 )
+from localization.maps import require_channels
 from localization.points import Points
 from localization.solvers import FiniteSolution, Loss
 from localization.statistics import Solution, Statistics
@@ -51,7 +52,8 @@ class Predictor:
         statistics: running sums over the training photos.
         points: training positions for explanations, or None.
         map_threshold: share of a map's maximum above which a pixel belongs to an object.
-        found_threshold: raw score above which a photo holds an object; 0 is the bisector of object and background.
+        found_threshold: raw score above which a photo holds an object: 0, the bisector of object and background, until
+            ``calibration.calibrated`` raises it for the direction of all classes together.
         optimum: a direction at finite regularisation that replaces the closed form, or None.
         encoder: computes features; None opens the one that the statistics name when it is first needed.
     """
@@ -125,6 +127,8 @@ class Predictor:
             rows = run_at_scales(self.running_encoder, map_in_pixels, arguments, photos, scales)
         else:
             names = sorted(self.statistics.classes)
+            if not names:
+                raise PredictorError("a classifier needs a predictor that was fitted with classes; fit it with labels")
             arguments = {"directions": np.stack([self.direction(name) for name in names])}
             rows = run_at_scales(self.running_encoder, maps_of_classes, arguments, photos, scales)
         for key, seen, row in rows:
@@ -174,6 +178,7 @@ class Predictor:
             raise seen
         cells = int(row["cells_hw"][0]), int(row["cells_hw"][1])
         unit = row["unit"][: cells[0], : cells[1]]
+        require_channels(unit.shape[-1], len(self.solution.w))
         query = unit[cells_of(where, cells, seen.original_size)].reshape(-1, unit.shape[-1])
         return explainer.explain(query, top=top, ranking=ranking, per_photo=per_photo)
 
@@ -217,16 +222,27 @@ class Predictor:
         return dataclasses.replace(self, found_threshold=threshold)
 
     def __add__(self, other: "Predictor") -> "Predictor":
-        """The predictor of both sets of photos; thresholds are this one's. PredictorError when they do not fit."""
+        """The predictor of both sets of photos, with points only if both have them.
+
+        The map threshold is this one's. The found threshold is the higher one until it is calibrated again: w* moves.
+
+        Raises:
+            PredictorError: of different encoders or norm caps, refitted, or with points of the same photo.
+        """
         if self.optimum or other.optimum:
-            raise PredictorError("merge before refitting: only closed-form predictors add up")
+            raise PredictorError("only closed-form predictors add up; merge those first and refit the result")
         both = self.points + other.points if self.points and other.points else None
-        return dataclasses.replace(self, statistics=self.statistics + other.statistics, points=both)
+        return dataclasses.replace(
+            self,
+            statistics=self.statistics + other.statistics,
+            points=both,
+            found_threshold=max(self.found_threshold, other.found_threshold),
+        )
 
     def __sub__(self, other: "Predictor") -> "Predictor":
         """Forgets the photos that ``other`` was fitted on."""
-        if self.optimum:
-            raise PredictorError("forget before refitting: only closed-form predictors subtract")
+        if self.optimum or other.optimum:
+            raise PredictorError("only closed-form predictors subtract; forget first and refit the result")
         rest = self.points
         if rest and other.points:
             names = {photo.name for photo in other.points.photos}

@@ -209,7 +209,8 @@ class Statistics:
         if missing := [name for name in other.classes if name not in self.classes]:
             raise PredictorError(f"cannot forget photos of class {missing[0]!r}: these statistics have none of it")
         classes = {name: s - other.classes[name] if name in other.classes else s for name, s in self.classes.items()}
-        if self.total.count < other.total.count or (self.norm_histogram < other.norm_histogram).any():
+        short = self.total.count < other.total.count or (self.norm_histogram < other.norm_histogram).any()
+        if short or any(sums.count < 0 for sums in classes.values()):
             raise PredictorError("cannot forget photos that these statistics do not hold")
         return self._combined(other, -1, self.total - other.total, {n: s for n, s in classes.items() if s.count})
 
@@ -253,7 +254,7 @@ class Statistics:
         angle = _angle(v, u)
         if angle < minimum_angle:
             raise PredictorError(
-                "the encoder's feature norms hardly vary (mean feature and mean unit feature are "
+                f"{_of(label)}the encoder's feature norms hardly vary (mean feature and mean unit feature are "
                 f"{np.degrees(angle):.1e} degrees apart), so they cannot tell objects from background; "
                 "use features after a ReLU"
             )
@@ -278,9 +279,9 @@ class Statistics:
             raise PredictorError(f"class {label!r} was not fitted; these were: {', '.join(sorted(self.classes)[:20])}")
         sums = self.total if label is None else self.classes[label]
         if sums.count < 1:
-            raise PredictorError("no positions to fit on; give at least one readable photo")
+            raise PredictorError(f"{_of(label)}no positions to fit on; give at least one readable photo")
         if not sums.feature.any():
-            raise PredictorError("all features are zero; check the encoder and its input")
+            raise PredictorError(f"{_of(label)}all features are zero; check the encoder and its input")
         return sums.feature / sums.count, sums.unit / sums.count, sums.count
 
     def norm_quantile(self, q: float) -> float:
@@ -346,6 +347,10 @@ def _angle(v: Float[np.ndarray, " c"], u: Float[np.ndarray, " c"]) -> float:
     # Of half sums and differences: arccos of the cosine loses half the digits at small angles.
     v, u = v / np.linalg.norm(v), u / np.linalg.norm(u)
     return 2 * float(np.arctan2(np.linalg.norm(v - u), np.linalg.norm(v + u)))
+
+
+def _of(label: str | None) -> str:
+    return "" if label is None else f"class {label!r}: "
 
 
 def _short(encoder: Mapping[str, Any]) -> str:

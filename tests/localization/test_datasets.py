@@ -135,9 +135,49 @@ def test_csv(tmp_path: Path) -> None:
     file.write_text("file,xmin,ymin,xmax,ymax\nx/a.jpg,1,2,3,4\nx/a.jpg,5,6,7,8.5\n")
     (only,) = read(file)
     assert only == Annotated(tmp_path / "x" / "a.jpg", [(1, 2, 3, 4), (5, 6, 7, 8.5)])
-    file.write_text("file,x\na.jpg,1\n")
-    with pytest.raises(DelfError, match="each row needs"):
-        read(file)
+    file.write_text("\ufefffile,xmin,ymin,xmax,ymax,label\na.jpg,1,2,3,4,\n", encoding="utf-8")  # as spreadsheets do
+    assert read(file) == [Annotated(tmp_path / "a.jpg", [(1, 2, 3, 4)])]
+    for text in ("file,x\na.jpg,1\n", "xmin,ymin,xmax,ymax\n1,2,3,4\n"):
+        file.write_text(text)
+        with pytest.raises(DelfError, match="each row needs"):
+            read(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "layout"),
+    [
+        ("annotations/instances_val.json", '{"images": [', "coco"),
+        ("annotations/instances_val.json", "[]", "coco"),
+        ("bounding_boxes.txt", "1\n", "cub"),
+        ("Annotations/a.xml", "<object>", "voc"),
+    ],
+)
+def test_damaged_annotations_are_one_error(name: str, text: str, layout: str, tmp_path: Path) -> None:
+    (tmp_path / "JPEGImages" if layout == "voc" else tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    if layout == "voc":
+        (tmp_path / "JPEGImages").mkdir()
+        (tmp_path / "Annotations").mkdir()
+    for other in ("images", "train_test_split", "image_class_labels"):
+        (tmp_path / f"{other}.txt").write_text("1 a\n")
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DelfError, match=f"its {layout} annotations are damaged"):
+        read(tmp_path, layout=layout)
+
+
+def test_yolo_photos_are_upright_and_broken_ones_fail_later(tmp_path: Path) -> None:
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "labels" / f"{name}.txt").write_text("0 0.5 0.5 1 1\n")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (30, 20)).save(tmp_path / "images" / "a.jpg", exif=exif)
+    (tmp_path / "images" / "b.jpg").write_bytes(b"no photo")
+    turned, broken = read(tmp_path)
+    assert turned.boxes == [(0, 0, 20, 30)]
+    assert turned.load().original_size == (30, 20)
+    with pytest.raises(ImageError, match=r"b\.jpg"):
+        broken.load()
 
 
 def test_unknown_layout(tmp_path: Path) -> None:

@@ -68,6 +68,15 @@ def test_evaluation(photos: list[Annotated], fitted: localization.Predictor) -> 
         result.top_k_curve("foreground", 1, "linear probe")
 
 
+def test_zero_shot_measures_no_classes(photos: list[Annotated], fitted: localization.Predictor) -> None:
+    strangers = [photo._replace(label="another") for photo in photos[6:]]
+    result = evaluate(fitted, strangers, protocol=SMALL)
+    assert [m.method for m in result.methods] == ["foreground", "activation sum", "centre"]
+    assert not result.logits
+    with pytest.raises(PredictorError, match="'another' was not fitted"):
+        evaluate(fitted, [*strangers, photos[0]], protocol=SMALL)
+
+
 def test_linear_probe_beside_the_nearest_mean(photos: list[Annotated], fitted: localization.Predictor) -> None:
     training = FittingPhotos(photos[:6], side=64)
     means = classes.mean_features(training, encoder=fitted.encoder)

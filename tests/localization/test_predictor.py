@@ -77,6 +77,8 @@ def test_merged_shards_equal_the_whole(predictor: Predictor) -> None:
     np.testing.assert_array_equal(merged.points.unit, whole.points.unit)
     with pytest.raises(PredictorError, match="photo is in both"):
         parts[0] + whole
+    strict = parts[0].calibrated([0.3])
+    assert (strict + parts[1]).found_threshold == (parts[1] + strict).found_threshold == 0.3
 
 
 def test_forgotten_photos_leave_nothing(predictor: Predictor) -> None:
@@ -110,8 +112,10 @@ def test_refitted_is_kept(predictor: Predictor, tmp_path: Path) -> None:
     np.testing.assert_array_equal(opened.solution.w, refitted.solution.w)
     alpha = opened.explainer.importance
     np.testing.assert_allclose(alpha @ opened.points.unit.astype(np.float64), opened.solution.w, atol=1e-3)
-    with pytest.raises(PredictorError, match="before refitting"):
-        refitted + predictor
+    with pytest.raises(PredictorError, match="only closed-form predictors add up"):
+        predictor + refitted
+    with pytest.raises(PredictorError, match="only closed-form predictors subtract"):
+        predictor - refitted
 
 
 def test_damage_is_noticed(predictor: Predictor, tmp_path: Path) -> None:
@@ -205,3 +209,36 @@ def test_forgets_only_what_it_knows(predictor: Predictor) -> None:
     stranger = localization.fit({"stranger": planted(70)[0]}, labels=lambda name: "class0")
     with pytest.raises(PredictorError, match="stranger: cannot be forgotten"):
         predictor - stranger
+
+
+def test_maps_of_one_cell_and_one_row(predictor: Predictor) -> None:
+    dense, (top, left, _, right) = planted(60)
+    cell = dense[top : top + 1, left : left + 1]
+    row = dense[top : top + 1]
+    one, flat, strip = predictor.localize([(cell, (400, 3)), np.zeros_like(dense), (row, (2, 10 * 30))])
+    assert one.score > 0  # but there is nothing beside it
+    assert (one.found, one.boxes, one.activation.shape) == (False, [], (400, 3))
+    assert (flat.found, flat.score, flat.boxes) == (False, 0, [])
+    x0, y0, x1, y1, _ = strip.boxes[0]
+    assert (y0, y1) == (0, 2)
+    step = 299 / 9
+    np.testing.assert_allclose([x0, x1], [left * step, (right - 1) * step], atol=step)
+    point = predictor.explain((cell, (400, 3)), (2, 399))
+    assert point.value == pytest.approx(one.score, abs=1e-5)
+
+
+def test_misuse_is_named(predictor: Predictor) -> None:
+    plain = localization.fit(dict(list(MAPS.items())[:2]), max_points=10)
+    with pytest.raises(PredictorError, match="fit it with labels"):
+        plain.localize([MAPS["photo0.npy"]], classifier=lambda images: images)
+    for use in (plain.localize, lambda photos: plain.explain(photos[0])):
+        with pytest.raises(PredictorError, match="7 channels, those of the predictor 32"):
+            use([np.ones((4, 5, 7), np.float32)])
+    flat = localization.fit({**MAPS, "flat": np.ones_like(MAPS["photo0.npy"])}, labels={"flat": "wall"})
+    with pytest.raises(PredictorError, match=r"class 'wall': .* hardly vary"):
+        flat.direction("wall")
+    with pytest.raises(PredictorError, match=r"broken: .* NaN"):
+        localization.fit(
+            {"broken": np.zeros((8, 8, 3), np.uint8)},
+            encoder=localization.CallableEncoder(lambda images: np.full((8, 2, 2, 4), np.nan), name="broken"),
+        )

@@ -102,6 +102,8 @@ def test_classes_are_fitted_apart() -> None:
     np.testing.assert_allclose(statistics.solve(label="b").w, fitted(MAPS[4:]).solve().w, atol=1e-12)
     np.testing.assert_allclose(statistics.solve().w, W, atol=1e-6)
     assert list((statistics - fitted(MAPS[:4], label="a")).classes) == ["b"]
+    with pytest.raises(PredictorError, match="do not hold"):
+        statistics - (fitted(MAPS[:4], label="b") + fitted(MAPS[4:], label="a"))
     with pytest.raises(PredictorError, match="'c' was not fitted"):
         statistics.solve(label="c")
 
