@@ -55,7 +55,7 @@ class Evaluate:
     data: Annotated[Positional[str], arg(metavar="DATA")]
     layout: Literal["auto", "cub", "voc", "coco", "imagenet", "yolo", "csv", "tfds"] = "auto"
     predictor: Annotated[str | None, arg(help_behavior_hint="(default: fitted to the training split)")] = None
-    layer: Literal["conv4", "conv5"] = "conv5"
+    layer: Annotated[str | None, arg(help_behavior_hint="(default: the deepest, conv5 of a ResNet)")] = None
     model: str = "delf-r50"
     conv5_stride: Annotated[Literal[1, 2] | None, arg(help_behavior_hint="(default: as trained)")] = None
     max_side: int = 448
@@ -119,6 +119,8 @@ class Evaluate:
             raise UsageError(f"--map-scales is {self.map_scales}; give scales above 0 and at most 4")
         if self.predictor is not None and self.conv5_stride is not None:
             raise UsageError("--conv5-stride is the predictor's own; leave it out with --predictor")
+        if self.predictor is not None and self.layer is not None:
+            raise UsageError("--layer is the predictor's own; leave it out with --predictor")
 
     def _predictor(
         self, fitted: "FittingPhotos", photos: Sequence["Photo"], protocol: "Protocol"

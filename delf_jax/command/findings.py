@@ -71,10 +71,12 @@ class Findings:
         self._lines[photo.path] = entry
         self._taken.add(file)
 
-    def write_coco(self) -> None:
-        """All photos of the folder and their boxes as a COCO data set with scores, their classes as its categories."""
+    def finish(self) -> None:
+        """Leaves one line a photo, and writes all of them as a COCO data set with scores, classes as categories."""
         from delf_jax import atomic
 
+        lines = "".join(f"{json.dumps(entry)}\n" for entry in self._lines.values())
+        atomic.write_bytes(self._folder / _LINES, lines.encode())
         names = sorted({entry.get("label", "object") for entry in self._lines.values()})
         numbers = {name: number for number, name in enumerate(names, start=1)}
         images: list[dict[str, Any]] = []

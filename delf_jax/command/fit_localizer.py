@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from tyro.conf import arg
@@ -41,7 +41,10 @@ class FitLocalizer:
         weight: of the regularisation in bce and ridge; they tend to the closed form as it grows.
         norm_cap: shorten features longer than this.
         norm_quantile: shorten features longer than this share of them (0 to 1); reads the photos once more.
-        empty: photos without an object: at most 5 % of them will count as found.
+        empty: photos without an object, such as localize is going to meet: the score that at most 5 % of them exceed
+            becomes the predictor's threshold for "found". Without any it is 0, the level between object and
+            background, which finds nearly every object and something in many empty photos too; --merge keeps the
+            highest threshold of its predictors.
         no_points: keep no training positions; `delf-jax explain` needs them.
         max_points: training positions kept at most.
         json: print JSON lines: every photo that failed, then the counts.
@@ -120,7 +123,7 @@ class FitLocalizer:
         )
         if classes:
             sentence += f"; {len(classes)} classes: {', '.join(classes[:10])}{', ...' if len(classes) > 10 else ''}"
-        report.result(record, sentence)
+        report.result(record, f"{sentence}; found above score {predictor.found_threshold:.3f}")
 
     def _check(self) -> None:
         if self.max_points < 1:
@@ -148,9 +151,6 @@ class FitLocalizer:
 
         encoder = self._encoder(paths)
 
-        def failed(error: ImageError) -> None:
-            report.failure("image", error.source, error.reason)
-
         with report.progress("fitting") as advance:
             counted = _Counted(paths, advance)
             return localization.fit(
@@ -160,7 +160,7 @@ class FitLocalizer:
                 norm_cap=self.norm_cap,
                 norm_quantile=self.norm_quantile,
                 max_points=0 if self.no_points else self.max_points,
-                on_error=failed,
+                on_error=_reporter(report),
             )
 
     def _encoder(self, paths: list[str]) -> "localization.encoders.Encoder":
@@ -186,15 +186,15 @@ class FitLocalizer:
         return localization.ExtractorEncoder(extractor, layer=self.layer)
 
     def _calibrated(self, predictor: "localization.Predictor", report: Report) -> "localization.Predictor":
+        from localization import calibration
+
         paths = photos.find(self.empty, report)
-        scores = []
         with report.progress("calibrating") as advance:
-            for path, found in predictor.localize_stream((path, path) for path in _Counted(paths, advance)):
-                if isinstance(found, ImageError):
-                    report.failure("image", path, found.reason)
-                else:
-                    scores.append(found.score)
-        return predictor.calibrated(scores)
+            return calibration.calibrated(predictor, _Counted(paths, advance), on_error=_reporter(report))
+
+
+def _reporter(report: Report) -> Callable[[ImageError], None]:
+    return lambda error: report.failure("image", error.source, error.reason)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -80,7 +80,7 @@ class Localize:
                     following += 1
                     advance(following, len(files))
         if findings is not None and report.succeeded:
-            findings.write_coco()
+            findings.finish()
 
     def _answers(
         self, predictor: "localization.Predictor", files: "list[PhotoFile]", findings: "Findings | None"

@@ -111,6 +111,7 @@ def test_broken_training_photos_are_left_out_and_reported(
         (["--validation", "-1"], "at least 0"),
         (["--predictor", "nowhere"], "no predictor there"),
         (["--predictor", "nowhere", "--conv5-stride", "1"], "leave it out"),
+        (["--predictor", "nowhere", "--layer", "conv4"], "leave it out"),
     ],
 )
 def test_wrong_usage_is_one_line(args: list[str], said: str, run: Run, boxes: Path) -> None:

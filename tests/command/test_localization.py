@@ -96,6 +96,8 @@ def test_localize_goes_on_where_it_stopped(run: Run, photos: Path, predictor: Pa
     assert (out / "graf1.jpg").stat().st_mtime_ns > before["graf1.jpg"]
     assert run(*args, "--threshold", "0.8").records[0]["boxes"] != first.records[0]["boxes"]
     assert len(json.loads((out / "coco.json").read_text())["images"]) == 4
+    listed = [json.loads(line)["image"] for line in (out / "localizations.jsonl").read_text().splitlines()]
+    assert len(listed) == len(set(listed)) == 4
 
 
 def test_bad_photo_among_good_ones(run: Run, photos: Path, predictor: Path, tmp_path: Path) -> None:
@@ -281,7 +283,7 @@ def test_refined_clipped_and_calibrated(run: Run, photos: Path, fit: tuple[str, 
     plain = run("fit-localizer", photos, "--out", tmp_path / "a", *fit, "--json").records[0]
     refined = run("fit-localizer", photos, "--out", tmp_path / "b", *fit, "--loss", "bce", "--weight", "0.1")
     assert refined.code == 0
-    scores = [run("localize", tmp_path / p, photos, "--json").records[0]["score"] for p in ("a", "b")]
+    scores = [run("localize", tmp_path / p, photos / "box.jpg", "--json").records[0]["score"] for p in ("a", "b")]
     assert scores[0] != scores[1]
     clipped = run("fit-localizer", photos, "--out", tmp_path / "c", *fit, "--norm-quantile", "0.9", "--json")
     assert clipped.records[0]["norm_spread"] < plain["norm_spread"]
