@@ -114,7 +114,7 @@ class Predictor:
 
         Args:
             photos: what ``fit`` takes, with keys that come back with the results.
-            label: use this class's predictor.
+            label: use this class's predictor; the ``found_threshold`` is the same for all classes.
             classifier: predicts each photo's class, whose predictor is then used: a ``classes.Classifier`` of the
                 features, or any function of uint8 images [1, h, w, 3] to logits [1, classes] in alphabetical order.
             threshold: instead of ``map_threshold``.

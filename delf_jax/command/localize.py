@@ -33,7 +33,8 @@ class Localize:
         classify: predict the class of each photo and look for objects of that one.
         threshold: share of the map's maximum above which a pixel belongs to an object.
         edges: move outlines to the edges in the photo.
-        map_scales: look at each photo at these scales and take the mean; above 1 finds small objects better.
+        map_scales: look at each photo at these scales and take the mean; above 1 finds small objects better. The
+            default threshold was chosen at 1 alone: several scales suit a lower one.
         batch_size: photos computed at once on each device.
         json: print one JSON line per photo.
     """
