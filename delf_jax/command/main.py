@@ -10,16 +10,14 @@ import importlib
 import io
 import os
 import re
-import signal
 import sys
 import textwrap
 import traceback
-from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, ClassVar, Protocol, Union, runtime_checkable
-
-import tyro
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, NoReturn, Protocol, Union, runtime_checkable
 
 from delf_jax.command import environment
+from delf_jax.command.interrupts import interruptible
 from delf_jax.command.report import INTERRUPTED, NOTHING_DONE, Report, one_line
 from delf_jax.errors import DelfError
 
@@ -53,12 +51,27 @@ class Subcommand(Protocol):
         """Does the work; raises what stops it, reports what does not."""
 
 
+def process() -> NoReturn:
+    """Runs `delf-jax` with the process's own arguments and ends the process."""
+    try:
+        code = main()
+    except KeyboardInterrupt:  # asked again while the first time was being answered
+        code = INTERRUPTED
+    if code == INTERRUPTED:
+        # Threads still decode and devices still compute what nobody waits for any more. To wait for them takes time,
+        # and to take the interpreter apart under them can crash it.
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Runs `delf-jax` with these arguments (the process's own when None) and returns the exit code."""
     environment.quiet()
     args = sys.argv[1:] if args is None else list(args)
     try:
-        with _terminate_as_interrupt():
+        with interruptible():
             command = _parse(args)
             report = Report(json=command.json)
             command.run(report)
@@ -88,6 +101,8 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def _parse(args: Sequence[str]) -> Subcommand:
     """The subcommand with its options; SystemExit after help or, with one line on stderr, after wrong usage."""
+    import tyro  # here, where an interruption is already seen to
+
     chosen = args[0] if args and args[0] in _COMMANDS else None
     union: Any = Union[tuple(_described(name, full=name == chosen) for name in _COMMANDS)]  # noqa: UP007
     complaint = io.StringIO()
@@ -109,6 +124,8 @@ def _parse(args: Sequence[str]) -> Subcommand:
 
 def _described(name: str, *, full: bool) -> Any:
     """The type tyro builds a subcommand from. The list of subcommands shows summaries, a subcommand's own help all."""
+    import tyro
+
     module, _, attribute = _COMMANDS[name].partition(":")
     command = getattr(importlib.import_module(module), attribute)
     description = (command.__doc__ or "").split("Attributes:")[0].strip()
@@ -149,19 +166,5 @@ def _detach_stdout() -> None:
         os.close(null)
 
 
-@contextlib.contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
-    """Schedulers end jobs with SIGTERM: it stops the work as tidily as Ctrl-C does."""
-    try:
-        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    except ValueError:  # not in the main thread: the host program handles signals
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    process()
