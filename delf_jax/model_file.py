@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from delf_jax import atomic
 from delf_jax.errors import ModelError
@@ -25,8 +25,8 @@ def write(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], descr
     arrays = {name: np.asarray(array, order="C") for name, array in sorted(tensors.items())}
     full = dict(description) | {"format_version": FORMAT_VERSION, "checksum": _checksum(arrays)}
     metadata = {METADATA_KEY: json.dumps(full, sort_keys=True)}
-    with atomic.replacing(path) as aside:
-        save_file(arrays, aside, metadata=metadata)
+    # The library's own writing to files would make them readable by their owner alone.
+    atomic.write_bytes(path, save(arrays, metadata=metadata))
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

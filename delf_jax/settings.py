@@ -17,7 +17,7 @@ class ExtractionSettings:
 
     Attributes:
         model: name of a packaged model, or the path of a model file.
-        scorer: ``foreground``, ``learned`` or ``norm``.
+        scorer: ``learned``, ``foreground`` or ``norm``; a head without a trained attention has only the other two.
         max_features: features kept per photo (K of the top-k).
         max_side: longest side in pixels that a photo is reduced to before the pyramid; never enlarged.
         scales: image scales of the pyramid, relative to the reduced photo. The paper adds 0.25 and 0.3536, which did
@@ -33,7 +33,7 @@ class ExtractionSettings:
     """
 
     model: str = "delf-r50"
-    scorer: Scorer = "norm"
+    scorer: Scorer = "learned"
     max_features: int = 1000
     max_side: int = 1024
     scales: tuple[float, ...] = DEFAULT_SCALES

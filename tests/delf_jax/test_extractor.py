@@ -1,5 +1,6 @@
 """Properties of whole extractions on real photos, with a small random network of the real structure."""
 
+import dataclasses
 import json
 import textwrap
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from PIL import Image
 
 import delf_jax
 import retrieval
+from delf_jax import Head
 from delf_jax.buckets import pad_batch
 from delf_jax.images import load_photo
 
@@ -248,13 +250,16 @@ def test_few_programs_and_none_compiled_twice(tiny_model: Path, on_devices: Call
 
 
 def test_scorers(tiny_model: Path, paths: list[Path]) -> None:
+    untrained = dataclasses.replace(Head.open(tiny_model / "head.safetensors"), attention=None)
     with pytest.raises(delf_jax.ModelError, match=r"no 'learned' scorer; it has: norm, foreground"):
-        delf_jax.load(tiny_model, scorer="learned")
+        delf_jax.load(tiny_model, head=untrained)
     foreground = delf_jax.load(tiny_model, max_side=384, max_features=300, scales=SCALES, scorer="foreground")
     norm = delf_jax.load(tiny_model, max_side=384, max_features=300, scales=SCALES, scorer="norm")
-    (by_foreground,), (by_norm,) = foreground(paths[:1]), norm(paths[:1])
-    assert set(_keys(by_foreground)) == set(_keys(by_norm))
-    assert _keys(by_foreground) != _keys(by_norm)
+    learned = delf_jax.load(tiny_model, max_side=384, max_features=300, scales=SCALES)
+    assert learned.settings.scorer == "learned"
+    (by_foreground,), (by_norm,), (by_attention,) = foreground(paths[:1]), norm(paths[:1]), learned(paths[:1])
+    assert set(_keys(by_foreground)) == set(_keys(by_norm)) == set(_keys(by_attention))
+    assert _keys(by_foreground) != _keys(by_norm) != _keys(by_attention)
     maps = norm.dense(norm.params, load_photo(paths[0], max_side=384).pixels[None], np.array([[307, 384]]))
     assert by_norm.scores.max() == pytest.approx(by_norm.scores[0])
     assert np.isclose(np.linalg.norm(maps["conv4"], axis=-1), by_norm.scores[0], rtol=1e-4).any()
