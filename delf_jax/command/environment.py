@@ -13,6 +13,13 @@ def quiet() -> None:
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 
+def quiet_absl() -> None:
+    """Keeps off stderr what Orbax says of a slow disk, and of errors that it raises too, and TFDS of others' sets."""
+    from absl import logging
+
+    logging.set_verbosity(logging.FATAL)
+
+
 def cache_folder() -> pathlib.Path:
     """The folder of what the command keeps between runs: ``$XDG_CACHE_HOME/delf-jax`` or ``~/.cache/delf-jax``."""
     root = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")

@@ -40,10 +40,9 @@ class Prepare:
         if self.labels == "none":
             raise UsageError("--labels none: photos without labels need no shards; train on them as they are")
 
-        from absl import logging
+        from delf_jax.command import environment
 
-        # TFDS warns that the photos are not one of its own data sets.
-        logging.set_verbosity(logging.ERROR)
+        environment.quiet_absl()
         from delf_jax.training.dataset_builder import LandmarksConfig, prepare
 
         config = LandmarksConfig(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from delf_jax.training.samples import Samples
     from delf_jax.training.settings import TrainingSettings
 
-_DEFAULT_PRESET = "packaged-head"
+_WITH_LABELS, _WITHOUT_LABELS = "packaged-head", "self-labelled"
 _SECONDS_BETWEEN_LINES = 30
 # Enough for 128 dimensions many times over.
 _FITTED_PHOTOS = 300
@@ -48,7 +48,7 @@ class Train:
         seed: of first parameters, order and crops.
         precision: compute type.
         model: name of a packaged model, or the path of a model folder or backbone file.
-        head: head file whose PCA, foreground vector and threshold are kept.
+        head: head file whose PCA, foreground vector and threshold are kept (with warm_start, its attention, too).
         workers: processes that decode photos; 0 for threads.
         tensorboard: write the metrics for TensorBoard, too (needs the extra [tensorboard]).
         json: print one JSON line with the outcome.
@@ -56,7 +56,9 @@ class Train:
 
     paths: Photos
     out: Annotated[str, arg(metavar="RUN")]
-    preset: str = _DEFAULT_PRESET
+    preset: Annotated[
+        str | None, arg(help_behavior_hint=f"(default: {_WITH_LABELS}; with --labels none {_WITHOUT_LABELS})")
+    ] = None
     set: Annotated[tuple[str, ...], arg(metavar="NAME=VALUE...", help_behavior_hint="(default: as preset)")] = ()
     labels: str = "folders"
     positives: str = "landmark"
@@ -82,6 +84,7 @@ class Train:
         from delf_jax.command import environment
 
         environment.start_jax()
+        environment.quiet_absl()
         from delf_jax.training import exporting, feeds, loop, optimizers
         from delf_jax.training.backbones import Backbone
         from delf_jax.training.sources import open_sets
@@ -96,6 +99,7 @@ class Train:
         base = self._base_head()
         backbone = Backbone.open(self.model)
         network = loop.network_config(settings, backbone, classes=len(training.classes))
+        attention = loop.first_attention(settings, network, base)
         folder = Path(self.out)
         identity = {
             "settings": dataclasses.asdict(settings),
@@ -113,15 +117,15 @@ class Train:
         with contextlib.closing(fed.training):
             total = loop.total_steps(settings, fed.training.steps_per_epoch)
             optimizer = optimizers.optimizer_of(settings, steps=total, steps_per_epoch=fed.training.steps_per_epoch)
-            steps = Steps(settings, network, backbone, optimizer)
+            steps = Steps(settings, network, backbone, optimizer, attention=attention)
             with self._board(folder) as board, _shown(report) as show:
                 result = loop.train(steps, fed, folder, board=board, progress=show)
-        for name, reason in fed.training.failures.items():
+        for name, reason in [*fed.training.failures.items(), *fed.failures_aside.items()]:
             report.failure("image", name, reason)
         photos_used = len(training) - len(fed.training.failures)
         report.succeeded += photos_used
         notes = {
-            "command": f"delf-jax train --preset {self.preset}",
+            "command": f"delf-jax train --preset {self._preset}",
             "settings": dataclasses.asdict(settings),
             "photos": photos_used,
             "classes": len(training.classes),
@@ -135,12 +139,16 @@ class Train:
         head.save(folder / "head.safetensors")
         self._say(report, folder, settings, result, photos_used)
 
+    @property
+    def _preset(self) -> str:
+        return self.preset or (_WITHOUT_LABELS if self.labels == "none" else _WITH_LABELS)
+
     def _settings(self) -> "TrainingSettings":
         from delf_jax.training.settings import open_preset, parse_changes
 
         named = {"steps": self.steps, "seed": self.seed, "validation": self.validation, "precision": self.precision}
         changes = parse_changes(self.set) | {name: value for name, value in named.items() if value is not None}
-        settings = open_preset(self.preset, changes)
+        settings = open_preset(self._preset, changes)
         if self.labels == "none" and settings.validation:
             raise UsageError("--labels none has no photo of a known class to keep aside; leave --validation at 0")
         return settings

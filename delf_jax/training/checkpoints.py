@@ -1,6 +1,9 @@
 """Checkpoints of a run: everything that going on needs, in one folder a step that appears whole or not at all."""
 
+import contextlib
+import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +52,15 @@ class Checkpoints:
             state: pytree of arrays.
             feed: where the batches stand, plain JSON values.
             loss: by which the best checkpoint is chosen.
+
+        Raises:
+            OSError: the disk is full; also of the checkpoint before, which was written in the meantime.
         """
         if step in self._manager.all_steps():
             return
         parts = ocp.args.Composite(state=ocp.args.StandardSave(state), feed=ocp.args.JsonSave(feed))
-        self._manager.save(step, args=parts, metrics={"loss": float(loss)}, force=True)
+        with self._full_disk():
+            self._manager.save(step, args=parts, metrics={"loss": float(loss)}, force=True)
 
     def restore(self, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
         """State and feed of a step.
@@ -78,9 +85,21 @@ class Checkpoints:
         return restored.state, restored.feed
 
     def wait(self) -> None:
-        """Until everything is on the disk."""
-        self._manager.wait_until_finished()
+        """Until everything is on the disk; OSError where it is full."""
+        with self._full_disk():
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Finishes what is being written."""
-        self._manager.close()
+        with self._full_disk():
+            self._manager.close()
+
+    @contextlib.contextmanager
+    def _full_disk(self) -> Iterator[None]:
+        """TensorStore says so in a ValueError that begins as that of a full accelerator does."""
+        try:
+            yield
+        except ValueError as error:
+            if os.strerror(errno.ENOSPC) not in str(error):
+                raise
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._manager.directory)) from error

@@ -16,8 +16,9 @@ from delf_jax.training.steps import Steps
 def trained_head(steps: Steps, result: Result, base: Head, *, notes: dict[str, Any]) -> Head:
     """The base head with what was trained put in its place.
 
-    An autoencoder takes the place of the PCA. Where the backbone was trained, PCA and foreground vector belong to
-    features that are no more, and are left out; the threshold of matches was calibrated on other descriptors too.
+    An autoencoder takes the place of the PCA. Where the backbone was trained, or the base head belongs to another
+    layer, PCA and foreground vector belong to other features, and are left out; a threshold of matches that was
+    calibrated on other descriptors is left out too.
 
     Args:
         steps, result: of the run.
@@ -26,7 +27,7 @@ def trained_head(steps: Steps, result: Result, base: Head, *, notes: dict[str, A
     """
     settings = steps.settings
     head = dataclasses.replace(base, layer=settings.layer, notes=base.notes | {"trained": notes})
-    if settings.changes_backbone:
+    if settings.changes_backbone or settings.layer != base.layer:
         head = dataclasses.replace(
             head, pca=None, foreground=None, attention=None, autoencoder=None, log10_nfa_threshold=None
         )
@@ -38,7 +39,9 @@ def trained_head(steps: Steps, result: Result, base: Head, *, notes: dict[str, A
     )
     head = dataclasses.replace(head, attention=attention, autoencoder=autoencoder)
     if autoencoder is not None:
-        head = dataclasses.replace(head, pca=None, log10_nfa_threshold=None)
+        head = dataclasses.replace(head, pca=None)
+    if autoencoder is not None or base.autoencoder is not None:
+        head = dataclasses.replace(head, log10_nfa_threshold=None)
     return head
 
 

@@ -1,8 +1,9 @@
 """Where batches come from: augmented photos through the loader, or cached dense features."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -39,10 +40,12 @@ class Feeds(NamedTuple):
     Attributes:
         training: endless batches.
         validation: makes one pass over the photos kept aside; None where none are.
+        failures_aside: reason by name, of the photos kept aside that passes so far could not read.
     """
 
     training: Feed
     validation: Callable[[], Iterable[Any]] | None
+    failures_aside: Mapping[str, str] = MappingProxyType({})
 
 
 def photo_feeds(
@@ -61,11 +64,14 @@ def photo_feeds(
     if validation is None:
         return Feeds(loader, None)
 
+    failures: dict[str, str] = {}
+
     def validate() -> Iterable[Any]:
         with Loader(validation, plain_view(settings), batch_size=settings.batch_size, order="listed") as listed:
             yield from listed
+            failures.update(listed.failures)
 
-    return Feeds(loader, validate)
+    return Feeds(loader, validate, failures)
 
 
 def cached_feeds(
@@ -106,4 +112,4 @@ def cached_feeds(
             chosen = aside.readable[start : start + settings.batch_size]
             yield padded_batch(aside, chosen, np.zeros(len(chosen), int), validation.labels, rows=settings.batch_size)
 
-    return Feeds(batches, validate)
+    return Feeds(batches, validate, dict(aside.failures))

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from delf_jax import atomic
+from delf_jax.head import Head
 from delf_jax.training.backbones import Backbone
 from delf_jax.training.checkpoints import Checkpoints
 from delf_jax.training.feeds import Feed, Feeds
@@ -21,6 +22,7 @@ from delf_jax.training.settings import TrainingError, TrainingSettings
 from delf_jax.training.steps import State, Steps
 
 RUN_FILE = "run.json"
+CHECKPOINTS = "checkpoints"
 
 
 class Progress(NamedTuple):
@@ -73,13 +75,32 @@ def network_config(settings: TrainingSettings, backbone: Backbone, *, classes: i
     )
 
 
+def first_attention(settings: TrainingSettings, network: NetworkConfig, base: Head) -> Mapping[str, np.ndarray] | None:
+    """What the attention begins as: with ``warm_start`` that of the base head; None for random numbers."""
+    if not settings.warm_start:
+        return None
+    if base.attention is None or base.autoencoder is not None:
+        raise TrainingError(
+            "warm_start: the base head has no attention to begin with; name another with --head, or begin at random "
+            "with --set warm_start=false"
+        )
+    wanted = (settings.layer, (network.channels, network.hidden))
+    if wanted != (base.layer, base.attention["hidden_kernel"].shape):
+        size = "x".join(map(str, base.attention["hidden_kernel"].shape))
+        raise TrainingError(
+            f"warm_start: the base head's attention is {size} on {base.layer}, not {network.channels}x{network.hidden} "
+            f"on {settings.layer}; give that layer and hidden, or name another head with --head"
+        )
+    return base.attention
+
+
 def total_steps(settings: TrainingSettings, steps_per_epoch: int) -> int:
     """Steps of the whole run."""
     return settings.steps or settings.epochs * steps_per_epoch
 
 
 def claim(folder: Path, identity: Mapping[str, Any]) -> None:
-    """Makes the folder of a run, or makes sure that the run in it is the same.
+    """Makes the folder of a run, or makes sure that the run in it is the same, or never came to a checkpoint.
 
     Args:
         folder: of the run.
@@ -94,17 +115,24 @@ def claim(folder: Path, identity: Mapping[str, Any]) -> None:
         if folder.is_dir() and any(folder.iterdir()):
             raise TrainingError(f"{folder}: holds files but no training run; choose another --out") from None
         folder.mkdir(parents=True, exist_ok=True)
-        atomic.write_bytes(folder / RUN_FILE, (json.dumps(identity, indent=1, sort_keys=True) + "\n").encode())
+        _write_identity(folder, identity)
         return
     except ValueError as error:
         raise TrainingError(f"{folder / RUN_FILE}: damaged; choose another --out") from error
     after = json.loads(json.dumps(identity))
     differing = _differences(before, after)
-    if differing:
+    if differing and not any(folder.glob(f"{CHECKPOINTS}/[0-9]*")):
+        # Nothing is lost, and a setting that was mistyped is not to cost a folder.
+        _write_identity(folder, identity)
+    elif differing:
         raise TrainingError(
             f"{folder}: holds a run with other settings ({'; '.join(differing[:4])}); "
             "give those again, or choose another --out"
         )
+
+
+def _write_identity(folder: Path, identity: Mapping[str, Any]) -> None:
+    atomic.write_bytes(folder / RUN_FILE, (json.dumps(identity, indent=1, sort_keys=True) + "\n").encode())
 
 
 def train(
@@ -128,24 +156,24 @@ def train(
         progress: called after every step.
 
     Raises:
-        TrainingError: the loss is no longer a number.
+        TrainingError: the loss or its gradient is no longer a number.
     """
     settings, feed = steps.settings, feeds.training
     end = total_steps(settings, feed.steps_per_epoch)
-    with contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
+    with contextlib.closing(Checkpoints(folder / CHECKPOINTS)) as checkpoints:
         state, first = _begin(steps, feed, checkpoints)
         metrics: dict[str, float] = {}
         begin = started = time.monotonic()
         recent: list[float] = []
-        standing = feed.get_state()
+        whole = state, feed.get_state()
         with MetricsLog(folder / "metrics.jsonl", step=first, board=board) as log:
             try:
                 for step in range(first + 1, end + 1):
                     batch = next(feed)
                     state, measured = steps.train(state, batch)
-                    standing = feed.get_state()
                     metrics = {name: float(value) for name, value in measured.items()}
-                    if not math.isfinite(metrics["loss"]):
+                    # A gradient that is no number spoils the state before any loss shows it.
+                    if not all(map(math.isfinite, metrics.values())):
                         raise TrainingError(_diverged(folder, step, checkpoints.last))
                     recent.append(metrics["loss"])
                     now = time.monotonic()
@@ -156,6 +184,8 @@ def train(
                     rate = settings.batch_size / pace
                     times = {"seconds": round(now - started, 3), "photos_per_second": round(rate, 3)}
                     log.write(step, metrics | times)
+                    # In one go: an interruption falls before or behind it.
+                    whole = state, feed.get_state()
                     if progress is not None:
                         progress(Progress(step, end, metrics, rate, (end - step) * pace))
                     if step % settings.checkpoint_every == 0 or step == end:
@@ -165,10 +195,11 @@ def train(
                             validated = validate(steps, state, feeds)
                             log.write(step, {f"validation_{name}": value for name, value in validated.items()})
                             loss = validated["loss"]
-                        checkpoints.save(step, state, standing, loss=loss)
+                        checkpoints.save(step, *whole, loss=loss)
             except KeyboardInterrupt:
-                if recent:
-                    checkpoints.save(int(state["step"]), state, standing, loss=float(np.mean(recent)))
+                done, standing = whole
+                if recent and int(done["step"]) > first:
+                    checkpoints.save(int(done["step"]), done, standing, loss=float(np.mean(recent)))
                 raise
         checkpoints.wait()
         chosen = checkpoints.best if feeds.validation is not None else None
@@ -206,7 +237,7 @@ def _begin(steps: Steps, feed: Feed, checkpoints: Checkpoints) -> tuple[State, i
 def _diverged(folder: Path, step: int, last: int | None) -> str:
     back = f"the last good checkpoint is that of step {last}" if last is not None else "there is no checkpoint yet"
     return (
-        f"{os.fspath(folder)}: the loss is not a number at step {step}; {back}. "
+        f"{os.fspath(folder)}: loss or gradient is not a number at step {step}; {back}. "
         "Start again with a lower learning_rate or clip (--set learning_rate=...), or with --precision float32"
     )
 

@@ -5,6 +5,7 @@ norm, ReLU, 1x1 convolution to 1, softplus; autoencoder = linear 1x1 to d, 1x1 b
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -205,6 +206,19 @@ def export(
             "decode_bias": parts["decode"]["bias"] / unit,
         }
     return _float32(arrays), None if autoencoder is None else _float32(autoencoder)
+
+
+def imported_attention(arrays: Mapping[str, np.ndarray], *, unit: float) -> dict[str, Any]:
+    """Parameters of the attention from a head file's arrays, so that `export` gives these arrays again.
+
+    Args:
+        arrays: {hidden_kernel [C, h], hidden_bias [h], kernel [h], bias []}.
+        unit: factor between the backbone's features and what is trained on.
+    """
+    return {
+        "hidden": _float32({"kernel": arrays["hidden_kernel"] / unit, "bias": arrays["hidden_bias"]}),
+        "output": _float32({"kernel": arrays["kernel"][:, None], "bias": arrays["bias"][None]}),
+    }
 
 
 def _float32(arrays: dict[str, Any]) -> dict[str, np.ndarray]:

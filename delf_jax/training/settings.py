@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import tomllib
 from pathlib import Path
@@ -18,6 +19,8 @@ Schedule = Literal["constant", "linear", "halving", "cosine"]
 Augmentation = Literal["square", "area", "warp"]
 
 _FOLDER = Path(__file__).parent / "presets"
+# A photo that a network can say something about.
+_SMALLEST_SIDE = 16
 
 
 class TrainingError(DelfError):
@@ -46,6 +49,7 @@ class TrainingSettings:
         smallest_gamma: every batch is rescaled by a random factor from this to 1; 1 leaves it.
         hidden: channels between the attention's two convolutions.
         batch_norm: a batch norm between them.
+        warm_start: the attention begins as that of the base head (``--head``, or the model's own), not at random.
         cells_per_step: cells drawn at random, anew at every step, from each cached map; 0 for all. With few, the
             classifier cannot be right from everywhere at once, and the attention has to say which places to trust.
         feature_norm: length that features are brought to by one common factor; 0 for the root of their channels.
@@ -87,6 +91,7 @@ class TrainingSettings:
     smallest_gamma: float = 1.0
     hidden: int = 512
     batch_norm: bool = False
+    warm_start: bool = False
     cells_per_step: int = 0
     feature_norm: float = 0.0
     pooling: Pooling = "sum"
@@ -115,12 +120,21 @@ class TrainingSettings:
         for name in ("batch_size", "epochs", "views", "hidden", "halve_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise TrainingError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("steps", "autoencoder", "embedding", "cells_per_step", "seed"):
+        for name in ("steps", "autoencoder", "embedding", "cells_per_step"):
             if getattr(self, name) < 0:
                 raise TrainingError(f"{name} is {getattr(self, name)}; it must be 0 or more")
         for name in ("learning_rate", "clip", "temperature"):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise TrainingError(f"{name} is {getattr(self, name)}; it must be above 0")
+        for name in ("feature_norm", "attention_weight", "reconstruction_weight", "weight_decay"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise TrainingError(f"{name} is {getattr(self, name)}; it must be 0 or more")
+        if min(self.side, self.resize, *self.view_sides) < _SMALLEST_SIDE:
+            raise TrainingError(f"side, resize and view_sides are in pixels and at least {_SMALLEST_SIDE}")
+        if not 0 <= self.seed < 2**32:
+            raise TrainingError(f"seed is {self.seed}; it must be 0 to {2**32 - 1}")
+        if not 0 <= self.label_smoothing < 1:
+            raise TrainingError(f"label_smoothing is {self.label_smoothing}; it must be from 0 to below 1")
         if self.recipe == "attention" and self.train_backbone:
             raise TrainingError("the recipe 'attention' leaves the backbone as it is; train it with 'descriptors'")
         if self.cached and self.changes_backbone:
@@ -129,6 +143,8 @@ class TrainingSettings:
             raise TrainingError("cells_per_step draws from cached maps; set cached = true")
         if self.embedding and not self.changes_backbone:
             raise TrainingError("a global descriptor is trained together with the backbone; set train_backbone = true")
+        if self.warm_start and (not self.has_attention or self.batch_norm or self.autoencoder):
+            raise TrainingError("warm_start needs an attention without batch norm and autoencoder; set it to false")
         if not 0 <= self.validation < 1:
             raise TrainingError(f"validation is {self.validation}; it is a share of the photos, from 0 to below 1")
         if not 0 < self.area <= 1 or not 0 < self.smallest_gamma <= 1:

@@ -5,7 +5,7 @@ before they are divided, so eight devices give what one gives.
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -47,13 +47,15 @@ class Steps:
         backbone: Backbone,
         optimizer: optax.GradientTransformation,
         *,
-        devices: Sequence[jax.Device] | None = None,
+        attention: Mapping[str, np.ndarray] | None = None,
     ) -> None:
+        """Compiles nothing yet; ``attention`` holds a head's arrays to begin with, None begins at random."""
         self.settings = settings
         self.network = network
         self.backbone = backbone
         self.optimizer = optimizer
-        self.devices = tuple(devices or jax.local_devices())
+        self.devices = tuple(jax.local_devices())
+        self._attention = attention
         self._mesh = Mesh(np.array(self.devices), (AXIS,))
         self.replicated = NamedSharding(self._mesh, P())
         frozen = {} if settings.changes_backbone or settings.cached else backbone.parameters
@@ -64,18 +66,20 @@ class Steps:
     def first_state(self, batch: Batch) -> State:
         """The state before the first step; the first batch tells how large features are."""
         heads, statistics = networks.initialise(self.network, seed=self.settings.seed)
-        trained = {"heads": heads, "backbone": self.backbone.parameters if self.settings.changes_backbone else {}}
+        backbone = self.backbone.parameters if self.settings.changes_backbone else {}
+        units, cells = self._measure(jax.device_put(backbone, self.replicated), batch)
+        if self._attention is not None:
+            unit = float(units[self.settings.layer])
+            heads["attention"] = networks.imported_attention(self._attention, unit=unit)
+        trained = {"heads": heads, "backbone": backbone}
         state = {
             "trained": trained,
             "statistics": statistics,
             "step": np.int32(0),
             "optimizer": self.optimizer.init(trained),
+            "units": units,
+            "cells": cells,
         }
-        state["units"], state["cells"] = self._measure(jax.device_put(trained["backbone"], self.replicated), batch)
-        return self.restored(state)
-
-    def restored(self, state: State) -> State:
-        """A state from the disk, on the devices."""
         placed: State = jax.device_put(state, self.replicated)
         return placed
 
@@ -97,6 +101,9 @@ class Steps:
         if "gamma" in batch and float(batch["gamma"]) < 1:
             arrays["gamma"] = np.float32(batch["gamma"])
             canvas = _canvas(max(batch["images"].shape[1:3]), float(batch["gamma"]))
+        missing = -len(batch["labels"]) % len(self.devices)
+        if missing:
+            arrays = {name: _padded(array, missing, name) for name, array in arrays.items()}
         rows = NamedSharding(self._mesh, P(AXIS))
         placed = {name: jax.device_put(a, rows if np.ndim(a) else self.replicated) for name, a in arrays.items()}
         return placed, canvas
@@ -220,6 +227,13 @@ class Steps:
             terms["loss"] += settings.attention_weight * terms["attention_loss"]
         sums = {name: jnp.where(counted, value, 0).sum() for name, value in terms.items()}
         return sums | {"photos": counted.sum().astype(jnp.float32)}, networks.statistics_of(heads)
+
+
+def _padded(array: np.ndarray, rows: int, name: str) -> np.ndarray:
+    """With so many rows without photo at the end; every device must get equally many rows."""
+    if not np.ndim(array):
+        return array
+    return np.pad(array, [(0, rows)] + [(0, 0)] * (array.ndim - 1), constant_values=-1 if name == "labels" else 0)
 
 
 def _canvas(side: int, gamma: float) -> int:

@@ -1,19 +1,25 @@
 """What leaves a run computes what training computed; heads of old stay what they were."""
 
+import dataclasses
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import delf_jax
 from delf_jax import scorers
 from delf_jax.descriptors import describe
 from delf_jax.head import Head
 from delf_jax.loading import model_paths
-from delf_jax.training import networks
+from delf_jax.training import exporting, networks
 from delf_jax.training.backbones import Backbone
+from delf_jax.training.loop import Result, first_attention
 from delf_jax.training.networks import NetworkConfig
+from delf_jax.training.settings import TrainingError, TrainingSettings
+from delf_jax.training.steps import Steps
+from tests.delf_jax.training.planted import Planted, steps_for
 
 CONFIG = NetworkConfig(classes=3, channels=12, hidden=7, batch_norm=True, autoencoder=5)
 
@@ -86,3 +92,43 @@ def test_a_saved_backbone_computes_what_it_did(tiny_model: Path, tmp_path: Path)
     after, _ = saved.maps(saved.parameters, images, hw, last="conv5", precision="float32")
     for name, array in before.items():
         np.testing.assert_allclose(after[name], array, rtol=2e-2, atol=2e-2 * float(abs(array).max()), err_msg=name)
+
+
+def test_what_belongs_to_another_layer_is_not_kept() -> None:
+    settings = TrainingSettings(recipe="attention", cached=True, hidden=8, layer="conv3")
+    _, packaged = model_paths("delf-r50")
+    head = finished(settings, Head.open(packaged))
+    assert head.layer == "conv3"
+    assert (head.pca, head.foreground, head.log10_nfa_threshold) == (None, None, None)
+    assert finished(dataclasses.replace(settings, layer="conv4"), Head.open(packaged)).pca is not None
+
+
+def test_a_warm_start_begins_with_the_attention_of_the_base_head() -> None:
+    settings = TrainingSettings(recipe="attention", cached=True, hidden=8)
+    base = finished(dataclasses.replace(settings, seed=1), Head())
+    assert base.attention is not None
+    begun = finished(dataclasses.replace(settings, warm_start=True), base)
+    cold = finished(settings, base)
+    assert begun.attention is not None
+    assert cold.attention is not None
+    for name, array in base.attention.items():
+        np.testing.assert_allclose(begun.attention[name], array, rtol=1e-6)
+    assert abs(cold.attention["kernel"] - base.attention["kernel"]).max() > 0.1
+
+
+def test_a_warm_start_needs_an_attention_of_the_same_shape() -> None:
+    settings = TrainingSettings(recipe="attention", cached=True, hidden=8, warm_start=True)
+    with pytest.raises(TrainingError, match="has no attention to begin with"):
+        finished(settings, Head())
+    base = finished(dataclasses.replace(settings, warm_start=False, hidden=4), Head())
+    with pytest.raises(TrainingError, match="attention is 32x4 on conv4, not 32x8 on conv4"):
+        finished(settings, base)
+
+
+def finished(settings: TrainingSettings, base: Head) -> Head:
+    """The head of a run of no steps."""
+    plain = steps_for(settings, steps=1)
+    attention = first_attention(settings, plain.network, base)
+    steps = Steps(settings, plain.network, plain.backbone, plain.optimizer, attention=attention)
+    state = steps.first_state(Planted().batch(4, 0)[0])
+    return exporting.trained_head(steps, Result(state, 0, 0, {}), base, notes={})

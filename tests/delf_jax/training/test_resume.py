@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from delf_jax.training import loop, metrics_log
@@ -136,6 +137,21 @@ def test_the_best_and_the_last_checkpoints_are_kept(tmp_path: Path) -> None:
     checkpoints.close()
 
 
+def test_a_full_disk_is_named_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoints = Checkpoints(tmp_path)
+
+    def full(manager: object) -> None:
+        # What TensorStore said in a folder of 320 kB.
+        raise ValueError("RESOURCE_EXHAUSTED: Failed to write 5547 bytes to file 7: No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ocp.CheckpointManager, "wait_until_finished", full)
+        with pytest.raises(OSError, match="No space left on device") as caught:
+            checkpoints.wait()
+    assert caught.value.filename == str(tmp_path)
+    checkpoints.close()
+
+
 def test_with_photos_kept_aside_the_best_state_is_the_result(tmp_path: Path) -> None:
     steps = steps_for(SETTINGS, steps=10)
     validation = [Planted().batch(8, 99)[0]]
@@ -162,7 +178,10 @@ def test_a_loss_that_is_no_number_stops_the_run_and_says_what_to_do(tmp_path: Pa
 
 
 def test_a_folder_with_another_run_is_refused(tmp_path: Path) -> None:
+    # Mistyped at first: nothing has been trained, so nothing stands in the way.
+    loop.claim(tmp_path / "run", {"settings": {"learning_rate": 10, "views": (1, 2)}, "photos": "abc"})
     loop.claim(tmp_path / "run", {"settings": {"learning_rate": 0.1, "views": (1, 2)}, "photos": "abc"})
+    (tmp_path / "run" / "checkpoints" / "3").mkdir(parents=True)
     loop.claim(tmp_path / "run", {"settings": {"learning_rate": 0.1, "views": (1, 2)}, "photos": "abc"})
     with pytest.raises(TrainingError, match=r"settings\.learning_rate: 0\.1 there, 0\.2 asked for"):
         loop.claim(tmp_path / "run", {"settings": {"learning_rate": 0.2, "views": (1, 2)}, "photos": "abc"})

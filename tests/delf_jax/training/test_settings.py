@@ -46,6 +46,14 @@ def test_published_numbers_of_the_paper() -> None:
         ({"cached": False, "cells_per_step": 8}, "set cached = true"),
         ({"view_sides": []}, "view_sides is"),
         ({"steps": -1}, "steps is -1"),
+        ({"side": 0}, "at least 16"),
+        ({"view_sides": [384, 4]}, "at least 16"),
+        ({"label_smoothing": 1.5}, "label_smoothing is 1.5"),
+        ({"weight_decay": -1}, "weight_decay is -1.0; it must be 0 or more"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan; it must be above 0"),
+        ({"clip": float("inf")}, "clip is inf"),
+        ({"seed": 2**32}, "seed is 4294967296; it must be 0 to 4294967295"),
+        ({"warm_start": True, "batch_norm": True}, "set it to false"),
     ],
 )
 def test_impossible_settings_are_refused(changes: dict[str, object], message: str) -> None:
