@@ -1,8 +1,11 @@
 """When a photo counts as empty: the raw score that only a few photos without the object exceed."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
 
 from delf_jax.errors import ImageError, PredictorError
+from delf_jax.images import load_photo
 from localization.encoders import Source
 from localization.predictor import Predictor
 
@@ -39,6 +42,37 @@ def calibrated(
     if not scores:
         raise PredictorError("no photo without the object could be read; give some to calibrate on")
     return predictor.calibrated(scores, false_alarms=false_alarms)
+
+
+def calibrated_beside(
+    predictor: Predictor,
+    photos: Iterable[Source],
+    *,
+    false_alarms: float = 0.05,
+    on_error: Callable[[ImageError], None] | None = None,
+) -> Predictor:
+    """``calibrated`` without empty photos: on the largest strip of each photo beside what the predictor finds there.
+
+    Args:
+        photos: paths or uint8 arrays [h, w, 3] with the object, such as it was fitted on; read twice.
+        on_error: as in ``calibrated``.
+
+    Raises:
+        ImageError: a photo cannot be used and ``on_error`` is None.
+        PredictorError: objects fill all photos.
+    """
+
+    def strips() -> Iterator[np.ndarray]:
+        for source, found in predictor.localize_stream((photo, photo) for photo in photos):
+            if isinstance(found, ImageError):
+                if on_error is None:
+                    raise found
+                on_error(found)
+            elif found.boxes and (strip := empty_part(found.boxes, found.image_size)):
+                x0, y0, x1, y1 = strip
+                yield load_photo(source, max_side=None).pixels[y0:y1, x0:x1]
+
+    return calibrated(predictor, strips(), false_alarms=false_alarms)
 
 
 def empty_part(

@@ -45,6 +45,8 @@ class FitLocalizer:
             becomes the predictor's threshold for "found". Without any it is 0, the level between object and
             background, which finds nearly every object and something in many empty photos too; --merge keeps the
             highest threshold of its predictors.
+        calibrate: the same without empty photos, on the largest strip of each photo beside what is found there; reads
+            the photos twice more.
         no_points: keep no training positions; `delf-jax explain` needs them.
         max_points: training positions kept at most.
         json: print JSON lines: every photo that failed, then the counts.
@@ -66,6 +68,7 @@ class FitLocalizer:
     norm_cap: Annotated[float | None, arg(help_behavior_hint="(default: leave them)")] = None
     norm_quantile: Annotated[float | None, arg(help_behavior_hint="(default: leave them)")] = None
     empty: Annotated[tuple[str, ...], arg(metavar="PHOTOS...", help_behavior_hint="(default: none)")] = ()
+    calibrate: bool = False
     no_points: bool = False
     max_points: int = 100_000
     json: bool = False
@@ -100,8 +103,8 @@ class FitLocalizer:
         if self.loss != "closed-form":
             assert self.weight is not None
             predictor = predictor.refitted(self.loss, weight=self.weight)
-        if self.empty:
-            predictor = self._calibrated(predictor, report)
+        if self.empty or self.calibrate:
+            predictor = self._calibrated(predictor, paths, report)
         diagnostics = predictor.statistics.diagnostics()
         predictor.save(self.out)
         report.succeeded += 1
@@ -144,6 +147,8 @@ class FitLocalizer:
             raise UsageError(f"--loss {self.loss} needs a --weight above 0, for example 0.1")
         if self.loss != "closed-form" and self.no_points:
             raise UsageError(f"--loss {self.loss} is computed from the kept positions; leave out --no-points")
+        if self.calibrate and (self.empty or not self.paths):
+            raise UsageError("--calibrate looks at the photos that are fitted; give PHOTOS, and no --empty")
         labels.check(self.labels)
 
     def _fit(self, paths: list[str], report: Report) -> "localization.Predictor":
@@ -185,12 +190,17 @@ class FitLocalizer:
         )
         return localization.ExtractorEncoder(extractor, layer=self.layer)
 
-    def _calibrated(self, predictor: "localization.Predictor", report: Report) -> "localization.Predictor":
+    def _calibrated(
+        self, predictor: "localization.Predictor", fitted: list[str], report: Report
+    ) -> "localization.Predictor":
         from localization import calibration
 
-        paths = photos.find(self.empty, report)
+        paths = photos.find(self.empty, report) if self.empty else fitted
         with report.progress("calibrating") as advance:
-            return calibration.calibrated(predictor, _Counted(paths, advance), on_error=_reporter(report))
+            if self.empty:
+                return calibration.calibrated(predictor, _Counted(paths, advance), on_error=_reporter(report))
+            # Photos that cannot be read were told when they were fitted.
+            return calibration.calibrated_beside(predictor, _Counted(paths, advance), on_error=lambda error: None)
 
 
 def _reporter(report: Report) -> Callable[[ImageError], None]:

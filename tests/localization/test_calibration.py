@@ -7,7 +7,7 @@ import pytest
 
 import localization
 from delf_jax.errors import ImageError, PredictorError
-from localization.calibration import calibrated, empty_part
+from localization.calibration import calibrated, calibrated_beside, empty_part
 
 
 def ramp(images: np.ndarray) -> np.ndarray:
@@ -50,6 +50,22 @@ def test_unreadable_photos(predictor: localization.Predictor, tmp_path: Path) ->
         calibrated(predictor, [bad])
     with pytest.raises(PredictorError, match="without the object"):
         calibrated(predictor, [bad], on_error=failed.append)
+
+
+def test_beside_what_is_found(predictor: localization.Predictor, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"no")
+    wide = [np.pad(photo(200, rng), ((0, 0), (0, 100), (0, 0)), mode="reflect") for _ in range(3)]
+    for pixels in wide:
+        pixels[:, 64:] //= 8
+    failed: list[ImageError] = []
+    changed = calibrated_beside(predictor, [*wide, bad], on_error=failed.append)
+    assert [error.source for error in failed] == [str(bad)]
+    strips = [pixels[:, int(predictor.localize([pixels])[0].boxes[0].x1) + 1 :] for pixels in wide]
+    assert changed.found_threshold == pytest.approx(max(one.score for one in predictor.localize(strips)), abs=0.05)
+    with pytest.raises(PredictorError, match="without the object"):
+        calibrated_beside(predictor, [photo(200, rng)])
 
 
 def test_strip_beside_all_objects() -> None:
