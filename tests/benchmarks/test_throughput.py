@@ -44,6 +44,7 @@ def test_the_best_peer_is_the_one_that_is_hardest_to_beat() -> None:
     assert with_peak(rows, {"float32": 200e9})[0]["of_peak"] == 0.25
 
 
+@pytest.mark.slow
 def test_pytorch_takes_turns_with_us_on_the_same_network(tiny_model: Path) -> None:
     torch = pytest.importorskip("torch")
     bench = Bench(str(tiny_model))
@@ -63,6 +64,7 @@ def test_pytorch_takes_turns_with_us_on_the_same_network(tiny_model: Path) -> No
     np.testing.assert_allclose(norms.max(dim=1).values.numpy(), found["scores"].max(axis=1), rtol=1)
 
 
+@pytest.mark.slow
 def test_every_stage_is_measured(tiny_model: Path, demo_photos: Path) -> None:
     extractor = Bench(str(tiny_model)).extractor(scales=4, batch=2, precision="float32")
     rows = throughput_stages.stages(extractor, [demo_photos / "box.jpg"], SIZE, rounds=1)
