@@ -73,8 +73,8 @@ def plant(model: Model, *, candidates: int, matches: int, outliers: float, seed:
     # A pyramid with a factor of the square root of 2 between its levels knows a scale to half a step.
     dst_scales = src_scales / magnification * 2.0 ** rng.uniform(-0.25, 0.25, true.shape)
     dst_scales = np.where(true, dst_scales, 2.0 ** rng.uniform(-1, 1, true.shape))
-    return Problem(model, *(x.astype(np.float32) for x in (src, dst)), true, transform,
-                   src_scales.astype(np.float32), dst_scales.astype(np.float32))  # fmt: skip
+    points, scales = np.stack([src, dst]).astype(np.float32), np.stack([src_scales, dst_scales]).astype(np.float32)
+    return Problem(model, points[0], points[1], true, transform, scales[0], scales[1])
 
 
 def judge(problem: Problem, transform: Float[np.ndarray, "c 3 3"], inliers: Bool[np.ndarray, "c n"]) -> Quality:

@@ -98,7 +98,7 @@ def _solvers(model: Model) -> Mapping[str, Callable[[], One]]:
 
 def _opencv(model: Model, method: int, trials: int) -> One:
     options = {"method": method, "ransacReprojThreshold": THRESHOLD, "maxIters": trials}
-    estimate = {
+    estimate: Any = {
         "similarity": cv2.estimateAffinePartial2D,
         "affine": cv2.estimateAffine2D,
         "homography": cv2.findHomography,

@@ -1,13 +1,19 @@
 """How sure a verified match is: the expected number of false alarms (a contrario)."""
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 from jax.scipy.special import gammaln
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
 
 # Residuals are examined at the threshold and at these fractions of it; with 20 px, down to 2.5 px.
 RADII = (1.0, 0.707, 0.5, 0.354, 0.25, 0.177, 0.125)
+# The cell of a match that does not count.
+NOWHERE = -(2**31)
+# Matches compared with all others at once.
+BLOCK = 8
 
 
 def log10_false_alarms(
@@ -43,15 +49,46 @@ def count_separate(
     those in its target cell. The mask may choose by residual because the number counts every chance it had.
     """
     n = src.shape[0]
-    src_cell, dst_cell = jnp.floor(src / cell[0]), jnp.floor(dst / cell[1])
-    same_src = jnp.all(src_cell[:, None] == src_cell, axis=-1)
-    same_dst = jnp.all(dst_cell[:, None] == dst_cell, axis=-1)
-    row = jnp.arange(n)
-    earlier = row[None, :] < row[:, None]
-    putative = jnp.sum(where & ~jnp.any(same_src & same_dst & where & earlier, axis=1))
-    closer = (residuals < residuals[:, None]) | ((residuals == residuals[:, None]) & earlier)
-    first = where & ~jnp.any(same_src & where & closer, axis=1)
-    return putative, first & ~jnp.any(same_dst & first & closer, axis=1)
+    src_cell = jnp.where(where, _cells(src, cell[0]), NOWHERE)
+    dst_cell = jnp.where(where, _cells(dst, cell[1]), NOWHERE)
+    # One integer that orders matches by residual, to some five digits, and then by row.
+    bits = max(n - 1, 1).bit_length()
+    order = (lax.bitcast_convert_type(residuals, jnp.int32) >> bits << bits) | jnp.arange(n)
+
+    def in_source(one: tuple[Array, ...]) -> Int[Array, " n"]:
+        place, here, there = one
+        return jnp.where((here == src_cell) & (place < order), jnp.where(there == dst_cell, 3, 1), 0)
+
+    def in_target(one: tuple[Array, ...]) -> Int[Array, " n"]:
+        place, there = one
+        return jnp.where((there == dst_cell) & (place < order), 1, 0)
+
+    # Of matches that share both cells, one is not beaten by another of them.
+    found = _any(in_source, (order, src_cell, dst_cell))
+    first = where & (found == 0)
+    others = _any(in_target, (order, jnp.where(first, dst_cell, NOWHERE)))
+    return jnp.sum(where & (found < 2)), first & (others == 0)
+
+
+def _cells(points: Float[Array, "n 2"], side: Float[Array, ""]) -> Int[Array, " n"]:
+    """A number for the cell of each point, for photos of up to 32 000 cells a side."""
+    column, row = (jnp.clip(jnp.floor(points[:, i] / side), -32767, 32767).astype(jnp.int32) for i in range(2))
+    return column * 65536 + row
+
+
+def _any(test: Callable[[tuple[Array, ...]], Int[Array, " n"]], fields: tuple[Array, ...]) -> Int[Array, " n"]:
+    """Bitwise or of a test of one match, given by its ``fields``, against all, over the matches."""
+    n = fields[0].shape[0]
+    whole = n - n % BLOCK
+
+    def block(start: Int[Array, ""], found: Int[Array, " n"], size: int = BLOCK) -> Int[Array, " n"]:
+        part = [lax.dynamic_slice_in_dim(field, start, size) for field in fields]
+        for i in range(size):
+            found |= test(tuple(field[i] for field in part))
+        return found
+
+    found = lax.fori_loop(0, whole // BLOCK, lambda i, found: block(i * BLOCK, found), jnp.zeros(n, jnp.int32))
+    return block(jnp.asarray(whole), found, n - whole)
 
 
 def log10_nfa(

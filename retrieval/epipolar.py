@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool, Float
 
-from retrieval.geometry import HIGHEST, MIN_SPREAD, Candidates, matrix, scaled_shift
+from retrieval.geometry import HIGHEST, MIN_SPREAD, Candidates, Entries, matrix, scaled_shift
 
 
 def from_seven(src: Float[Array, "t 7 2"], dst: Float[Array, "t 7 2"]) -> Candidates:
@@ -26,20 +26,15 @@ def from_seven(src: Float[Array, "t 7 2"], dst: Float[Array, "t 7 2"]) -> Candid
     return Candidates(fundamental.reshape(-1, 3, 3), usable.reshape(-1))
 
 
-def squared_epipolar_residuals(
-    fundamental: Float[Array, "t 3 3"],
-    src: Float[Array, "n 2"],
-    dst: Float[Array, "n 2"],
-    *,
-    src_to_dst_scale: Float[Array, ""],
-) -> Float[Array, "n t"]:
+def squared_epipolar_distance(
+    fundamental: Entries, src: tuple[Array, Array], dst: tuple[Array, Array], *, src_to_dst_scale: Float[Array, ""]
+) -> Array:
     """Squared distance to the epipolar line in the target frame, or in the source's where that is larger.
 
-    A match must lie near both of its lines: one alone can be satisfied by a pencil that sweeps the photo.
-    ``src_to_dst_scale`` brings lengths of the source frame to the target's.
+    A match must lie near both of its lines: one alone can be satisfied by a pencil that sweeps the photo. Entries and
+    (x, y) of the points broadcast. ``src_to_dst_scale`` brings lengths of the source frame to the target's.
     """
-    f = [[fundamental[:, i, j] for j in range(3)] for i in range(3)]
-    (x, y), (u, v) = ((points[:, 0, None], points[:, 1, None]) for points in (src, dst))
+    f, (x, y), (u, v) = fundamental, src, dst
     a, b, c = (f[i][0] * x + f[i][1] * y + f[i][2] for i in range(3))
     a_back, b_back = (f[0][j] * u + f[1][j] * v + f[2][j] for j in range(2))
     algebraic = (u * a + v * b + c) ** 2
@@ -49,10 +44,10 @@ def squared_epipolar_residuals(
 
 
 def refit_fundamental(
-    fundamental: Float[Array, "t 3 3"], src: Float[Array, "n 2"], dst: Float[Array, "n 2"], weights: Float[Array, "n t"]
+    fundamental: Float[Array, "t 3 3"], src: Float[Array, "n 2"], dst: Float[Array, "n 2"], weights: Float[Array, "t n"]
 ) -> Candidates:
     """One weighted eight-point fit of each fundamental matrix, with rank 2 enforced; rows carry Sampson's weight."""
-    share = weights / jnp.maximum(jnp.sum(weights, axis=0), 1e-12)
+    share = (weights / jnp.maximum(jnp.sum(weights, axis=1, keepdims=True), 1e-12)).T
     into_src, src_spread = _centred_frame(src, share)
     into_dst, dst_spread = _centred_frame(dst, share)
     x, y = (into_src[:, 0, 0] * src[:, i, None] + into_src[:, i, 2] for i in range(2))
@@ -72,7 +67,7 @@ def refit_fundamental(
     solution = jnp.einsum("tik,tk,tkj->tij", left[..., :2], values[:, :2], right[:, :2], precision=HIGHEST)
     improved = jnp.einsum("tki,tkl,tlj->tij", into_dst, solution, into_src, precision=HIGHEST)
     improved = improved / jnp.maximum(jnp.sqrt(jnp.sum(improved**2, axis=(1, 2), keepdims=True)), 1e-12)
-    enough = jnp.sum(weights > 0, axis=0) >= 8
+    enough = jnp.sum(weights > 0, axis=1) >= 8
     usable = (
         enough & (src_spread > MIN_SPREAD) & (dst_spread > MIN_SPREAD) & jnp.all(jnp.isfinite(improved), axis=(1, 2))
     )

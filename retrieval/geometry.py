@@ -1,7 +1,7 @@
 """Planar transforms between two photos: from minimal samples, from single correspondences, by weighted least squares.
 
 Transforms are [t, 3, 3] from source to target points (x, y), in frames made by ``normalisation``: coordinates near 1
-are what float32 needs. Residuals are [n, t], transforms last, so that sums over matches run along contiguous memory.
+are what float32 needs. Residuals and weights are [t, n], matches last.
 """
 
 from typing import Literal, NamedTuple
@@ -20,8 +20,13 @@ MAX_MAGNIFICATION = 16.0
 # Below these a sample is a point (half a pixel in a photo of 1000; normalised units) or a line (about one degree).
 MIN_SPREAD = 1e-3
 MIN_SINE = 0.02
+# Of a second moment of coordinates near 1 in float32.
+ROUNDING = 4e-7
 
 HIGHEST = lax.Precision.HIGHEST
+
+
+Entries = list[list[Array]]
 
 
 class Candidates(NamedTuple):
@@ -53,12 +58,13 @@ def scaled_shift(scale: Float[Array, "..."], x: Float[Array, "..."], y: Float[Ar
 
 def matrix(rows: list[list[Array]]) -> Float[Array, "... 3 3"]:
     """Matrices [..., 3, 3] from nine equal-shaped entries."""
-    return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
+    # The compiler keeps the order in memory in which they are stacked: an entry of all matrices stays contiguous.
+    return jnp.moveaxis(jnp.stack([jnp.stack(row) for row in rows]), (0, 1), (-2, -1))
 
 
-def transform_points(transform: Float[Array, "3 3"], points: Float[Array, "n 2"]) -> Float[Array, "n 2"]:
-    """Apply one affine transform [3, 3] to points [n, 2]."""
-    return jnp.matmul(points, transform[:2, :2].T, precision=HIGHEST) + transform[:2, 2]
+def in_frame(into: Float[Array, "3 3"], points: Float[Array, "n 2"]) -> Float[Array, "n 2"]:
+    """Points [n, 2] under a ``normalisation``."""
+    return into[0, 0] * points + into[:2, 2]
 
 
 def from_single_correspondences(
@@ -79,9 +85,15 @@ def from_samples(src: Float[Array, "t m 2"], dst: Float[Array, "t m 2"], *, mode
     """The planar ``model`` through each minimal sample; degenerate, reflected and implausible ones are not usable."""
     solve = {"similarity": _similarity_of_two, "affine": _affine_of_three, "homography": _homography_of_four}[model]
     transform, regular = solve(src, dst)
-    at = jnp.mean(src, axis=1)
-    usable = regular & plausible(transform, at) & jnp.all(jnp.isfinite(transform), axis=(1, 2))
+    # Sums written out: the compiler adds whole arrays many at a time, and small axes one by one.
+    at = jnp.stack([sum(src[:, i, j] for i in range(1, src.shape[1])) + src[:, 0, j] for j in range(2)], axis=-1)
+    usable = regular & plausible(transform, at / src.shape[1]) & _finite(transform)
     return Candidates(jnp.where(usable[:, None, None], transform, jnp.eye(3)), usable)
+
+
+def _finite(transform: Float[Array, "t 3 3"]) -> Bool[Array, " t"]:
+    first, *others = (jnp.abs(entry) for row in entries(transform) for entry in row)
+    return sum(others, start=first) < jnp.inf
 
 
 def plausible(transform: Float[Array, "t 3 3"], at: Float[Array, "t 2"]) -> Bool[Array, " t"]:
@@ -103,27 +115,30 @@ def plausible(transform: Float[Array, "t 3 3"], at: Float[Array, "t 2"]) -> Bool
     return ahead & round_enough & sized
 
 
-def squared_residuals(
-    transform: Float[Array, "t 3 3"], src: Float[Array, "n 2"], dst: Float[Array, "n 2"], *, model: Model
-) -> Float[Array, "n t"]:
-    """Squared distance between transformed source points and their partners; infinite on and behind the horizon."""
-    x, y = src[:, 0, None], src[:, 1, None]
-    u = transform[:, 0, 0] * x + transform[:, 0, 1] * y + transform[:, 0, 2]
-    v = transform[:, 1, 0] * x + transform[:, 1, 1] * y + transform[:, 1, 2]
+def entries(transform: Float[Array, "t 3 3"]) -> Entries:
+    """The nine entries of the transforms, row by row, each [t]."""
+    return [[transform[:, i, j] for j in range(3)] for i in range(3)]
+
+
+def squared_distance(transform: Entries, src: tuple[Array, Array], dst: tuple[Array, Array], *, model: Model) -> Array:
+    """Squared distance between transformed source points and their partners; infinite on and behind the horizon.
+
+    Everything broadcasts: the entries of the transforms, and (x, y) of the points.
+    """
+    x, y = src
+    u, v, w = (row[0] * x + row[1] * y + row[2] for row in transform)
     if model == "homography":
-        w = transform[:, 2, 0] * x + transform[:, 2, 1] * y + transform[:, 2, 2]
         ahead = w > 1e-6
         inverse = 1.0 / jnp.where(ahead, w, 1.0)
-        squared = (u * inverse - dst[:, 0, None]) ** 2 + (v * inverse - dst[:, 1, None]) ** 2
-        return jnp.where(ahead, squared, jnp.inf)
-    return (u - dst[:, 0, None]) ** 2 + (v - dst[:, 1, None]) ** 2
+        return jnp.where(ahead, (u * inverse - dst[0]) ** 2 + (v * inverse - dst[1]) ** 2, jnp.inf)
+    return (u - dst[0]) ** 2 + (v - dst[1]) ** 2
 
 
 def refit(
     transform: Float[Array, "t 3 3"],
     src: Float[Array, "n 2"],
     dst: Float[Array, "n 2"],
-    weights: Float[Array, "n t"],
+    weights: Float[Array, "t n"],
     *,
     model: Model,
 ) -> Candidates:
@@ -132,20 +147,25 @@ def refit(
     Similarity and affine are solved exactly; a homography takes one Gauss-Newton step on its geometric error. Not
     usable where the weighted matches are too few or on a line, or the outcome is not ``plausible``.
     """
-    total = jnp.sum(weights, axis=0)
-    share = weights / jnp.maximum(total, 1e-12)
-    middle = jnp.matmul(share.T, src, precision=HIGHEST), jnp.matmul(share.T, dst, precision=HIGHEST)
-    x, y = (src[:, i, None] - middle[0][:, i] for i in range(2))
-    u, v = (dst[:, i, None] - middle[1][:, i] for i in range(2))
-    xx, xy, yy = (jnp.sum(share * product, axis=0) for product in (x * x, x * y, y * y))
+    x, y, u, v = src[:, 0], src[:, 1], dst[:, 0], dst[:, 1]
+    products = [x, y, u, v, x * x, x * y, y * y, x * u, x * v, y * u, y * v]
+    # One product of matrices, not a sum each.
+    sums = jnp.matmul(weights, jnp.stack([jnp.ones_like(x), *products], axis=-1), precision=HIGHEST).T
+    x, y, u, v, xx, xy, yy, xu, xv, yu, yv = sums[1:] / jnp.maximum(sums[0], 1e-12)
+    xx, xy, yy = xx - x * x, xy - x * y, yy - y * y
+    middle = jnp.stack([x, y], axis=-1), jnp.stack([u, v], axis=-1)
     spread = xx + yy
-    regular = (jnp.sum(weights > 0, axis=0) >= SAMPLE_SIZE[model]) & (spread > MIN_SPREAD**2)
+    # Fewer matches than a minimal sample are a point or a line.
+    regular = spread > MIN_SPREAD**2
     if model != "similarity":
-        regular &= xx * yy - xy * xy > (MIN_SINE * spread) ** 2
+        regular &= xx * yy - xy * xy > (MIN_SINE * spread) ** 2 + ROUNDING * spread
     if model == "homography":
+        regular &= jnp.sum(weights > 0, axis=1) >= SAMPLE_SIZE[model]
+        x, y, u, v = (points[:, i] - middle[j][:, i, None] for j, points in enumerate((src, dst)) for i in range(2))
+        share = weights / jnp.maximum(sums[0], 1e-12)[:, None]
         improved = _gauss_newton(transform, (x, y), (u, v), share, middle, jnp.where(regular, spread, 1.0))
     else:
-        xu, xv, yu, yv = (jnp.sum(share * product, axis=0) for product in (x * u, x * v, y * u, y * v))
+        xu, xv, yu, yv = xu - x * u, xv - x * v, yu - y * u, yv - y * v
         if model == "similarity":
             scale = jnp.where(regular, spread, 1.0)
             a, b = (xu + yv) / scale, (xv - yu) / scale
@@ -159,7 +179,7 @@ def refit(
                 (yv * xx - xv * xy) / determinant,
             )
         improved = _affine(linear, *middle)
-    usable = regular & plausible(improved, middle[0]) & jnp.all(jnp.isfinite(improved), axis=(1, 2))
+    usable = regular & plausible(improved, middle[0]) & _finite(improved)
     return Candidates(jnp.where(usable[:, None, None], improved, transform), usable)
 
 
@@ -187,7 +207,7 @@ def _similarity_of_two(src: Float[Array, "t 2 2"], dst: Float[Array, "t 2 2"]) -
 def _affine_of_three(src: Float[Array, "t 3 2"], dst: Float[Array, "t 3 2"]) -> tuple[Array, Array]:
     s, d = src[:, 1:] - src[:, :1], dst[:, 1:] - dst[:, :1]
     determinant = s[:, 0, 0] * s[:, 1, 1] - s[:, 0, 1] * s[:, 1, 0]
-    longest = jnp.max(jnp.sum(s * s, axis=2), axis=1)
+    longest = jnp.maximum(*(s[:, i, 0] ** 2 + s[:, i, 1] ** 2 for i in range(2)))
     regular = (longest > MIN_SPREAD**2) & (jnp.abs(determinant) > MIN_SINE * longest)
     determinant = jnp.where(regular, determinant, 1.0)
     a, c = ((d[:, 0, i] * s[:, 1, 1] - d[:, 1, i] * s[:, 0, 1]) / determinant for i in range(2))
@@ -234,14 +254,14 @@ def _gauss_newton(
     transform: Float[Array, "t 3 3"],
     src: tuple[Array, Array],
     dst: tuple[Array, Array],
-    share: Float[Array, "n t"],
+    share: Float[Array, "t n"],
     middle: tuple[Array, Array],
     spread: Float[Array, " t"],
 ) -> Float[Array, "t 3 3"]:
     """One step on the weighted transfer error, in frames centred on the weighted points, where the horizon is far."""
     size = jnp.sqrt(spread)
-    dst_size = jnp.maximum(jnp.sqrt(jnp.sum(share * (dst[0] ** 2 + dst[1] ** 2), axis=0)), MIN_SPREAD)
-    (x, y), (u, v) = (c / size for c in src), (c / dst_size for c in dst)
+    dst_size = jnp.maximum(jnp.sqrt(jnp.sum(share * (dst[0] ** 2 + dst[1] ** 2), axis=1)), MIN_SPREAD)
+    (x, y), (u, v) = (c / size[:, None] for c in src), (c / dst_size[:, None] for c in dst)
     into = scaled_shift(1 / size, -middle[0][:, 0] / size, -middle[0][:, 1] / size)
     back = scaled_shift(size, middle[0][:, 0], middle[0][:, 1])
     target_into = scaled_shift(1 / dst_size, -middle[1][:, 0] / dst_size, -middle[1][:, 1] / dst_size)
@@ -250,22 +270,21 @@ def _gauss_newton(
     corner = local[:, 2, 2]
     local = local / jnp.where(corner > 1e-6, corner, 1.0)[:, None, None]
 
-    w = local[:, 2, 0] * x + local[:, 2, 1] * y + 1.0
+    (a, b, c), (d, e, f), (g, h, _) = ([entry[:, None] for entry in row] for row in entries(local))
+    w = g * x + h * y + 1.0
     inverse = 1.0 / jnp.where(w > 1e-3, w, 1.0)
-    fit_u = (local[:, 0, 0] * x + local[:, 0, 1] * y + local[:, 0, 2]) * inverse
-    fit_v = (local[:, 1, 0] * x + local[:, 1, 1] * y + local[:, 1, 2]) * inverse
+    fit_u, fit_v = (a * x + b * y + c) * inverse, (d * x + e * y + f) * inverse
     root = jnp.sqrt(jnp.where(w > 1e-3, share, 0.0))
     x, y, one = x * inverse * root, y * inverse * root, inverse * root
     zero = jnp.zeros_like(x)
-    rows = jnp.concatenate(
-        [
-            jnp.stack([x, y, one, zero, zero, zero, -fit_u * x, -fit_u * y], axis=-1),
-            jnp.stack([zero, zero, zero, x, y, one, -fit_v * x, -fit_v * y], axis=-1),
-        ]
-    )
-    errors = jnp.concatenate([(u - fit_u) * root, (v - fit_v) * root])
-    normal = jnp.einsum("nti,ntj->tij", rows, rows, precision=HIGHEST)
-    right = jnp.einsum("nti,nt->ti", rows, errors, precision=HIGHEST)
+    columns = [
+        [x, y, one, zero, zero, zero, -fit_u * x, -fit_u * y],
+        [zero, zero, zero, x, y, one, -fit_v * x, -fit_v * y],
+    ]
+    rows = jnp.concatenate([jnp.stack(column, axis=1) for column in columns], axis=2)
+    errors = jnp.concatenate([(u - fit_u) * root, (v - fit_v) * root], axis=1)
+    normal = jnp.einsum("tin,tjn->tij", rows, rows, precision=HIGHEST)
+    right = jnp.einsum("tin,tn->ti", rows, errors, precision=HIGHEST)
     # A trace of damping keeps directions that the matches leave open (few or clustered inliers) where they are.
     damping = 1e-6 * jnp.trace(normal, axis1=1, axis2=2) + 1e-12
     step = jnp.linalg.solve(normal + damping[:, None, None] * jnp.eye(8), right[..., None])[..., 0]

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,21 +12,19 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
 
-from retrieval import epipolar, geometry
+from retrieval import geometry
 from retrieval.confidence import log10_nfa
-from retrieval.geometry import HIGHEST, SAMPLE_SIZE, Candidates, Model
+from retrieval.fit import Fit
+from retrieval.geometry import HIGHEST, SAMPLE_SIZE, Model
+from retrieval.hypotheses import search
 
-# Hypotheses of each kind that are refined. Several, because the best by chance is often not the best after refinement.
-SEEDS = 8
-# Tolerances of the refinement in units of the threshold: a similarity is near a planar model only around its matches,
-# and a single correspondence knows no rotation, so their first fits look further; then all shrink to the threshold.
-APPROACH = (3.0, 2.0)
-POLISH = (1.5, 1.2, 1.0, 1.0)
-# The first samples are drawn among this share of the matches, growing until the second half is drawn among all of them:
-# callers put the likely ones first.
-FIRST_DRAWN = 0.1
-# Residuals held at once (64 MiB in float32, where the compiler does not fuse them away).
-RESIDUALS_AT_ONCE = 2**24
+# Samples after which a candidate is left alone if ``ENOUGH`` of its pairs, of which there are as many, were of inliers
+# only, going by the best transform so far; an epipolar geometry needs whole samples.
+FIRST_TRIALS = 128
+ENOUGH = 7.0
+# Candidates searched at once, and searched on at once: their hypotheses stay in the cache of a CPU.
+CANDIDATES_AT_ONCE = 128
+SEARCHED_ON_AT_ONCE = 16
 
 
 class Verification(NamedTuple):
@@ -67,9 +65,9 @@ def estimate(
     False are padding and never count; put the likelier matches first, they are sampled more often. The leading axes run
     over candidates, whose results do not depend on one another.
     Hypotheses come from minimal samples, for the planar models also from pairs and, where both scales are given, from
-    every single correspondence; MSAC ranks them and least squares on the inliers refines the best. The same key gives
-    the same result. Pure: runs under ``jit`` and ``vmap``. One program is compiled for each model, number of trials,
-    number of candidates, and size of n (rounded up within, so that few sizes occur).
+    the likeliest single correspondences; MSAC ranks them and least squares on the inliers refines the best. The same
+    key gives the same result. Pure: runs under ``jit`` and ``vmap``. One program is compiled for each model, number of
+    trials, number of candidates, and size of n (rounded up within, so that few sizes occur).
 
     Args:
         key: key of the random samples; every candidate uses the same draws.
@@ -78,7 +76,7 @@ def estimate(
         dst_scales: likewise of the target. A single correspondence magnifies by src_scales / dst_scales.
         threshold: residuals below it are inliers: pixels of the target photo, one number or one a candidate [...].
             20 suits features at stride 16 in photos of about 1000 pixels; scale it with the photo.
-        trials: minimal samples drawn.
+        trials: minimal samples drawn at most; candidates whose first ones leave no doubt get no more.
         target_size: (height, width) of the target photo, [2] or [..., 2]. The bounding box of ``dst`` if not given,
             which makes the confidence err on the side of doubt.
         photos_verified: number of photos verified for one query, over which false alarms are expected; the number of
@@ -92,7 +90,7 @@ def estimate(
     Sources: Torr and Zisserman, CVIU 2000 (MSAC); Chum, Matas and Kittler, DAGM 2003 (local optimisation); Chum and
     Matas, CVPR 2005 (likely matches first).
     """
-    src, dst, mask = jnp.asarray(src, jnp.float32), jnp.asarray(dst, jnp.float32), jnp.asarray(mask, bool)
+    src, dst, mask = _plain(src, np.float32), _plain(dst, np.float32), _plain(mask, np.bool_)
     if model not in SAMPLE_SIZE:
         raise ValueError(f"model is {model!r}; choose one of {', '.join(SAMPLE_SIZE)}")
     if src.shape != dst.shape or src.shape[-1:] != (2,) or src.shape[:-1] != mask.shape:
@@ -100,39 +98,24 @@ def estimate(
     if (src_scales is None) != (dst_scales is None):
         raise ValueError("give src_scales and dst_scales together, or neither")
     batch, n = mask.shape[:-1], mask.shape[-1]
-    candidates = math.prod(batch)
-    if target_size is None:
-        target_size = _bounding_box(dst, mask)
-    magnification = None
-    if src_scales is not None and dst_scales is not None and model != "fundamental":
-        known = mask & (jnp.asarray(src_scales) > 0) & (jnp.asarray(dst_scales) > 0)
-        magnification = jnp.where(known, src_scales, 0.0) / jnp.where(known, dst_scales, 1.0)
-
-    sides = jnp.asarray(cell, jnp.float32)
-    rows = _rows(n)
-
-    def flat(values: ArrayLike | Sequence[ArrayLike], *tail: int) -> Array:
-        return jnp.broadcast_to(jnp.asarray(values, jnp.float32), (*batch, *tail)).reshape(candidates, *tail)
-
-    def padded(values: Array) -> Array:
-        values = values.reshape(candidates, *values.shape[len(batch) :])
-        return jnp.pad(values, [(0, 0), (0, rows - n), (0, 0)][: values.ndim])
-
+    if math.prod(batch) == 0:
+        return Verification(jnp.zeros((*batch, 3, 3)), jnp.asarray(mask), jnp.zeros(batch, jnp.int32), jnp.zeros(batch))
+    if model == "fundamental":
+        src_scales = dst_scales = None
+    padding = [(0, 0)] * len(batch) + [(0, _rows(n) - n)]
     photo = _Candidate(
-        src=padded(src),
-        dst=padded(dst),
-        where=padded(mask),
-        magnification=None if magnification is None else padded(magnification),
-        threshold=flat(threshold),
-        target_size=flat(target_size, 2),
-        photos_verified=flat(max(candidates, 1) if photos_verified is None else photos_verified),
-        cell=flat(sides if sides.ndim else jnp.stack([sides, sides]), 2),
+        src=_padded(src, [*padding, (0, 0)]),
+        dst=_padded(dst, [*padding, (0, 0)]),
+        where=_padded(mask, padding),
+        src_scales=None if src_scales is None else _padded(_plain(src_scales, np.float32), padding),
+        dst_scales=None if dst_scales is None else _padded(_plain(dst_scales, np.float32), padding),
+        threshold=_plain(threshold, np.float32),
+        target_size=_plain(0.0 if target_size is None else target_size, np.float32),
+        photos_verified=_plain(math.prod(batch) if photos_verified is None else photos_verified, np.float32),
+        cell=_plain(cell, np.float32),
     )
-    if candidates == 0:
-        return Verification(jnp.zeros((*batch, 3, 3)), mask, jnp.zeros(batch, jnp.int32), jnp.zeros(batch))
-    found = _verify_all(photo, key, model=model, trials=trials)
-    found = found._replace(inliers=found.inliers[:, :n])
-    return Verification(*(field.reshape(*batch, *field.shape[1:]) for field in found))
+    found = _verify_all(photo, key, model=model, trials=trials, sized=target_size is not None)
+    return found if found.inliers.shape[-1] == n else found._replace(inliers=found.inliers[..., :n])
 
 
 def _rows(n: int) -> int:
@@ -141,72 +124,117 @@ def _rows(n: int) -> int:
     return max(8, math.ceil(n / step) * step)
 
 
+def _padded(values: Any, padding: list[tuple[int, int]]) -> Any:
+    if not any(after for _, after in padding):
+        return values
+    return np.pad(values, padding) if isinstance(values, np.ndarray) else jnp.pad(values, padding)
+
+
+def _plain(values: ArrayLike | Sequence[ArrayLike], dtype: type[np.generic]) -> Any:
+    """In NumPy unless JAX has it already: an operation outside of the compiled program costs as much as a photo."""
+    parts = values if isinstance(values, Sequence) else (values,)
+    traced = any(isinstance(part, Array) for part in parts)
+    return jnp.asarray(values, dtype) if traced else np.asarray(values, dtype)
+
+
 class _Candidate(NamedTuple):
-    """One candidate photo, or a batch of them."""
+    """One candidate photo, or a batch of them, as ``estimate`` takes them."""
 
     src: Array
     dst: Array
     where: Array
-    magnification: Array | None
+    src_scales: Array | None
+    dst_scales: Array | None
     threshold: Array
     target_size: Array
     photos_verified: Array
     cell: Array
 
 
-@partial(jax.jit, static_argnames=("model", "trials"))
-def _verify_all(photo: _Candidate, key: Array, *, model: Model, trials: int) -> Verification:
-    candidates, n = photo.where.shape
-    draws = jax.random.uniform(key, (SAMPLE_SIZE[model], trials))
-    verify = partial(_verify, draws=draws, model=model)
-    hypotheses = trials * {"similarity": 1, "affine": 2, "homography": 2, "fundamental": 3}[model] + n
-    chunks = math.ceil(candidates / max(1, RESIDUALS_AT_ONCE // (hypotheses * n)))
-    size = math.ceil(candidates / chunks)
-    photo = jax.tree.map(
-        lambda x: jnp.pad(x, [(0, chunks * size - candidates)] + [(0, 0)] * (x.ndim - 1)).reshape(
-            chunks, size, *x.shape[1:]
-        ),
-        photo,
+@partial(jax.jit, static_argnames=("model", "trials", "sized"))
+def _verify_all(photo: _Candidate, key: Array, *, model: Model, trials: int, sized: bool) -> Verification:
+    batch = photo.where.shape[:-1]
+    candidates = math.prod(batch)
+
+    def flat(values: Array, *tail: int) -> Array:
+        return jnp.broadcast_to(values, (*batch, *tail)).reshape(candidates, *tail)
+
+    cell = photo.cell if photo.cell.ndim else jnp.stack([photo.cell, photo.cell])
+    photo = photo._replace(
+        threshold=flat(photo.threshold),
+        target_size=flat(photo.target_size if sized else _bounding_box(photo.dst, photo.where), 2),
+        photos_verified=flat(photo.photos_verified),
+        cell=flat(cell, 2),
+        **{
+            name: values.reshape(candidates, *values.shape[len(batch) :])
+            for name, values in photo._asdict().items()
+            if name in ("src", "dst", "where", "src_scales", "dst_scales") and values is not None
+        },
     )
-    found = lax.map(jax.vmap(verify), photo)
-    return jax.tree.map(lambda x: x.reshape(chunks * size, *x.shape[2:])[:candidates], found)
-
-
-def _verify(photo: _Candidate, *, draws: Float[Array, "m trials"], model: Model) -> Verification:
-    """Verify one candidate photo."""
-    where, valid = photo.where, jnp.sum(photo.where)
-    into_src = geometry.normalisation(photo.src, where)
-    into_dst = geometry.normalisation(photo.dst, where)
-    src = jnp.where(where[:, None], geometry.transform_points(into_src, photo.src), 0.0)
-    dst = jnp.where(where[:, None], geometry.transform_points(into_dst, photo.dst), 0.0)
-    src_scale, dst_scale = into_src[0, 0], into_dst[0, 0]
-    fit = _Fit(src, dst, where, (photo.threshold * dst_scale) ** 2, dst_scale / src_scale, model)
-
-    # With too few matches for a sample the draws repeat matches, which no solver accepts.
-    share = jnp.minimum(jnp.linspace(FIRST_DRAWN, 2.0 - FIRST_DRAWN, draws.shape[1]), 1.0)
-    first = jnp.maximum(jnp.ceil(valid * share).astype(jnp.int32), jnp.minimum(2 * SAMPLE_SIZE[model], valid))
-    drawn = jnp.argsort(~where, stable=True)[draw_samples(draws, first)].T
-    if model == "fundamental":
-        hypotheses = epipolar.from_seven(src[drawn], dst[drawn])
+    draws = jax.random.uniform(key, (SAMPLE_SIZE[model], trials))
+    chunks = math.ceil(candidates / CANDIDATES_AT_ONCE)
+    if chunks == 1:
+        found = _verify_chunk(photo, draws, model=model)
     else:
-        hypotheses = geometry.from_samples(src[drawn], dst[drawn], model=model)
-    seeds = _best(fit, hypotheses)
-    rough = _rough(fit, drawn, photo.magnification)
-    if rough is not None:
-        approached = _approach(fit, _best(fit, rough, APPROACH[0]))
-        seeds = Candidates(*(jnp.concatenate(pair) for pair in zip(seeds, approached, strict=True)))
-    transform, found = _polish(fit, seeds)
+        size = math.ceil(candidates / chunks)
+        photo = jax.tree.map(
+            lambda x: jnp.pad(x, [(0, chunks * size - candidates)] + [(0, 0)] * (x.ndim - 1)).reshape(
+                chunks, size, *x.shape[1:]
+            ),
+            photo,
+        )
+        found = lax.map(partial(_verify_chunk, draws=draws, model=model), photo)
+        found = jax.tree.map(lambda x: x.reshape(chunks * size, *x.shape[2:])[:candidates], found)
+    return jax.tree.map(lambda x: x.reshape(*batch, *x.shape[1:]), found)
 
-    squared = fit.squared_residuals(transform[None])[:, 0]
-    inliers = where & (squared < fit.limit) & found
+
+def _verify_chunk(photo: _Candidate, draws: Float[Array, "m trials"], *, model: Model) -> Verification:
+    """Verify candidates at once: all of them with the first samples, with the others those that need them."""
+    fit = _likeliest_first(jax.vmap(_normalised)(photo))
+    best = search(fit, draws[:, :FIRST_TRIALS], model=model, singles=True)
+    if draws.shape[1] > FIRST_TRIALS:
+        inliers = jax.vmap(partial(_support, model=model))(fit, best[0])
+        clean = (inliers / jnp.maximum(fit.valid, 1)) ** (SAMPLE_SIZE[model] if model == "fundamental" else 2)
+        unsure = (FIRST_TRIALS * clean < ENOUGH) & (fit.valid > SAMPLE_SIZE[model])
+        best = _search_on(fit, draws[:, FIRST_TRIALS:], best, unsure, model=model)
+    return jax.vmap(partial(_proven, model=model))(photo, *best)
+
+
+def _search_on(
+    fit: Fit, draws: Float[Array, "m trials"], best: tuple[Array, Array], unsure: Bool[Array, " c"], *, model: Model
+) -> tuple[Float[Array, "c 3 3"], Float[Array, " c"]]:
+    """Draw for some of the candidates only, which are brought together in groups."""
+    candidates = unsure.shape[0]
+    group = min(SEARCHED_ON_AT_ONCE, candidates)
+    order = jnp.argsort(~unsure, stable=True)
+    order = jnp.concatenate([order, jnp.broadcast_to(order[-1], -candidates % group)])
+
+    def add(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        done, transform, cost = state
+        rows = lax.dynamic_slice(order, (done,), (group,))
+        found, found_cost = search(jax.tree.map(lambda x: x[rows], fit), draws, model=model, singles=False)
+        better = unsure[rows] & (found_cost < cost[rows])
+        transform = transform.at[rows].set(jnp.where(better[:, None, None], found, transform[rows]))
+        return done + group, transform, cost.at[rows].set(jnp.where(better, found_cost, cost[rows]))
+
+    start = jnp.zeros((), jnp.int32), *best
+    return lax.while_loop(lambda state: state[0] < jnp.sum(unsure), add, start)[1:]
+
+
+def _proven(photo: _Candidate, transform: Float[Array, "3 3"], cost: Float[Array, ""], *, model: Model) -> Verification:
+    """What the best transform of one candidate proves."""
+    found = jnp.isfinite(cost)
+    into_src, into_dst, fit = _frames(photo)
+    squared = fit.squared_residuals(transform[None], model=model)[0]
+    inliers = fit.where & (squared < fit.limit) & found
     # A sample always agrees with itself: that alone is no model.
     found &= jnp.sum(inliers) > SAMPLE_SIZE[model]
     inliers &= found
     confidence = log10_nfa(
         photo.src,
         photo.dst,
-        where,
-        jnp.where(found, jnp.sqrt(squared) / dst_scale, jnp.inf),
+        photo.where,
+        jnp.where(found, jnp.sqrt(squared) / into_dst[0, 0], jnp.inf),
         epipolar=model == "fundamental",
         sample_size=SAMPLE_SIZE[model],
         threshold=photo.threshold,
@@ -218,110 +246,53 @@ def _verify(photo: _Candidate, *, draws: Float[Array, "m trials"], model: Model)
     return Verification(transform, inliers, jnp.sum(inliers).astype(jnp.int32), confidence)
 
 
-class _Fit(NamedTuple):
-    """Normalised matches of one candidate, and how a transform is held against them."""
-
-    src: Float[Array, "n 2"]
-    dst: Float[Array, "n 2"]
-    where: Bool[Array, " n"]
-    limit: Float[Array, ""]  # squared threshold in the target frame
-    src_to_dst: Float[Array, ""]  # brings lengths of the source frame to the target frame, at equal pixels
-    model: Model
-
-    def squared_residuals(self, transform: Float[Array, "t 3 3"]) -> Float[Array, "n t"]:
-        if self.model == "fundamental":
-            return epipolar.squared_epipolar_residuals(transform, self.src, self.dst, src_to_dst_scale=self.src_to_dst)
-        return geometry.squared_residuals(transform, self.src, self.dst, model=self.model)
-
-    def cost(self, squared: Float[Array, "n t"], usable: Bool[Array, " t"], factor: float = 1.0) -> Float[Array, " t"]:
-        """MSAC: squared residuals, cut at the threshold."""
-        limit = self.limit * factor**2
-        cut = jnp.where(self.where[:, None], jnp.minimum(squared, limit), 0.0)
-        return jnp.where(usable, jnp.sum(cut, axis=0), jnp.inf)
-
-    def weights(self, squared: Float[Array, "n t"], factor: ArrayLike) -> Float[Array, "n t"]:
-        """Tukey's biweight at ``factor`` times the threshold."""
-        inside = jnp.maximum(1.0 - squared / (self.limit * factor**2), 0.0)
-        return jnp.where(self.where[:, None], inside**2, 0.0)
+def _normalised(photo: _Candidate) -> Fit:
+    return _frames(photo)[2]
 
 
-def _best(fit: _Fit, hypotheses: Candidates, factor: float = 1.0) -> Candidates:
-    """The ``SEEDS`` hypotheses of least cost; equal costs go to the earlier one."""
-    # Without the barrier the compiler may fuse the solvers into the scoring and solve anew for every match.
-    transform, usable = lax.optimization_barrier(tuple(hypotheses))
-    cost = fit.cost(fit.squared_residuals(transform), usable, factor)
-    chosen = lax.top_k(-cost, min(SEEDS, cost.shape[0]))[1]
-    return Candidates(transform[chosen], usable[chosen])
+def _frames(photo: _Candidate) -> tuple[Float[Array, "3 3"], Float[Array, "3 3"], Fit]:
+    """The normalisations of both photos, and the matches in them."""
+    where = photo.where
+    into_src = geometry.normalisation(photo.src, where)
+    into_dst = geometry.normalisation(photo.dst, where)
+    ratio = into_dst[0, 0] / into_src[0, 0]
+    magnification = None
+    if photo.src_scales is not None and photo.dst_scales is not None:
+        known = where & (photo.src_scales > 0) & (photo.dst_scales > 0)
+        magnification = jnp.where(known, photo.src_scales, 0.0) / jnp.where(known, photo.dst_scales, 1.0) * ratio
+    return (
+        into_src,
+        into_dst,
+        Fit(
+            src=jnp.where(where[:, None], geometry.in_frame(into_src, photo.src), 0.0),
+            dst=jnp.where(where[:, None], geometry.in_frame(into_dst, photo.dst), 0.0),
+            magnification=magnification,
+            where=where,
+            valid=jnp.sum(where),
+            limit=(photo.threshold * into_dst[0, 0]) ** 2,
+            src_to_dst=ratio,
+        ),
+    )
 
 
-def _rough(fit: _Fit, drawn: Int[Array, "trials m"], magnification: Float[Array, " n"] | None) -> Candidates | None:
-    """Similarities that stand near a planar model: of two matches a sample, and of every match with known scales.
+def _likeliest_first(fit: Fit) -> Fit:
+    """The matches of each candidate without gaps between them."""
+    n = fit.where.shape[1]
 
-    Two matches are all inliers far more often than three or four, and the refinement bridges the rest.
-    """
-    kinds = []
-    if fit.model in ("affine", "homography"):
-        pairs = drawn[:, :2]
-        kinds.append(geometry.from_samples(fit.src[pairs], fit.dst[pairs], model="similarity"))
-    if magnification is not None:
-        kinds.append(geometry.from_single_correspondences(fit.src, fit.dst, magnification * fit.src_to_dst, fit.where))
-    return Candidates(*(jnp.concatenate(field) for field in zip(*kinds, strict=True))) if kinds else None
+    def closed(fit: Fit) -> Fit:
+        def one(fit: Fit) -> Fit:
+            rows = jnp.minimum(jnp.searchsorted(jnp.cumsum(fit.where), jnp.arange(1, n + 1)), n - 1)
+            magnification = None if fit.magnification is None else fit.magnification[rows]
+            return fit._replace(src=fit.src[rows], dst=fit.dst[rows], magnification=magnification)
 
+        return jax.vmap(one)(fit)._replace(where=jnp.arange(n) < fit.valid[:, None])
 
-def _approach(fit: _Fit, rough: Candidates) -> Candidates:
-    """Let similarities turn and stretch towards the matches around them.
-
-    Not usable where those matches do not determine the model: points on a line agree with many an affine transform.
-    """
-    model: Model = "similarity" if fit.model == "similarity" else "affine"
-
-    def step(transform: Array, factor: Array) -> tuple[Array, Array]:
-        weights = fit.weights(fit.squared_residuals(transform), factor)
-        return geometry.refit(transform, fit.src, fit.dst, weights, model=model)
-
-    transform, determined = lax.scan(step, rough.transform, jnp.asarray(APPROACH))
-    return Candidates(transform, rough.usable & determined[-1])
+    gapless = jnp.all(fit.where == (jnp.arange(n) < fit.valid[:, None]))
+    return lax.cond(gapless, lambda fit: fit, closed, fit)
 
 
-def _polish(fit: _Fit, seeds: Candidates) -> tuple[Float[Array, "3 3"], Bool[Array, ""]]:
-    """The least-cost transform among the seeds and every step of their refinement, and whether there is one."""
-
-    def step(carry: tuple[Array, Array, Array, Array], factor: Array) -> tuple[tuple[Array, Array, Array, Array], None]:
-        transform, squared, best, cost = carry
-        weights = fit.weights(squared, factor)
-        if fit.model == "fundamental":
-            transform, usable = epipolar.refit_fundamental(transform, fit.src, fit.dst, weights)
-        else:
-            transform, usable = geometry.refit(transform, fit.src, fit.dst, weights, model=fit.model)
-        squared = fit.squared_residuals(transform)
-        step_cost = fit.cost(squared, usable & seeds.usable)
-        better = step_cost < cost
-        best, cost = jnp.where(better[:, None, None], transform, best), jnp.where(better, step_cost, cost)
-        return (transform, squared, best, cost), None
-
-    squared = fit.squared_residuals(seeds.transform)
-    start = seeds.transform, squared, seeds.transform, fit.cost(squared, seeds.usable)
-    (_, _, best, cost), _ = lax.scan(step, start, jnp.asarray(POLISH))
-    first = jnp.argmin(cost)
-    return best[first], jnp.isfinite(cost[first])
-
-
-def draw_samples(draws: Float[Array, "m trials"], count: Int[Array, "*trials"]) -> Int[Array, "m trials"]:
-    """``m`` different numbers below ``count`` for each trial, from uniform numbers in [0, 1).
-
-    Every set is equally likely. Where ``count`` is below m, numbers repeat. Source: Bentley and Floyd, "A sample of
-    brilliance", CACM 1987.
-    """
-    picks: list[Array] = []
-    sample = draws.shape[0]
-    for i in range(sample):
-        last = jnp.maximum(count - sample + i, 0)
-        pick = jnp.minimum((draws[i] * (last + 1)).astype(jnp.int32), last)
-        taken = jnp.zeros_like(pick, bool)
-        for earlier in picks:
-            taken |= earlier == pick
-        picks.append(jnp.where(taken, last, pick))
-    return jnp.stack(picks)
+def _support(fit: Fit, transform: Float[Array, "3 3"], *, model: Model) -> Int[Array, ""]:
+    return jnp.sum(fit.where & (fit.squared_residuals(transform[None], model=model)[0] < fit.limit))
 
 
 def _in_pixels(

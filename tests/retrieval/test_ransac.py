@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from jaxtyping import TypeCheckError
 
-from retrieval.ransac import Verification, draw_samples, estimate
+from retrieval.hypotheses import draw_samples
+from retrieval.ransac import Verification, estimate
 from tests.retrieval import planted
 
 PAIRS, MATCHES = 100, 128
