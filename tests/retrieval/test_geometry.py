@@ -140,7 +140,7 @@ def test_seven_points_against_opencv():
         nearest.append(min(min(np.linalg.norm(f - expected), np.linalg.norm(f + expected)) for f in mine))
         # Every candidate satisfies its seven constraints and is singular.
         residuals = squared_epipolar_distance(
-            geometry.entries(jnp.asarray(mine)[..., None]),
+            [list(row[..., None]) for row in jnp.moveaxis(jnp.asarray(mine), 0, -1)],
             tuple(src[i].T),
             tuple(dst[i].T),
             src_to_dst_scale=jnp.float32(1),
