@@ -84,8 +84,8 @@ def empty_part(
         boxes: [x0, y0, x1, y1, ...] of every object.
         size: (height, width) of the photo.
 
-    >>> empty_part([(100, 20, 300, 200)], (240, 400))
-    (300, 0, 400, 240)
+    >>> empty_part([(100, 20, 280, 200)], (240, 400))
+    (280, 0, 400, 240)
     """
     height, width = size
     x0, y0 = (int(max(min(box[i] for box in boxes), 0)) for i in (0, 1))

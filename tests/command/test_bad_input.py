@@ -1,5 +1,6 @@
 """Bad input: each kind gets one line that says what to do, the right exit code, and nothing is lost or half written."""
 
+import dataclasses
 import errno
 import os
 import shutil
@@ -18,6 +19,7 @@ from PIL import Image
 
 from delf_jax import atomic, photo_files
 from delf_jax.errors import StoreError
+from delf_jax.head import Head
 from delf_jax.store import FeatureStore
 from tests.command.conftest import Run
 from tests.tiny_model import write_tiny_model
@@ -262,7 +264,9 @@ def test_missing_model_and_missing_scorer(run: Run, photos: Path, small: tuple[s
     done = run("extract", photos, "--out", tmp_path / "s", "--model", "delf-r51")
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert "delf-r51: no such model" in done.err
-    done = run("extract", photos, "--out", tmp_path / "s", *small, "--scorer", "learned")
+    untrained = dataclasses.replace(Head.open(Path(small[1]) / "head.safetensors"), attention=None)
+    untrained.save(tmp_path / "head.safetensors")
+    done = run("extract", photos, "--out", tmp_path / "s", *small, "--head", tmp_path / "head.safetensors")
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert "no 'learned' scorer" in done.err
     assert not (tmp_path / "s").exists()

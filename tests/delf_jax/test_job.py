@@ -141,7 +141,7 @@ def test_no_photos_is_an_error_and_makes_no_store(tmp_path: Path) -> None:
 
 def test_another_model_is_refused(photos: Path, tmp_path: Path) -> None:
     job.run(FakeExtractor(), [photos], tmp_path / "store")
-    with pytest.raises(StoreError, match="scorer norm there, foreground here"):
+    with pytest.raises(StoreError, match="scorer learned there, foreground here"):
         job.run(FakeExtractor(ExtractionSettings(scorer="foreground")), [photos], tmp_path / "store")
     assert_right(tmp_path / "store", photos)
 
