@@ -20,7 +20,7 @@ from retrieval.hypotheses import search
 
 # Samples after which a candidate is left alone if ``ENOUGH`` of its pairs, of which there are as many, were of inliers
 # only, going by the best transform so far; an epipolar geometry needs whole samples.
-FIRST_TRIALS = 128
+FIRST_TRIALS = 1024
 ENOUGH = 7.0
 # Candidates searched at once, and searched on at once: their hypotheses stay in the cache of a CPU.
 CANDIDATES_AT_ONCE = 128
