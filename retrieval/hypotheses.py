@@ -11,9 +11,9 @@ from retrieval.fit import BLOCK, Fit
 from retrieval.geometry import SAMPLE_SIZE, Candidates, Model
 
 # Hypotheses of each kind that are refined. Several, because the best by chance is often not the best after refinement.
-SEEDS = 6
+SEEDS = 8
 # Of all these, the ones that are best after one step of refinement go on.
-KEPT = 3
+KEPT = 8
 # Tolerances of the refinement in units of the threshold: a similarity is near a planar model only around its matches,
 # and a single correspondence knows no rotation, so their first fits look further; then all shrink to the threshold.
 APPROACH = (3.0, 2.0)
