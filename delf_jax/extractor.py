@@ -20,6 +20,7 @@ from delf_jax.errors import ImageError
 from delf_jax.features import LocalFeatures
 from delf_jax.head import Head
 from delf_jax.images import Photo
+from delf_jax.meter import Meter
 from delf_jax.models import receptive_field
 from delf_jax.models.architectures import Config, network_of
 from delf_jax.pyramid import content_box, inside, resize, scaled_size
@@ -37,6 +38,9 @@ class Extractor:
 
     ``extractor(photos)`` is the simple call, ``stream`` the bounded-memory one; ``apply`` and ``dense`` are the pure
     functions underneath, for callers that bring their own ``jit``, ``vmap``, ``grad`` or sharding.
+
+    Attributes:
+        meter: takes the seconds of decoding and computing of everything that runs over photos.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class Extractor:
         self.settings = settings
         self.head = head
         self.fingerprint = fingerprint
+        self.meter = Meter()
         self.devices = tuple(devices or jax.local_devices())
         self.batch_size = _batch_size(batch_size, self.devices)
         self.buckets = default_buckets(settings.max_side)
@@ -157,7 +162,7 @@ class Extractor:
         Yields:
             (key, the reduced photo, its row of the output in NumPy), or (key, ImageError, None).
         """
-        return pipeline.run(program, params, items, self._plan(), workers=workers)
+        return pipeline.run(program, params, items, self._plan(), workers=workers, meter=self.meter)
 
     def apply(
         self, params: Params, images: Num[Array | np.ndarray, "b H W 3"], valid_hw: Int[Array | np.ndarray, "b 2"]

@@ -1,21 +1,27 @@
 """The batch job: photos to a feature store, resumable at any point."""
 
 import hashlib
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, Protocol, runtime_checkable
 
+import jax
+
 from delf_jax.errors import DelfError, ImageError, StoreError
 from delf_jax.features import LocalFeatures
 from delf_jax.images import read_bytes
+from delf_jax.meter import Meter
 from delf_jax.parts import StoredPhoto
 from delf_jax.photo_files import PhotoFile, find_photos
+from delf_jax.run_recorder import RunRecorder
 from delf_jax.settings import ExtractionSettings
 from delf_jax.store import FeatureStore
 from delf_jax.store_writer import StoreWriter
 
 PART_BYTES = 64 << 20
+_log = logging.getLogger(__name__)
 
 
 @runtime_checkable
@@ -33,6 +39,14 @@ class PhotoExtractor(Protocol):
         self, items: Iterable[tuple[str, str]], *, workers: int | None = None
     ) -> Iterator[tuple[str, LocalFeatures | ImageError, str | None]]:
         """(key, features or error, content hash) for (key, path) pairs, in any order and bounded memory."""
+
+
+@runtime_checkable
+class Metered(Protocol):
+    """An extractor that measures its stages in this process, as ``delf_jax.Extractor`` does."""
+
+    meter: Meter
+    devices: tuple[jax.Device, ...]
 
 
 class Progress(NamedTuple):
@@ -77,12 +91,13 @@ def run(
     progress: Callable[[Progress], None] | None = None,
     workers: int | None = None,
     head: str | os.PathLike[str] | None = None,
+    metrics: str | os.PathLike[str] | None = None,
 ) -> JobReport:
     """Extracts the features of photos into a store; the same call again goes on where this one stopped.
 
     A photo that the store has is left alone while its size and time of change are the same, or else its contents. What
     cannot be used is listed, in the report and in the store, and does not stop the job. When it is interrupted, the
-    features at hand are written as a last part.
+    features at hand are written as a last part. What the run did and cost is kept in the store (``FeatureStore.runs``).
 
     Args:
         extractor: makes the features.
@@ -93,6 +108,7 @@ def run(
         progress: called after every photo.
         workers: threads that decode; None lets the extractor choose.
         head: head file that the store shall carry.
+        metrics: text file for Prometheus, kept up to date while the job runs.
 
     Raises:
         DelfError: when there are no photos at all.
@@ -104,7 +120,13 @@ def run(
         out, settings=extractor.settings, fingerprint=extractor.fingerprint, dimension=extractor.dimension, head=head
     ) as writer:
         failed_before = dict(FeatureStore.open(out).failures())
-        return _Job(extractor, names, writer, failed_before, verify, part_photos, progress, workers).run()
+        meter, devices = Meter(), []
+        if isinstance(extractor, Metered):
+            meter, devices = extractor.meter, [device.device_kind for device in extractor.devices]
+        with RunRecorder(
+            writer.write_run, lambda: writer.bytes_written, meter=meter, devices=devices, metrics=metrics
+        ) as recorder:
+            return _Job(extractor, names, writer, recorder, failed_before, verify, part_photos, progress, workers).run()
 
 
 class _Job:
@@ -113,6 +135,7 @@ class _Job:
         extractor: PhotoExtractor,
         names: list[str],
         writer: StoreWriter,
+        recorder: RunRecorder,
         failed_before: dict[str, str],
         verify: bool,
         part_photos: int,
@@ -122,6 +145,7 @@ class _Job:
         self._extractor = extractor
         self._names = names
         self._writer = writer
+        self._recorder = recorder
         self._failed_before = failed_before
         self._verify = verify
         self._part_photos = part_photos
@@ -130,12 +154,10 @@ class _Job:
         self._asked: dict[str, PhotoFile] = {}
         self._rows: list[StoredPhoto] = []
         self._row_bytes = 0
-        self._failed: dict[str, str] = {}
-        self._done = 0
-        self._skipped = 0
         self._total: int | None = None
 
     def run(self) -> JobReport:
+        _log.info("job started", extra={"names": self._names[:10], "stored": len(self._writer)})
         stop = threading.Event()
         counter = threading.Thread(target=self._count, args=(stop,), name="photo counter", daemon=True)
         if self._progress:
@@ -149,15 +171,18 @@ class _Job:
             raise
         except BaseException:
             self._flush()
-            self._writer.write_failures((self._failed_before | self._failed).items())
+            self._writer.write_failures((self._failed_before | self._recorder.failures).items())
             raise
         finally:
             stop.set()
             close = getattr(results, "close", None)
             if close:
                 close()
-        self._writer.write_failures((self._failed_before | self._failed).items())
-        return JobReport(self._done, self._skipped, list(self._failed.items()), len(self._writer))
+        recorder = self._recorder
+        self._writer.write_failures((self._failed_before | recorder.failures).items())
+        result = JobReport(recorder.done, recorder.skipped, list(recorder.failures.items()), len(self._writer))
+        _log.info("job finished", extra=result._asdict() | {"failed": len(result.failed)})
+        return result
 
     def _wanted(self) -> Iterator[tuple[str, str]]:
         """The photos to extract; runs in whichever thread the extractor pulls from."""
@@ -166,7 +191,7 @@ class _Job:
                 self._fail(photo)
             elif self._is_stored(photo):
                 self._failed_before.pop(photo.path, None)
-                self._skipped += 1
+                self._recorder.skipped += 1
                 self._report()
             else:
                 self._asked[photo.path] = photo
@@ -187,6 +212,7 @@ class _Job:
 
     def _take(self, path: str, features: LocalFeatures | ImageError, content_hash: str | None) -> None:
         photo = self._asked.pop(path)
+        self._recorder.bytes_read += photo.size
         if isinstance(features, ImageError):
             self._fail(features)
             return
@@ -195,19 +221,24 @@ class _Job:
         self._failed_before.pop(path, None)
         self._rows.append(StoredPhoto(path, photo.size, photo.mtime_ns, content_hash, features))
         self._row_bytes += len(features) * (2 * self._extractor.dimension + 16)
-        self._done += 1
+        self._recorder.done += 1
         if len(self._rows) >= self._part_photos or self._row_bytes >= PART_BYTES:
             self._flush()
         self._report()
 
     def _fail(self, error: ImageError) -> None:
-        self._failed[error.source] = error.reason
+        self._recorder.failures[error.source] = error.reason
+        _log.info("photo failed", extra={"photo": error.source, "reason": error.reason})
         self._report()
 
     def _flush(self) -> None:
         # Taken away first: an interruption in the middle must not write them twice.
         rows, self._rows, self._row_bytes = self._rows, [], 0
-        self._writer.append(rows)
+        if rows:
+            with self._recorder.meter.stage("write"):
+                self._writer.append(rows)
+            self._recorder.parts += 1
+            self._recorder.save()
 
     def _count(self, stop: threading.Event) -> None:
         total = 0
@@ -218,8 +249,10 @@ class _Job:
         self._total = total
 
     def _report(self) -> None:
+        recorder = self._recorder
+        recorder.tick()
         if self._progress:
-            self._progress(Progress(self._done, self._skipped, len(self._failed), self._total))
+            self._progress(Progress(recorder.done, recorder.skipped, len(recorder.failures), self._total))
 
 
 def _require_photos(names: list[str]) -> None:

@@ -8,6 +8,7 @@ import collections
 import concurrent.futures
 import itertools
 import os
+import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -18,6 +19,7 @@ from jax.sharding import NamedSharding
 from delf_jax.buckets import Bucket, choose_bucket, pad_batch
 from delf_jax.errors import ImageError
 from delf_jax.images import Photo, load_photo
+from delf_jax.meter import DeviceWatch, Meter
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -48,37 +50,47 @@ def run(
     plan: Plan,
     *,
     workers: int | None = None,
+    meter: Meter,
 ) -> Iterator[tuple[Key, Photo | ImageError, Any]]:
     """Runs ``program(params, images, valid_hw)`` over a stream of photos.
+
+    ``meter`` gets the seconds of ``decode``, summed over the threads, and of ``compute``, compiling left out.
 
     Yields:
         (key, photo, the photo's row of the program's output as NumPy arrays), or (key, ImageError, None); out of order.
     """
     waiting: dict[Bucket, list[tuple[Key, Photo]]] = collections.defaultdict(list)
     in_flight: collections.deque[tuple[list[tuple[Key, Photo]], Any]] = collections.deque()
+    seen: set[Bucket] = set()
 
     def send(bucket: Bucket) -> None:
         batch = waiting.pop(bucket)
         images, valid_hw = pad_batch([photo.pixels for _, photo in batch], bucket, plan.batch_size)
-        output = program(params, *jax.device_put((images, valid_hw), plan.sharding))
+        arrays = jax.device_put((images, valid_hw), plan.sharding)
+        at = time.perf_counter()
+        output = program(params, *arrays)
+        # The first batch of a canvas waits for its program to be compiled, which is not the device's work.
+        watch.sent(output, at if bucket in seen else time.perf_counter())
+        seen.add(bucket)
         in_flight.append((batch, output))
 
-    for key, photo in _decoded(items, plan, workers):
-        if isinstance(photo, ImageError):
-            yield key, photo, None
-            continue
-        bucket = choose_bucket(photo.pixels.shape[0], photo.pixels.shape[1], plan.buckets)
-        waiting[bucket].append((key, photo))
-        if len(waiting[bucket]) == plan.batch_size:
+    with DeviceWatch(meter) as watch:
+        for key, photo in _decoded(items, plan, workers, meter):
+            if isinstance(photo, ImageError):
+                yield key, photo, None
+                continue
+            bucket = choose_bucket(photo.pixels.shape[0], photo.pixels.shape[1], plan.buckets)
+            waiting[bucket].append((key, photo))
+            if len(waiting[bucket]) == plan.batch_size:
+                send(bucket)
+            if len(in_flight) > 1:
+                yield from _read_back(*in_flight.popleft())
+        for bucket in list(waiting):
             send(bucket)
-        if len(in_flight) > 1:
+            if len(in_flight) > 1:
+                yield from _read_back(*in_flight.popleft())
+        while in_flight:
             yield from _read_back(*in_flight.popleft())
-    for bucket in list(waiting):
-        send(bucket)
-        if len(in_flight) > 1:
-            yield from _read_back(*in_flight.popleft())
-    while in_flight:
-        yield from _read_back(*in_flight.popleft())
 
 
 def _read_back(batch: list[tuple[Key, Photo]], output: Any) -> Iterator[tuple[Key, Photo, Any]]:
@@ -88,7 +100,7 @@ def _read_back(batch: list[tuple[Key, Photo]], output: Any) -> Iterator[tuple[Ke
 
 
 def _decoded(
-    items: Iterable[tuple[Key, Any]], plan: Plan, workers: int | None
+    items: Iterable[tuple[Key, Any]], plan: Plan, workers: int | None, meter: Meter
 ) -> Iterator[tuple[Key, Photo | ImageError]]:
     """Photos in input order, decoded by threads that stay a bounded number of photos ahead."""
     workers = workers or min(_MOST_WORKERS, os.cpu_count() or 1)
@@ -96,10 +108,11 @@ def _decoded(
     iterator = iter(items)
 
     def decode(source: Any) -> Photo | ImageError:
-        try:
-            return load_photo(source, max_side=plan.max_side)
-        except ImageError as error:
-            return error
+        with meter.stage("decode"):
+            try:
+                return load_photo(source, max_side=plan.max_side)
+            except ImageError as error:
+                return error
 
     pool = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="decode")
     try:

@@ -1,5 +1,6 @@
 """The feature store: local features of any number of photos, in parts that are whole or absent."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -18,9 +19,11 @@ from delf_jax.folder import Folder
 from delf_jax.lease import Lease
 from delf_jax.manifest import Manifest, Part
 from delf_jax.parts import StoredPhoto
+from delf_jax.run_report import RunReport, is_run_name
 
 HEAD = "head.safetensors"
 FAILURES = "failures.jsonl"
+RUNS = "runs"
 
 
 class Damage(NamedTuple):
@@ -98,6 +101,17 @@ class FeatureStore:
         except (ValueError, KeyError, TypeError):
             return []  # a list for people, made anew by every extraction
 
+    def runs(self) -> list[RunReport]:
+        """Reports of the runs that wrote this store, oldest first; damaged ones are left out."""
+        reports = []
+        for name in self._run_names():
+            with contextlib.suppress(StoreError, OSError):
+                reports.append(RunReport.from_bytes(self._folder.read(f"{RUNS}/{name}"), name))
+        return reports
+
+    def _run_names(self) -> list[str]:
+        return [name for name in self._folder.names(RUNS) if is_run_name(name)]
+
     def check(self) -> list[Damage]:
         """Reads every file of the store and compares it with the manifest; what is damaged."""
         damages = []
@@ -116,6 +130,11 @@ class FeatureStore:
                     damages.append(Damage(HEAD, "its checksum is wrong; the store cannot be continued without it"))
             except FileNotFoundError:
                 damages.append(Damage(HEAD, "it is missing; the store cannot be continued without it"))
+        for name in self._run_names():
+            try:
+                RunReport.from_bytes(self._folder.read(f"{RUNS}/{name}"), name)
+            except (StoreError, OSError) as error:
+                damages.append(Damage(f"{RUNS}/{name}", str(error)))
         return damages
 
 
@@ -135,6 +154,9 @@ def repair(path: str | os.PathLike[str]) -> list[Damage]:
         store = FeatureStore.open(path)
         damages = store.check()
         dropped = {damage.name for damage in damages}
+        for name in dropped:
+            if name.startswith(f"{RUNS}/"):
+                folder.remove(name)
         manifest = read_manifest(folder)
         if manifest is not None and any(part.name in dropped for part in manifest.parts):
             kept = tuple(part for part in manifest.parts if part.name not in dropped)

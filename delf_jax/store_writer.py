@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,14 +19,21 @@ from delf_jax.lease import Lease
 from delf_jax.manifest import Manifest, Part
 from delf_jax.parts import StoredPhoto
 from delf_jax.photo_table import KnownPhoto, PhotoTable
+from delf_jax.run_report import is_run_name
 from delf_jax.settings import ExtractionSettings
-from delf_jax.store import FAILURES, HEAD, damaged, read_manifest
+from delf_jax.store import FAILURES, HEAD, RUNS, damaged, read_manifest
 
-_OWN_NAMES = (manifests.FILE, leases.FILE, HEAD, FAILURES, "parts")
+_OWN_NAMES = (manifests.FILE, leases.FILE, HEAD, FAILURES, "parts", RUNS)
+_MOST_RUNS = 100
+_log = logging.getLogger(__name__)
 
 
 class StoreWriter:
-    """A store opened for writing, by one writer at a time; a context manager that gives the store free at its end."""
+    """A store opened for writing, by one writer at a time; a context manager that gives the store free at its end.
+
+    Attributes:
+        bytes_written: to the store by this writer, in all its files but the lease.
+    """
 
     def __init__(
         self,
@@ -51,6 +59,7 @@ class StoreWriter:
         self._folder = Folder(path)
         head_bytes = None if head is None else Path(head).read_bytes()
         head_hash = None if head_bytes is None else hashlib.sha256(head_bytes).hexdigest()
+        self.bytes_written = 0
         self._refuse_foreign()
         self._folder.create()
         self._lease = Lease(self._folder, seconds=lease_seconds)
@@ -58,9 +67,9 @@ class StoreWriter:
             found = read_manifest(self._folder)
             if found is None:
                 if head_bytes is not None:
-                    self._folder.write(HEAD, head_bytes)
+                    self._write(HEAD, head_bytes)
                 self._manifest = Manifest(settings, fingerprint, dimension, head=head_hash)
-                self._folder.write(manifests.FILE, self._manifest.to_bytes())
+                self._write(manifests.FILE, self._manifest.to_bytes())
             else:
                 different = manifests.difference(
                     found, settings=settings, fingerprint=fingerprint, dimension=dimension, head=head_hash
@@ -121,10 +130,11 @@ class StoreWriter:
         after = dataclasses.replace(before, parts=(*listed, part), next_part=before.next_part + 1)
 
         self._lease.check()
-        self._folder.write(f"parts/{part.name}", data)
+        self._write(f"parts/{part.name}", data)
         self._lease.check()
-        self._folder.write(manifests.FILE, after.to_bytes())
+        self._write(manifests.FILE, after.to_bytes())
         self._manifest = after
+        _log.info("part written", extra={"part": part.name, "photos": len(photos), "bytes": len(data)})
         for row, photo in enumerate(photos):
             self._known.add(
                 photo.path, KnownPhoto.of(photo.size, photo.mtime_ns, photo.content_hash, len(before.parts), row)
@@ -134,7 +144,16 @@ class StoreWriter:
         """Replaces the list of photos that could not be used, (path, reason) each."""
         lines = [json.dumps({"image": path, "error": reason}, ensure_ascii=False) + "\n" for path, reason in failures]
         self._lease.check()
-        self._folder.write(FAILURES, "".join(lines).encode(errors="backslashreplace"))
+        self._write(FAILURES, "".join(lines).encode(errors="backslashreplace"))
+
+    def write_run(self, name: str, data: bytes) -> None:
+        """Keeps the report of a run under its name, or replaces it; of old reports the last hundred stay."""
+        self._lease.check()
+        self._write(f"{RUNS}/{name}", data)
+
+    def _write(self, name: str, data: bytes) -> None:
+        self._folder.write(name, data)
+        self.bytes_written += len(data)
 
     def _refuse_foreign(self) -> None:
         names = [name for name in self._folder.names() if not name.startswith(".")]
@@ -144,11 +163,16 @@ class StoreWriter:
             )
 
     def _remove_unlisted(self) -> None:
-        """Parts that a killed writer finished but did not list, and what it was writing."""
+        """Parts that a killed writer finished but did not list, what it was writing, and the oldest run reports."""
         listed = {part.name for part in self._manifest.parts}
         for name in self._folder.names("parts"):
             if name not in listed and (name.endswith((".parquet", ".tmp"))):
                 self._folder.remove(f"parts/{name}")
+                _log.info("unfinished part removed", extra={"part": name})
+        runs = self._folder.names(RUNS)
+        reports = [name for name in runs if is_run_name(name)]
+        for name in [name for name in runs if name.endswith(".tmp")] + reports[: 1 - _MOST_RUNS]:
+            self._folder.remove(f"{RUNS}/{name}")
         for name in self._folder.names():
             if name.startswith(".") and name.endswith(".tmp"):
                 self._folder.remove(name)

@@ -89,7 +89,14 @@ def _store(path: str, *, repair: bool) -> Found:
     if repair:
         opened = store.FeatureStore.open(path)
         left = opened.check() if damaged else []
-    counts = {"photos": len(opened), "fingerprint": opened.fingerprint, "failed_photos": len(opened.failures())}
+    runs = opened.runs()
+    counts = {
+        "photos": len(opened),
+        "fingerprint": opened.fingerprint,
+        "failed_photos": len(opened.failures()),
+        "runs": len(runs),
+        "last_run": runs[-1].to_json() if runs else None,
+    }
     listed = [[{"file": damage.name, "reason": damage.reason} for damage in damages] for damages in (damaged, left)]
     return Found(counts, listed[0], listed[1])
 
@@ -124,6 +131,12 @@ def _sentences(path: str, kind: str, found: Found) -> str:
     held = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in found.counts.items() if type(value) is int)
     lines = [f"{path}: {kind} of {held}"]
     lines += [": ".join(entry.values()) for entry in found.damaged]
+    last = found.counts.get("last_run")
+    if last:
+        lines.append(
+            f"last run: {last['outcome']}, {last['done']} photos done in {last['seconds']:.1f} s, "
+            f"devices idle {100 * last['device_idle_share']:.0f} %"
+        )
     if len(found.left) < len(found.damaged):
         lines.append("repaired: the damaged parts are left out; the same `delf-jax extract` computes them again")
     if not found.damaged:

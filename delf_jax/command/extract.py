@@ -35,6 +35,7 @@ class Extract:
         adapt: fit PCA and foreground vector to these photos first (no labels needed) and keep them in the store.
         verify: compare the contents of photos already done with what was done, not only their size and time.
         workers: threads that decode photos.
+        metrics: text file for Prometheus, kept up to date while the job runs; the store keeps a report of the run too.
         json: print JSON lines: every photo that failed, then the counts.
     """
 
@@ -43,6 +44,7 @@ class Extract:
     adapt: bool = False
     verify: bool = False
     workers: Annotated[int | None, arg(help_behavior_hint="(default: by processor)")] = None
+    metrics: Annotated[str | None, arg(metavar="FILE", help_behavior_hint="(default: none)")] = None
     extraction: ExtractionOptions
     json: bool = False
 
@@ -87,6 +89,7 @@ class Extract:
                 progress=show if report.watched else None,
                 workers=self.workers,
                 head=head,
+                metrics=self.metrics,
             )
         self._summarise(result, time.monotonic() - begin, report)
 

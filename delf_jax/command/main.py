@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, NoReturn, Protocol, Union, runtime_checkable
 
-from delf_jax.command import environment
+from delf_jax.command import environment, logs
 from delf_jax.command.interrupts import interruptible
 from delf_jax.command.report import INTERRUPTED, NOTHING_DONE, Report, one_line
 from delf_jax.errors import DelfError
@@ -72,6 +72,8 @@ def main(args: Sequence[str] | None = None) -> int:
     args = sys.argv[1:] if args is None else list(args)
     try:
         with interruptible():
+            level, args = logs.take_level(args)
+            logs.start(level)
             command = _parse(args)
             report = Report(json=command.json)
             command.run(report)
@@ -131,7 +133,7 @@ def _described(name: str, *, full: bool) -> Any:
     description = (command.__doc__ or "").split("Attributes:")[0].strip()
     if full:
         paragraphs = [textwrap.fill(" ".join(text.split()), 80) for text in re.split(r"\n\s*\n", description)]
-        description = "\n\n".join([*paragraphs, f"Example:\n  {command.example}"])
+        description = "\n\n".join([*paragraphs, f"Example:\n  {command.example}", logs.HELP])
     else:
         description = description.split("\n")[0]
     return Annotated[command, tyro.conf.subcommand(name=name, description=description)]
