@@ -6,7 +6,15 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from delf_jax.errors import DelfError, ImageError, ModelError, PredictorError, SearchIndexError, StoreError
+from delf_jax.errors import (
+    ClusterError,
+    DelfError,
+    ImageError,
+    ModelError,
+    PredictorError,
+    SearchIndexError,
+    StoreError,
+)
 from delf_jax.settings import ExtractionSettings
 
 if TYPE_CHECKING:
@@ -16,6 +24,7 @@ if TYPE_CHECKING:
     from delf_jax.loading import load
 
 __all__ = [
+    "ClusterError",
     "DelfError",
     "ExtractionSettings",
     "Extractor",

@@ -43,3 +43,7 @@ class PredictorError(DelfError):
 
 class TrainingDataError(DelfError):
     """Training photos that are missing or cannot be read, a faulty list of them, or a loader state of other photos."""
+
+
+class ClusterError(DelfError):
+    """A cluster of workers, or the other processes of a job, that cannot be reached, started or waited for."""

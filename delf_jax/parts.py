@@ -66,8 +66,13 @@ def encode(photos: Sequence[StoredPhoto], *, dimension: int, fingerprint: str) -
     return data
 
 
-def decode(data: bytes, *, dimension: int, skip: frozenset[int] = frozenset()) -> Iterator[StoredPhoto]:
-    """The photos of a part, but for the rows in ``skip``; ValueError or an Arrow error when it is not one."""
+def decode(
+    data: bytes, *, dimension: int, skip: frozenset[int] = frozenset(), as_kept: bool = False
+) -> Iterator[StoredPhoto]:
+    """The photos of a part, but for the rows in ``skip``; ValueError or an Arrow error when it is not one.
+
+    Descriptors are made float32 of unit length again, or ``as_kept`` stay float16, for writing them once more.
+    """
     # Arrow's threads may outlive the interpreter and abort it at exit (apache/arrow#34314).
     table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False).combine_chunks()
     scalars = {name: table.column(name).to_pylist() for name in ("path", "size", "mtime_ns", "content_hash")}
@@ -82,10 +87,12 @@ def decode(data: bytes, *, dimension: int, skip: frozenset[int] = frozenset()) -
         if row in skip:
             continue
         here = slice(ends[row], ends[row + 1])
-        unit = descriptors[here].astype(np.float32)
-        unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
         features = LocalFeatures(
-            keypoints[here], scales[here, 0], scores[here, 0], unit, image_size=(heights[row], widths[row])
+            keypoints[here],
+            scales[here, 0],
+            scores[here, 0],
+            descriptors[here] if as_kept else _unit(descriptors[here]),
+            image_size=(heights[row], widths[row]),
         )
         yield StoredPhoto(**{name: values[row] for name, values in scalars.items()}, features=features)
 
@@ -95,6 +102,12 @@ def identities(file: Any) -> dict[str, list[Any]]:
     table = pq.ParquetFile(file).read(["path", "size", "mtime_ns", "content_hash"], use_threads=False)
     columns: dict[str, list[Any]] = table.to_pydict()
     return columns
+
+
+def _unit(descriptors: np.ndarray) -> np.ndarray:
+    unit = descriptors.astype(np.float32)
+    unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
+    return unit
 
 
 def _lists(table: pa.Table, name: str, width: int) -> tuple[np.ndarray, np.ndarray]:

@@ -12,6 +12,7 @@ from tyro.conf import arg
 from delf_jax.command import fitting, photos
 from delf_jax.command.options import ExtractionOptions, Photos, UsageError
 from delf_jax.command.report import Report
+from delf_jax.command.spreading import SpreadingOptions
 from delf_jax.errors import StoreError
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Extract:
     workers: Annotated[int | None, arg(help_behavior_hint="(default: by processor)")] = None
     metrics: Annotated[str | None, arg(metavar="FILE", help_behavior_hint="(default: none)")] = None
     extraction: ExtractionOptions
+    spreading: SpreadingOptions
     json: bool = False
 
     example: ClassVar[str] = "delf-jax extract photos/ 'more/*.jpg' --out features --max-features 1000"
@@ -57,8 +59,10 @@ class Extract:
         if self.adapt and self.extraction.head is not None:
             raise UsageError("--adapt fits a head of its own; give either --adapt or --head")
         self.extraction.check()
+        self.spreading.check()
         if not photos.exist(self.paths, report):
             return
+        self.spreading.leave_accelerators()
         kept = _kept_head(self.out) if self.extraction.head is None else None
         if kept is not None:
             report.note(f"{self.out}: going on with the head that this store carries")
@@ -72,9 +76,17 @@ class Extract:
             self._extract(report, head=self.extraction.head)
 
     def _extract(self, report: Report, *, head: str | os.PathLike[str] | None) -> None:
+        if self.spreading.ray is None:
+            self._run_job(self.extraction.load(head=head), report, head=head)
+        else:
+            with self.spreading.on_ray(self.extraction, head=head) as extractor:
+                self._run_job(extractor, report, head=head)
+
+    def _run_job(
+        self, extractor: "delf_jax.job.PhotoExtractor", report: Report, *, head: str | os.PathLike[str] | None
+    ) -> None:
         from delf_jax import job
 
-        extractor = self.extraction.load(head=head)
         begin = time.monotonic()
         with report.progress("extracting") as advance:
 

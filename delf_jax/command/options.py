@@ -11,6 +11,7 @@ from delf_jax.settings import ExtractionSettings, Precision, Scorer
 
 if TYPE_CHECKING:
     import delf_jax.extractor
+    import delf_jax.head
 
 Photos = Annotated[Positional[tuple[str, ...]], arg(metavar="PHOTOS...", help_behavior_hint="(required)")]
 
@@ -67,7 +68,10 @@ class ExtractionOptions:
             raise UsageError(f"--batch-size is {self.batch_size}; it must be at least 1")
 
     def load(
-        self, *, base: ExtractionSettings | None = None, head: str | os.PathLike[str] | None = None
+        self,
+        *,
+        base: ExtractionSettings | None = None,
+        head: "str | os.PathLike[str] | delf_jax.head.Head | None" = None,
     ) -> "delf_jax.extractor.Extractor":
         """The extractor for these options; ``base`` and ``head`` are those of an index or store to agree with."""
         self.check()

@@ -1,0 +1,131 @@
+"""Reaching a Ray cluster, or starting one on this machine, and what workers it has room for."""
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from types import ModuleType
+from typing import NamedTuple
+
+from delf_jax.errors import ClusterError
+
+_CPUS_A_WORKER = 2
+_SECONDS_TO_ANSWER = 10
+_ACCELERATORS = ("GPU", "TPU")
+
+
+class Workers(NamedTuple):
+    """The workers of a pass.
+
+    Attributes:
+        number: how many.
+        cpus: cores, and so threads, of each.
+        accelerator: "GPU" or "TPU" where each has one of its own; None where it computes on its cores.
+    """
+
+    number: int
+    cpus: int
+    accelerator: str | None = None
+
+
+@contextlib.contextmanager
+def connected(address: str, *, workers: int | None = None) -> Iterator[Workers]:
+    """A connection to a Ray cluster while the block runs.
+
+    Args:
+        address: ``local`` starts a cluster on this machine and stops it again; ``auto`` finds one that runs on this
+            machine; otherwise host:port of the head node.
+        workers: how many; None for one an accelerator, or where there is none one for every two cores.
+
+    Yields:
+        What the cluster has room for.
+
+    Raises:
+        ClusterError: Ray is not installed, there is no cluster, or it has no room for so many workers.
+    """
+    ray = _ray()
+    _connect(ray, address, workers)
+    try:
+        yield room(ray, address, workers)
+    finally:
+        ray.shutdown()
+
+
+def _ray() -> ModuleType:
+    # Read when Ray is imported: nothing is reported to its makers, and what its C++ logs stays in its files.
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise ClusterError(f"Ray is not installed ({error}); pip install 'delf-jax[ray]'") from None
+    # It would tell of lost workers on stdout, whatever `log_to_driver` says, and in many lines on stderr.
+    ray._private.worker._worker_logs_enabled = False
+    for handler in logging.getLogger("ray.data").handlers:
+        if handler.get_name() == "console":
+            handler.setLevel(logging.CRITICAL)
+    return ray
+
+
+def _connect(ray: ModuleType, address: str, workers: int | None) -> None:
+    if "://" in address:
+        raise ClusterError(f"{address}: Ray's client protocol cannot stream; give host:port of the head node, or auto")
+    local = {}
+    if address == "local":
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        local = {"num_cpus": max(cores, workers or 1), "include_dashboard": False}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        if ":" in address:  # Ray itself would ask again for minutes
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host, int(port)), timeout=_SECONDS_TO_ANSWER).close()
+        with _without_stderr():  # where the C++ part says that its log level was set
+            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **local)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
+        reason = " ".join(str(error).split())[:200].rstrip(".")
+        raise ClusterError(
+            f"{address}: no Ray cluster can be reached ({reason}); "
+            "start one with `ray start --head`, or say local to have one while the job runs"
+        ) from None
+    finally:
+        # Ray puts its own in the place of the SIGTERM handler, after which schedulers' warnings would be lost.
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _without_stderr() -> Iterator[None]:
+    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(null)
+
+
+def room(ray: ModuleType, address: str, workers: int | None) -> Workers:
+    """So many workers (None: as many as are useful) on the nodes of a cluster; ClusterError when they do not fit."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    for accelerator in _ACCELERATORS:
+        devices = int(sum(node.get(accelerator, 0) for node in nodes))
+        if devices:
+            if workers is not None and workers > devices:
+                raise ClusterError(
+                    f"{address}: {workers} workers of one {accelerator} each do not fit; the cluster has {devices}"
+                )
+            return Workers(workers or devices, 1, accelerator)
+    cores = [int(node.get("CPU", 0)) for node in nodes]
+    if sum(cores) < (workers or 1):
+        raise ClusterError(f"{address}: {workers or 1} workers do not fit; the cluster has {sum(cores)} cores")
+    if workers is None:
+        cpus = min(_CPUS_A_WORKER, max(cores))
+        return Workers(sum(node // cpus for node in cores), cpus)
+    # As many cores each as leave room for all of them; a worker does not reach over two nodes.
+    cpus = next(cpus for cpus in range(max(cores), 0, -1) if sum(node // cpus for node in cores) >= workers)
+    return Workers(workers, cpus)
