@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 from benchmarks.errors import PeerMissing, Unavailable
 from delf_jax.models.architectures import Config
 from delf_jax.models.layers import Layer
-from delf_jax.models.resnet import STAGE_NAMES, STEM, ResNetConfig, pool_layer, unit_layers
+from delf_jax.models.resnet import STAGE_NAMES, ResNetConfig, pool_layer, stem_layer, unit_layers
 
 Photos = UInt8[np.ndarray, "b h w 3"]
 
@@ -195,7 +195,7 @@ def residual_network(torch: Any, params: Mapping[str, Any], config: Config, last
 
     pool = pool_layer(config)
     parts = [
-        convolution(params["conv1"], STEM),
+        convolution(params["conv1"], stem_layer(config)),
         torch.nn.ReLU(inplace=True),
         torch.nn.MaxPool2d(pool.kernel, pool.stride, pool.padding),
     ]

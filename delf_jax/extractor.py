@@ -76,7 +76,8 @@ class Extractor:
     @property
     def map_names(self) -> tuple[str, ...]:
         """The named maps of the backbone, the deepest one last."""
-        return self._network.MAP_NAMES
+        names: tuple[str, ...] = self._network.map_names(self._config)
+        return names
 
     @property
     def dimension(self) -> int:
@@ -215,19 +216,21 @@ class Extractor:
         images: Num[Array | np.ndarray, "b H W 3"],
         valid_hw: Int[Array | np.ndarray, "b 2"],
         *,
-        last: str = "conv5",
+        last: str | None = None,
     ) -> dict[str, Float[Array, "b _h _w _c"]]:
         """The named feature maps of a padded batch at scale 1; pure and differentiable.
 
         Args:
             params, images, valid_hw: as in ``apply``.
-            last: the deepest map wanted; later layers are not computed.
+            last: the deepest map wanted; later layers are not computed. None for all maps.
 
         Returns:
             The maps up to ``last`` in the order of ``map_names``, float32 (or bfloat16) [B, h, w, C], zero outside
             each photo's valid size.
         """
-        maps, _ = self._maps(params, jnp.asarray(images), jnp.asarray(valid_hw, jnp.int32), 1.0, last)
+        maps, _ = self._maps(
+            params, jnp.asarray(images), jnp.asarray(valid_hw, jnp.int32), 1.0, last or self.map_names[-1]
+        )
         return maps
 
     @property

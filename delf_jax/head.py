@@ -35,6 +35,8 @@ class Head:
             attention (DELG section 3.3; see ``descriptors.describe``), or None.
         layer: the named map that all of this applies to.
         log10_nfa_threshold: a match is accepted at or below this, calibrated on non-matching photos.
+        released_settings: fields of ``ExtractionSettings`` that the attention's authors used, where they are known: its
+            threshold is in the units of this attention alone. See ``loading.released_settings``.
         notes: free description kept in the file: what it was fitted on, by which command.
     """
 
@@ -45,6 +47,7 @@ class Head:
     autoencoder: dict[str, np.ndarray] | None = None
     layer: str = "conv4"
     log10_nfa_threshold: float | None = None
+    released_settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     notes: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @classmethod
@@ -72,6 +75,7 @@ class Head:
             autoencoder=autoencoder or None,
             layer=description["layer"],
             log10_nfa_threshold=description["log10_nfa_threshold"],
+            released_settings=description.get("released_settings", {}),
             notes=description["notes"],
         )
 
@@ -97,6 +101,8 @@ class Head:
             "log10_nfa_threshold": self.log10_nfa_threshold,
             "notes": self.notes,
         }
+        if self.released_settings:
+            description["released_settings"] = self.released_settings
         model_file.write(Path(path), tensors, description)
 
     def require(self, scorer: Scorer, *, name: str) -> None:

@@ -1,4 +1,7 @@
-"""The networks by name: each module computes ``forward``, ``fold``, ``map_size``, ``channels`` and ``layers_to``."""
+"""The networks by name.
+
+Each module has ``forward``, ``fold``, ``map_names``, ``map_size``, ``channels`` and ``layers_to``.
+"""
 
 from collections.abc import Mapping
 from types import ModuleType

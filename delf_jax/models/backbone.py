@@ -60,14 +60,14 @@ def count_units(tensors: Mapping[str, np.ndarray], place: str) -> tuple[int, int
     """Residual units of conv2 to conv5 by the names of `tensors`; `place` names their source in errors.
 
     Raises:
-        ModelError: a stage is missing.
+        ModelError: a stage before conv5 is missing.
     """
     counts = [0, 0, 0, 0]
     for name in tensors:
         if found := re.match(r"conv([2-5])\.unit(\d+)\.reduce\.kernel", name):
             stage = int(found[1]) - 2
             counts[stage] = max(counts[stage], int(found[2]))
-    if 0 in counts:
+    if 0 in counts[:3]:
         raise ModelError(
             f"{place}: no weights of conv{counts.index(0) + 2}; give the file of a whole bottleneck ResNet"
         )

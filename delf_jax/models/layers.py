@@ -49,8 +49,28 @@ def mask_padding(x: Float[Array, "b h w c"], valid_hw: Int[Array, "b 2"]) -> Flo
     return jnp.where(inside(valid_hw, *x.shape[1:3])[..., None], x, jnp.zeros((), x.dtype))
 
 
+def align(x: Float[Array, "b h w c"], valid_hw: Int[Array, "b 2"], layer: Layer) -> Float[Array, "b _ _ c"]:
+    """What a SAME convolution of stride 2 takes: photos moved such that one padding fits them all.
+
+    SAME pads before the first cell of an axis kernel // 2 cells where the photo's own size is odd, and one less where
+    it is even. Odd ones are moved one cell away from the edge; every photo then wants the lesser padding, and the
+    canvas is one cell larger. For convolutions of other paddings `x` is left as it is.
+    """
+    if layer.padding != "same":
+        return x
+    for axis in (1, 2):
+        away, still = [(0, 0)] * 4, [(0, 0)] * 4
+        away[axis], still[axis] = (1, 0), (0, 1)
+        is_odd = (valid_hw[:, axis - 1] % 2 == 1)[:, None, None, None]
+        x = jnp.where(is_odd, jnp.pad(x, away), jnp.pad(x, still))
+    return x
+
+
 class Convolution(nnx.Module):
-    """A convolution with the batch norm that followed it folded in; zero until it is given parameters."""
+    """A convolution with the batch norm that followed it folded in; zero until it is given parameters.
+
+    SAME padding differs from photo to photo: such a convolution takes what ``align`` gives.
+    """
 
     def __init__(self, layer: Layer, inputs: int, outputs: int) -> None:
         shape = (layer.kernel, layer.kernel, inputs, outputs)
@@ -59,12 +79,14 @@ class Convolution(nnx.Module):
         self.bias = nnx.Param(jnp.zeros((outputs,), jnp.float32))
 
     def __call__(self, x: Array, precision: lax.PrecisionLike) -> Array:
-        pad, stride = self.layer.low_padding(x.shape[1]), self.layer.stride
+        stride, pad = self.layer.stride, self.layer.padding
+        half = self.layer.kernel // 2
+        padding = (half - 1, half) if pad == "same" else (pad, pad)
         y = lax.conv_general_dilated(
             x,
             self.kernel[...].astype(x.dtype),
             window_strides=(stride, stride),
-            padding=((pad, pad), (pad, pad)),
+            padding=(padding, padding),
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
             precision=precision,
         )
@@ -93,7 +115,7 @@ def max_pool(x: Float[Array, "b h w c"], valid_hw: Int[Array, "b 2"], layer: Lay
         for axis, low in low_padding.items():
             window[axis], strides[axis] = layer.kernel, layer.stride
             needed = (layer.output_size(x.shape[axis]) - 1) * layer.stride + layer.kernel
-            padding[axis] = (low, needed - low - x.shape[axis])
+            padding[axis] = (low, max(needed - low - x.shape[axis], 0))
         # JAX only differentiates the maximum that starts from its neutral element.
         return lax.reduce_window(x, -np.inf, lax.max, window, strides, padding)
 

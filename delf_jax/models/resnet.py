@@ -1,4 +1,4 @@
-"""ResNet-50 and -101 with the three stride layouts found in the wild, padding-safe, returning every named map."""
+"""ResNet-50 and -101 with the four stride layouts found in the wild, padding-safe, returning every named map."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -10,8 +10,9 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from delf_jax.errors import ModelError
 from delf_jax.models import layers
-from delf_jax.models.layers import Convolution, Layer, mask_padding, max_pool
+from delf_jax.models.layers import Convolution, Layer, align, mask_padding, max_pool
 
 MAP_NAMES = ("conv1", "conv2", "conv3", "conv4", "conv5")
 STAGE_NAMES = MAP_NAMES[1:]
@@ -22,20 +23,26 @@ class ResNetConfig:
     """Which residual network a set of weights belongs to.
 
     Attributes:
-        layout: where the strides and paddings sit. ``keras_v1``: stride in the first 1x1 of a stage.
+        layout: where the strides and paddings sit. ``keras_v1``: stride in the first 1x1 of a stage. ``keras_delf``:
+            the same, but conv1 padded SAME and the first pool not at all (official training code of DELF and DELG).
             ``torchvision`` (v1.5): in the 3x3 of a stage's first unit. ``tf_slim``: in the 3x3 of a stage's last unit,
             first pool padded SAME; its released checkpoints use ``conv5_stride=1``.
-        blocks: residual units of conv2 to conv5; (3, 4, 6, 3) is ResNet-50, (3, 4, 23, 3) ResNet-101.
+        blocks: residual units of conv2 to conv5; (3, 4, 6, 3) is ResNet-50, (3, 4, 23, 3) ResNet-101. 0 units of conv5:
+            the weights end at conv4.
         width: channels of conv1; conv2 to conv5 have 4, 8, 16 and 32 times as many.
         conv5_stride: stride of the last stage, placed where the layout puts strides.
+        conv4_pitch: pixels between the cells of conv4; None is 32 for ``tf_slim`` and 16 for the others. The cells are
+            the same numbers either way: at 32 every second one on each axis. conv5 starts from what its own layout
+            leaves of them.
         norm_epsilon: batch-norm epsilon that the weights were trained with; None where it is folded into the kernels.
     """
 
-    layout: Literal["keras_v1", "torchvision", "tf_slim"]
+    layout: Literal["keras_v1", "keras_delf", "torchvision", "tf_slim"]
     norm_epsilon: float | None
     blocks: tuple[int, int, int, int] = (3, 4, 6, 3)
     width: int = 64
     conv5_stride: Literal[1, 2] = 2
+    conv4_pitch: Literal[16, 32] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A dict of plain JSON values; ``from_json`` reads it back."""
@@ -47,12 +54,23 @@ class ResNetConfig:
         return cls(**(dict(values) | {"blocks": tuple(values["blocks"])}))
 
 
-STEM = Layer(kernel=7, stride=2, padding=3)
+_THIN = Layer(kernel=1, stride=2, padding=0)
+
+
+def map_names(config: ResNetConfig) -> tuple[str, ...]:
+    """The maps that the weights reach, the deepest one last."""
+    return MAP_NAMES if config.blocks[-1] else MAP_NAMES[:-1]
+
+
+def stem_layer(config: ResNetConfig) -> Layer:
+    """The convolution conv1."""
+    return Layer(kernel=7, stride=2, padding="same" if config.layout == "keras_delf" else 3)
 
 
 def pool_layer(config: ResNetConfig) -> Layer:
     """The max pool between conv1 and conv2."""
-    return Layer(kernel=3, stride=2, padding="same" if config.layout == "tf_slim" else 1)
+    padding: dict[str, int | Literal["same"]] = {"tf_slim": "same", "keras_delf": 0}
+    return Layer(kernel=3, stride=2, padding=padding.get(config.layout, 1))
 
 
 def unit_layers(config: ResNetConfig, stage: int, index: int) -> tuple[Layer, Layer, Layer]:
@@ -60,10 +78,10 @@ def unit_layers(config: ResNetConfig, stage: int, index: int) -> tuple[Layer, La
     stride = (1, 2, 2, config.conv5_stride)[stage]
     if config.layout == "tf_slim":
         # TF-slim strides at the end of conv2, conv3 and conv4, so that the next stage starts on the coarser grid.
-        stride = (2, 2, 2, config.conv5_stride)[stage]
+        stride = (2, 2, 1 if config.conv4_pitch == 16 else 2, config.conv5_stride)[stage]
     carrier = config.blocks[stage] - 1 if config.layout == "tf_slim" else 0
     stride = stride if index == carrier else 1
-    in_reduce = config.layout == "keras_v1"
+    in_reduce = config.layout in ("keras_v1", "keras_delf")
     return (
         Layer(kernel=1, stride=stride if in_reduce else 1, padding=0),
         Layer(kernel=3, stride=1 if in_reduce else stride, padding=1),
@@ -71,14 +89,25 @@ def unit_layers(config: ResNetConfig, stage: int, index: int) -> tuple[Layer, La
     )
 
 
+def thinned(config: ResNetConfig, stage: int) -> tuple[bool, bool]:
+    """Whether only every second cell is kept in front of a stage's first unit, and behind its last."""
+    is_slim = config.layout == "tf_slim"
+    in_front = is_slim and config.conv4_pitch == 16 and STAGE_NAMES[stage] == "conv5"
+    behind = not is_slim and config.conv4_pitch == 32 and STAGE_NAMES[stage] == "conv4"
+    return in_front, behind
+
+
 def layers_to(config: ResNetConfig, name: str) -> list[Layer]:
     """All windows on the residual path from the photo to the map `name`; shortcuts see no further than these."""
-    windows = [STEM]
+    windows = [stem_layer(config)]
     if name != "conv1":
         windows.append(pool_layer(config))
     for stage in range(MAP_NAMES.index(name)):
+        in_front, behind = thinned(config, stage)
+        windows.extend([_THIN] * in_front)
         for index in range(config.blocks[stage]):
             windows.extend(unit_layers(config, stage, index))
+        windows.extend([_THIN] * behind)
     return windows
 
 
@@ -117,7 +146,7 @@ class Unit(nnx.Module):
         if self.has_projection:
             x = self.shortcut(x, precision)
         elif self.stride > 1:
-            x = x[:, :: self.stride, :: self.stride]
+            x = _every(self.stride, x)
         return nnx.relu(x + y), self.spatial.layer.output_size(reduced_hw)
 
 
@@ -126,6 +155,7 @@ class Stage(nnx.Module):
 
     def __init__(self, config: ResNetConfig, stage: int) -> None:
         self.units = config.blocks[stage]
+        self.thin_in_front, self.thin_behind = thinned(config, stage)
         width = config.width * 2**stage
         inputs = config.width if stage == 0 else 2 * width
         for index in range(self.units):
@@ -134,9 +164,17 @@ class Stage(nnx.Module):
             inputs = 4 * width
 
     def __call__(self, x: Array, valid_hw: Array, precision: lax.PrecisionLike) -> tuple[Array, Array]:
+        if self.thin_in_front:
+            x, valid_hw = _every(2, x), _THIN.output_size(valid_hw)
         for index in range(self.units):
             x, valid_hw = getattr(self, f"unit{index + 1}")(x, valid_hw, precision)
+        if self.thin_behind:
+            x, valid_hw = _every(2, x), _THIN.output_size(valid_hw)
         return x, valid_hw
+
+
+def _every(step: int, x: Array) -> Array:
+    return x[:, ::step, ::step]
 
 
 class ResNet(nnx.Module):
@@ -144,20 +182,24 @@ class ResNet(nnx.Module):
 
     def __init__(self, config: ResNetConfig) -> None:
         self.pool = pool_layer(config)
-        self.conv1 = Convolution(STEM, 3, config.width)
-        for stage, name in enumerate(STAGE_NAMES):
+        self.conv1 = Convolution(stem_layer(config), 3, config.width)
+        self.names = map_names(config)
+        for stage, name in enumerate(self.names[1:]):
             setattr(self, name, Stage(config, stage))
 
     def __call__(self, images: Array, valid_hw: Array, *, last: str, precision: lax.PrecisionLike) -> dict[str, Array]:
         """The maps conv1 (after its ReLU, before the pool) to `last`; see ``forward``."""
-        x = nnx.relu(self.conv1(mask_padding(images, valid_hw), precision))
-        valid_hw = STEM.output_size(valid_hw)
+        if last not in self.names:
+            raise ModelError(f"{last}: these weights have no such map; theirs are {', '.join(self.names)}")
+        stem = self.conv1.layer
+        x = nnx.relu(self.conv1(align(mask_padding(images, valid_hw), valid_hw, stem), precision))
+        valid_hw = stem.output_size(valid_hw)
         maps: dict[str, Array] = {"conv1": mask_padding(x, valid_hw)}
         if last == "conv1":
             return maps
         x = max_pool(maps["conv1"], valid_hw, self.pool)
         valid_hw = self.pool.output_size(valid_hw)
-        for name in STAGE_NAMES[: MAP_NAMES.index(last)]:
+        for name in self.names[1 : self.names.index(last) + 1]:
             x, valid_hw = getattr(self, name)(x, valid_hw, precision)
             maps[name] = mask_padding(x, valid_hw)
         return maps
@@ -192,6 +234,9 @@ def forward(
 
     Returns:
         {name: [B, h, w, channels]}; ``map_size`` tells which cells are valid.
+
+    Raises:
+        ModelError: the weights end before `last`.
     """
     network = nnx.merge(layers.structure(ResNet, config)[0], dict(params))
     return network(images.astype(dtype), valid_hw, last=last, precision=precision)

@@ -53,6 +53,11 @@ def pool_layer(config: VggConfig, stage: int) -> Layer:
     return Layer(kernel=2, stride=2, padding=0)
 
 
+def map_names(config: VggConfig) -> tuple[str, ...]:
+    """The maps of the network, the deepest one last."""
+    return MAP_NAMES
+
+
 def layers_to(config: VggConfig, name: str) -> list[Layer]:
     """All windows from the photo to the map `name`."""
     windows: list[Layer] = []

@@ -56,6 +56,11 @@ class VitConfig:
         return cls(**values)
 
 
+def map_names(config: VitConfig) -> tuple[str, ...]:
+    """The maps of the network, the deepest one last."""
+    return MAP_NAMES
+
+
 def layers_to(config: VitConfig, name: str) -> list[Layer]:
     """The patch's own window, whatever the map; attention lets every cell see the whole photo besides."""
     return [Layer(kernel=config.patch, stride=config.patch, padding=0)]

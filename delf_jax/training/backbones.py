@@ -48,7 +48,7 @@ class Backbone(NamedTuple):
     @property
     def map_names(self) -> tuple[str, ...]:
         """The named maps, the deepest one last."""
-        names: tuple[str, ...] = network_of(self.config).MAP_NAMES
+        names: tuple[str, ...] = network_of(self.config).map_names(self.config)
         return names
 
     def channels(self, name: str) -> int:

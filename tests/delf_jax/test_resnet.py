@@ -22,6 +22,8 @@ from tests.golden.compare import golden_error, relative_error
 from tests.golden.random_resnet import TINY_SIZES, keras_arrays, random_photo, torchvision_arrays
 
 LAYOUTS = ("keras_v1", "torchvision", "tf_slim")
+# Its golden values are whole checkpoints: test_import_delf.
+ALL_LAYOUTS = (*LAYOUTS, "keras_delf")
 WEIGHTS = Path(resnet.__file__).parent.parent / "weights" / "resnet50_imagenet.safetensors"
 
 
@@ -38,6 +40,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[ResNetConf
             config, tensors, _ = import_torchvision(path)
             config = dataclasses.replace(config, layout=layout, conv5_stride=1)
         networks[layout] = config, resnet.fold(tensors, config)
+    config, params = networks["keras_v1"]
+    networks["keras_delf"] = dataclasses.replace(config, layout="keras_delf"), params
     return networks
 
 
@@ -76,10 +80,11 @@ def test_every_layout_agrees_with_pytorch_where_it_is_installed(tiny: Any, layou
             assert relative_error(ours[name], values) <= 1e-4, (size, name)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", ALL_LAYOUTS)
 def test_padding_never_changes_a_valid_cell(tiny: Any, layout: str) -> None:
     config, params = tiny[layout]
-    sizes = [(33, 46), (48, 33), (1, 2)]
+    # The pool that is not padded needs three cells of conv1.
+    sizes = [(33, 46), (48, 33), (5, 6) if layout == "keras_delf" else (1, 2)]
     canvases = np.full((len(sizes), 64, 80, 3), np.nan, np.float32)
     canvases[::2] = 1e6
     for canvas, size in zip(canvases, sizes, strict=True):
@@ -97,7 +102,7 @@ def test_padding_never_changes_a_valid_cell(tiny: Any, layout: str) -> None:
             assert not outside.any(), (size, name)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", ALL_LAYOUTS)
 def test_gradients_reach_the_photo_and_stop_at_its_padding(tiny: Any, layout: str) -> None:
     config, params = tiny[layout]
     images = jnp.asarray(np.random.default_rng(0).normal(size=(1, 40, 40, 3)), jnp.float32)
@@ -130,6 +135,37 @@ def test_conv5_stride_only_changes_conv5(layout: str) -> None:
     np.testing.assert_array_equal(
         resnet.map_size(size, "conv5", strided), -(-resnet.map_size(size, "conv4", strided) // 2)
     )
+
+
+@pytest.mark.parametrize("layout", ALL_LAYOUTS)
+def test_conv4_at_32_is_every_second_cell_of_conv4_at_16(tiny: Any, layout: str) -> None:
+    config, params = tiny[layout]
+    photo = random_photo(75, 98)
+    fine, coarse = (
+        encode_one((dataclasses.replace(config, conv4_pitch=pitch, conv5_stride=1), params), photo)
+        for pitch in (16, 32)
+    )
+    assert relative_error(coarse["conv4"], fine["conv4"][::2, ::2]) <= 1e-5
+    for pitch, maps in ((16, fine), (32, coarse)):
+        size = resnet.map_size(np.array([75, 98]), "conv4", dataclasses.replace(config, conv4_pitch=pitch))
+        assert maps["conv4"].shape[:2] == tuple(size)
+    # TF-slim's conv5 starts from every second cell either way.
+    assert (fine["conv5"].shape == coarse["conv5"].shape) == (layout == "tf_slim")
+
+
+def test_weights_that_end_at_conv4(tiny: Any) -> None:
+    config, params = tiny["tf_slim"]
+    short = dataclasses.replace(config, blocks=(2, 2, 2, 0))
+    kept = {name: params[name] for name in ("conv1", "conv2", "conv3", "conv4")}
+    photo = random_photo(52, 71)
+    images, valid_hw = jnp.asarray(photo)[None], jnp.array([photo.shape[:2]])
+    maps = encode(kept, images, valid_hw, short, last="conv4")
+    assert tuple(maps) == resnet.map_names(short) == ("conv1", "conv2", "conv3", "conv4")
+    np.testing.assert_array_equal(maps["conv4"], encode(params, images, valid_hw, config, last="conv4")["conv4"])
+    with pytest.raises(
+        ModelError, match="conv5: these weights have no such map; theirs are conv1, conv2, conv3, conv4"
+    ):
+        encode(kept, images, valid_hw, short)
 
 
 def test_channels_and_parameters_follow_the_config() -> None:

@@ -108,7 +108,9 @@ def forward_torchvision(
     return maps
 
 
-def forward_tf_slim(x: torch.Tensor, weights: Weights, blocks: tuple[int, ...]) -> dict[str, torch.Tensor]:
+def forward_tf_slim(
+    x: torch.Tensor, weights: Weights, blocks: tuple[int, ...], strides: tuple[int, ...] = (2, 2, 2, 1)
+) -> dict[str, torch.Tensor]:
     """TF-slim's ``resnet_v1``: ``conv2d_same``, SAME root pool, stride in a block's last unit, ``subsample``."""
 
     def conv2d_same(x: torch.Tensor, conv: Callable[[torch.Tensor, int], torch.Tensor], k: int, s: int) -> torch.Tensor:
@@ -122,7 +124,7 @@ def forward_tf_slim(x: torch.Tensor, weights: Weights, blocks: tuple[int, ...]) 
         total = max((-(-size // 2) - 1) * 2 + 3 - size, 0)
         margins += [total // 2, total - total // 2]
     x = F.max_pool2d(F.pad(x, margins, value=-torch.inf), 3, 2)
-    for stage, units, last_stride in zip((2, 3, 4, 5), blocks, (2, 2, 2, 1)):
+    for stage, units, last_stride in zip((2, 3, 4, 5), blocks, strides):
         for unit in range(units):
             stride = last_stride if unit == units - 1 else 1
             y = F.relu(weights(stage, unit, "1")(x, 1))
