@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from delf_jax.errors import (
     ClusterError,
     DelfError,
+    FileFormatError,
     ImageError,
     ModelError,
     PredictorError,
@@ -28,6 +29,7 @@ __all__ = [
     "DelfError",
     "ExtractionSettings",
     "Extractor",
+    "FileFormatError",
     "Head",
     "ImageError",
     "LocalFeatures",

@@ -47,3 +47,7 @@ class TrainingDataError(DelfError):
 
 class ClusterError(DelfError):
     """A cluster of workers, or the other processes of a job, that cannot be reached, started or waited for."""
+
+
+class FileFormatError(DelfError):
+    """A file of another program's format that is missing, damaged, or cannot hold what it was given."""

@@ -12,7 +12,7 @@ from delf_jax import scorers
 from delf_jax.datum import read_datum
 from delf_jax.delf_config import DelfConfig, read_config
 from delf_jax.descriptors import describe
-from delf_jax.errors import ModelError
+from delf_jax.errors import FileFormatError, ModelError
 from delf_jax.head import Head
 from delf_jax.models import resnet
 from delf_jax.models.import_delf import ImportedDelf, find_checkpoint, import_delf
@@ -190,7 +190,7 @@ def test_pca_that_does_not_fit_is_refused(release: Path) -> None:
     with pytest.raises(ModelError, match=r"holds no pca_variances\.datum"):
         import_delf(release, config=DelfConfig((1.0,), 100.0, pca_dimension=40, whiten=True))
     (release / "pca" / "broken.datum").write_bytes(b"\x0a\x7f")
-    with pytest.raises(ModelError, match=r"broken\.datum: damaged or not a \.datum file"):
+    with pytest.raises(FileFormatError, match=r"broken\.datum: damaged or not a \.datum file"):
         read_datum(release / "pca" / "broken.datum")
 
 
