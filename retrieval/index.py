@@ -4,11 +4,12 @@ import dataclasses
 import itertools
 import os
 import shutil
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from delf_jax import atomic
 from delf_jax.errors import ModelError, SearchIndexError
@@ -18,6 +19,7 @@ from delf_jax.loading import model_paths
 from delf_jax.settings import ExtractionSettings
 from delf_jax.store import FeatureStore
 from retrieval import manifest
+from retrieval.asmk import Codebook, InvertedFile, Kernel
 from retrieval.backends import Backend, BackendName, backend_class
 from retrieval.columns import PhotoColumns
 from retrieval.geometry import Model
@@ -26,6 +28,9 @@ from retrieval.voting import votes
 
 HEAD = "head.safetensors"
 BACKEND = "backend"
+ASMK = "asmk"
+
+FirstStage = Literal["votes", "asmk"]
 
 
 class Index:
@@ -50,9 +55,11 @@ class Index:
         fingerprint: str | None,
         threshold: float,
         head_path: Path | None,
+        inverted: InvertedFile | None = None,
     ) -> None:
         self._columns = columns
         self._backend = backend
+        self._inverted = inverted
         self._places = {name: place for place, name in enumerate(columns.names)}
         self.settings = settings
         self.fingerprint = fingerprint
@@ -129,6 +136,7 @@ class Index:
                 fingerprint=described["fingerprint"],
                 threshold=float(described["threshold"]),
                 head_path=folder / HEAD if HEAD in described["files"] else None,
+                inverted=InvertedFile.open(folder / ASMK) if (folder / ASMK).is_dir() else None,
             )
         except (KeyError, TypeError, ValueError, OSError, RuntimeError) as error:
             reason = " ".join(str(error).split())
@@ -148,6 +156,9 @@ class Index:
                 self._columns.save(folder)
                 (folder / BACKEND).mkdir()
                 self._backend.save(folder / BACKEND)
+                if self._inverted is not None:
+                    (folder / ASMK).mkdir()
+                    self._inverted.save(folder / ASMK)
                 if self.head_path is not None:
                     shutil.copyfile(self.head_path, folder / HEAD)
                 manifest.write(folder, self._description())
@@ -228,10 +239,76 @@ class Index:
         """
         self._change({self._columns.names[self._place(name)] for name in names}, [])
 
+    @property
+    def inverted_file(self) -> InvertedFile | None:
+        """What ``aggregate`` made; None without it."""
+        return self._inverted
+
+    def aggregate(
+        self,
+        codebook: Codebook,
+        *,
+        kernel: Kernel | None = None,
+        regions: Mapping[str, Sequence[LocalFeatures]] | None = None,
+    ) -> None:
+        """Make the inverted file of ASMK, for ``search(first_stage="asmk")``; it is saved with the index.
+
+        Args:
+            codebook: words of descriptors of the same model, best trained on other photos.
+            kernel: how photos are compared; ASMK* of 1 bit a dimension if not given.
+            regions: features of parts of photos, by the photos' names: a photo is then represented by itself and its
+                regions alike (Detect-to-Retrieve's R-ASMK). Photos that are added later have none.
+
+        Raises:
+            SearchIndexError: the codebook is of another model or dimension.
+        """
+        if None not in (codebook.fingerprint, self.fingerprint) and codebook.fingerprint != self.fingerprint:
+            raise SearchIndexError(
+                "the codebook is of another model than the index; make one from features of the same model"
+            )
+        parts = regions or {}
+        self._inverted = InvertedFile.build(
+            (
+                [photo.descriptors, *(region.descriptors for region in parts.get(name, ()))]
+                for name, photo in self._columns
+            ),
+            codebook,
+            kernel,
+        )
+
+    def neighbours(
+        self, features: LocalFeatures, count: int
+    ) -> tuple[Int[np.ndarray, "n k"], Float[np.ndarray, "n k"]]:
+        """The places of the photos that own each descriptor's nearest descriptors (-1: none), and the similarities.
+
+        Raises:
+            SearchIndexError: the descriptors do not have the dimension of the index.
+        """
+        dimension = features.descriptors.shape[1]
+        if dimension != self.dimension:
+            raise SearchIndexError(
+                f"the query's descriptors have {dimension} dimensions, those of the index {self.dimension}; "
+                "extract the query with the model of the index"
+            )
+        rows, similarities = self._backend.search(np.asarray(features.descriptors, np.float32), count)
+        return np.where(rows >= 0, self._columns.photo_of(rows), -1), similarities
+
+    def kernel_scores(self, features: LocalFeatures, *, assignments: int = 1) -> Float[np.ndarray, " p"]:
+        """ASMK similarity of every photo with a query, -inf where they share no word; see ``InvertedFile.scores``.
+
+        Raises:
+            SearchIndexError: the index has no inverted file, or other descriptors.
+        """
+        if self._inverted is None:
+            raise SearchIndexError("the index has no inverted file of ASMK; add one with `delf-jax index --asmk`")
+        return self._inverted.scores(np.asarray(features.descriptors, np.float32), assignments=assignments)
+
     def search(
         self,
         features: LocalFeatures,
         *,
+        first_stage: FirstStage = "votes",
+        assignments: int = 1,
         neighbours: int = 60,
         verify: int = 100,
         top: int = 10,
@@ -243,13 +320,16 @@ class Index:
     ) -> SearchResult:
         """The photos that show what the query shows, with geometric proof.
 
-        Every descriptor's neighbours vote for their photos (see ``voting.votes``); the photos with the most votes are
-        verified in one RANSAC call. A query without features has an answer too: nothing.
+        Every descriptor's neighbours vote for their photos (see ``voting.votes``), or photos are compared word by word
+        (``asmk``, after ``aggregate``); the best are verified in one RANSAC call. A query without features has an
+        answer too: nothing.
 
         Args:
             features: of one query photo, made by the model and the settings of this index.
-            neighbours: per descriptor.
-            verify: photos verified; 0 ranks by votes alone, and accepts nothing.
+            first_stage: "votes" or "asmk".
+            assignments: words that each descriptor of the query belongs to, for asmk.
+            neighbours: per descriptor, for votes.
+            verify: photos verified; 0 ranks by the first stage alone, and accepts nothing.
             top: matches returned.
             model: of the geometry: "similarity", "affine", "homography" or "fundamental".
             threshold: accept at or below this ``log10_nfa``; the index's own if not given.
@@ -262,15 +342,10 @@ class Index:
         """
         if not len(features):
             return SearchResult(False, [])
-        dimension = features.descriptors.shape[1]
-        if dimension != self.dimension:
-            raise SearchIndexError(
-                f"the query's descriptors have {dimension} dimensions, those of the index {self.dimension}; "
-                "extract the query with the model of the index"
-            )
-        rows, similarities = self._backend.search(np.asarray(features.descriptors, np.float32), neighbours)
-        photos = np.where(rows >= 0, self._columns.photo_of(rows), -1)
-        scores = votes(photos, similarities, photo_count=len(self))
+        if first_stage == "votes":
+            scores = votes(*self.neighbours(features, neighbours), photo_count=len(self))
+        else:
+            scores = self.kernel_scores(features, assignments=assignments)
         scores[[self._places[name] for name in exclude if name in self._places]] = -np.inf
         ranked = np.argsort(-scores, kind="stable")[: np.isfinite(scores).sum()]
         candidates = [
@@ -286,7 +361,7 @@ class Index:
             query_max_side=indexed if max_side is None else max_side,
             seed=seed,
         )
-        matches.sort(key=lambda match: (not match.accepted, -match.inliers, -match.score))
+        matches.sort(key=Match.rank)
         unverified = ranked[verify : max(top, verify)]
         matches += [Match.unverified(self.names[place], float(scores[place]), model=model) for place in unverified]
         return SearchResult(any(match.accepted for match in matches), matches[:top])
@@ -313,6 +388,8 @@ class Index:
         kept = (photo for photo, is_gone in zip(self._columns, gone) if not is_gone)
         columns = PhotoColumns.gather(itertools.chain(kept, added))
         self._backend = self._backend.update(self._columns.rows_of(gone), columns.descriptors)
+        if self._inverted is not None:
+            self._inverted = self._inverted.update(gone, ([photo.descriptors] for _, photo in added))
         self._columns = columns
         self._places = {name: place for place, name in enumerate(columns.names)}
 

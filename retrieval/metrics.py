@@ -74,13 +74,33 @@ def mean_average_precision(
     return float(np.mean(precisions)) if precisions else float("nan")
 
 
-def precision_at(relevant: Bool[np.ndarray, " n"], *, k: int, where: Bool[np.ndarray, " n"] | None = None) -> float:
-    """Precision among the first k results, or up to the last relevant one if that comes sooner (ROxford and RParis)."""
+def precision_at(
+    relevant: Bool[np.ndarray, " n"],
+    *,
+    k: int,
+    positives: int | None = None,
+    where: Bool[np.ndarray, " n"] | None = None,
+) -> float:
+    """Precision among the first k results, or up to the last relevant one if that comes sooner (ROxford and RParis).
+
+    ``positives`` is the number of photos that should have been found: where the ranking has fewer, the last one lies
+    beyond its end. None takes the ranking for complete.
+    """
     ranks = np.flatnonzero(relevant if where is None else relevant[where]) + 1
     if not len(ranks):
         return 0.0
-    depth = min(int(ranks[-1]), k)
+    complete = positives is None or len(ranks) >= positives
+    depth = min(int(ranks[-1]), k) if complete else k
     return float(np.sum(ranks <= depth) / depth)
+
+
+def kentucky_score(relevant: Bool[np.ndarray, " n"], *, group: int = 4) -> int:
+    """How many of a query's group, itself included, are among the first ``group``: averaged, UKBench's N-S score.
+
+    >>> kentucky_score(np.array([True, True, False, True, True]))
+    3
+    """
+    return int(np.sum(relevant[:group]))
 
 
 def global_average_precision(

@@ -65,9 +65,13 @@ class Match:
 
     @classmethod
     def unverified(cls, image: str, score: float, *, model: Model) -> "Match":
-        """A photo ranked by votes alone."""
+        """A photo ranked by the first stage alone."""
         points = np.zeros((0, 2), np.float32)
         return cls(image, score, 0, 0, model, None, None, False, points, points, np.zeros(0, bool))
+
+    def rank(self) -> tuple[bool, int, float]:
+        """What verified matches are sorted by: accepted ones first, then by inliers, then by the first stage."""
+        return not self.accepted, -self.inliers, -self.score
 
 
 @dataclasses.dataclass(frozen=True)

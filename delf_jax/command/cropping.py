@@ -69,15 +69,29 @@ def foreground_boxes(extractor: "delf_jax.extractor.Extractor", paths: Sequence[
     return boxes
 
 
+def whole(box: Sequence[float]) -> Box:
+    """The box of whole pixels that is nearest to [x0, y0, x1, y1] of pixel edges."""
+    x0, y0, x1, y1 = map(round, box)
+    return x0, y0, x1, y1
+
+
 def stream(
-    extractor: "delf_jax.extractor.Extractor", paths: Sequence[str], boxes: Sequence[Box | None]
+    extractor: "delf_jax.extractor.Extractor",
+    paths: Sequence[str],
+    boxes: Sequence[Box | None],
+    *,
+    as_in_whole: bool = False,
 ) -> Iterator[tuple[int, "delf_jax.features.LocalFeatures | ImageError"]]:
-    """Features of each photo inside its box (None: all of it), out of order, keypoints in pixels of the whole photo."""
+    """Features of each photo inside its box (None: all of it), out of order, keypoints in pixels of the whole photo.
+
+    Boxes are clipped to their photos. ``as_in_whole`` reduces a part as the whole photo would be, which is how the
+    benchmarks' cropped queries are looked at; otherwise the part itself is reduced to the extractor's longest side.
+    """
     import numpy as np
 
     from delf_jax.images import load_photo
 
-    sizes: dict[int, tuple[int, int]] = {}
+    placed: dict[int, tuple[tuple[int, int], np.ndarray, np.ndarray]] = {}
 
     def crops() -> Iterator[tuple[int, Any]]:
         for position, (path, box) in enumerate(zip(paths, boxes, strict=True)):
@@ -89,13 +103,23 @@ def stream(
             except ImageError:
                 yield position, path  # extraction meets the same error, and reports it
                 continue
-            sizes[position] = photo.original_size
-            x0, y0, x1, y1 = box
-            yield position, np.ascontiguousarray(photo.pixels[y0:y1, x0:x1])
+            x0, y0, x1, y1 = (max(0, edge) for edge in box)
+            part = np.ascontiguousarray(photo.pixels[y0:y1, x0:x1])
+            size = part.shape[:2]
+            if as_in_whole and part.size:
+                share = max(size) / max(photo.original_size)
+                part = load_photo(part, max_side=max(1, round(extractor.settings.max_side * share))).pixels
+            ratio = np.array([size[1] / max(1, part.shape[1]), size[0] / max(1, part.shape[0])], np.float32)
+            placed[position] = photo.original_size, ratio, np.array([x0, y0], np.float32)
+            yield position, part
 
     for position, features, _ in extractor.stream(crops()):
-        box = boxes[position]
-        if box is not None and position in sizes and not isinstance(features, ImageError):
-            corner = np.array(box[:2], np.float32)
-            features = dataclasses.replace(features, keypoints=features.keypoints + corner, image_size=sizes[position])
+        if position in placed and not isinstance(features, ImageError):
+            size, ratio, corner = placed.pop(position)
+            features = dataclasses.replace(
+                features,
+                keypoints=(features.keypoints + np.float32(0.5)) * ratio - np.float32(0.5) + corner,
+                scales=features.scales / np.sqrt(ratio.prod()),
+                image_size=size,
+            )
         yield position, features

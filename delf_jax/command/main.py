@@ -23,9 +23,10 @@ from delf_jax.errors import DelfError
 
 _DESCRIPTION = "Attentive deep local features in JAX: extract, index, search, match, and explain."
 
-_COMMANDS = {
+_COMMANDS: dict[str, str | dict[str, str]] = {
     "demo": "delf_jax.command.demo:Demo",
     "extract": "delf_jax.command.extract:Extract",
+    "codebook": "delf_jax.command.codebook:Codebook",
     "index": "delf_jax.command.index:Index",
     "search": "delf_jax.command.search:Search",
     "match": "delf_jax.command.match:Match",
@@ -35,8 +36,16 @@ _COMMANDS = {
     "fit-localizer": "delf_jax.command.fit_localizer:FitLocalizer",
     "localize": "delf_jax.command.localize:Localize",
     "explain": "delf_jax.command.explain:Explain",
-    "evaluate": "delf_jax.command.evaluate:Evaluate",
+    "evaluate": {
+        "localization": "delf_jax.command.evaluate_localization:EvaluateLocalization",
+        "retrieval": "delf_jax.command.evaluate_retrieval:EvaluateRetrieval",
+    },
     "check": "delf_jax.command.check:Check",
+}
+
+_GROUPS = {
+    "evaluate": "Measure the answers on photos whose truth is known.\n\nWith --json, one JSON line a result.\n\n"
+    "Example:\n  delf-jax evaluate retrieval roxford5k/ --dataset roxford5k",
 }
 
 
@@ -105,8 +114,7 @@ def _parse(args: Sequence[str]) -> Subcommand:
     """The subcommand with its options; SystemExit after help or, with one line on stderr, after wrong usage."""
     import tyro  # here, where an interruption is already seen to
 
-    chosen = args[0] if args and args[0] in _COMMANDS else None
-    union: Any = Union[tuple(_described(name, full=name == chosen) for name in _COMMANDS)]  # noqa: UP007
+    union: Any = Union[tuple(_described(name, place, args) for name, place in _COMMANDS.items())]  # noqa: UP007
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
@@ -124,18 +132,23 @@ def _parse(args: Sequence[str]) -> Subcommand:
         raise
 
 
-def _described(name: str, *, full: bool) -> Any:
+def _described(name: str, place: str | dict[str, str], args: Sequence[str]) -> Any:
     """The type tyro builds a subcommand from. The list of subcommands shows summaries, a subcommand's own help all."""
     import tyro
 
-    module, _, attribute = _COMMANDS[name].partition(":")
-    command = getattr(importlib.import_module(module), attribute)
-    description = (command.__doc__ or "").split("Attributes:")[0].strip()
-    if full:
+    asked = args[:1] == [name]
+    if isinstance(place, dict):
+        kinds = tuple(_described(kind, own, args[1:] if asked else ()) for kind, own in place.items())
+        command: Any = Union[kinds]  # noqa: UP007
+        description = _GROUPS[name]
+    else:
+        module, _, attribute = place.partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        description = (command.__doc__ or "").split("Attributes:")[0].strip()
         paragraphs = [textwrap.fill(" ".join(text.split()), 80) for text in re.split(r"\n\s*\n", description)]
         description = "\n\n".join([*paragraphs, f"Example:\n  {command.example}", logs.HELP])
-    else:
-        description = description.split("\n")[0]
+    if not asked:
+        description = description.split("\n\n")[0].replace("\n", " ")
     return Annotated[command, tyro.conf.subcommand(name=name, description=description)]
 
 

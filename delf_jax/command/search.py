@@ -29,6 +29,7 @@ class Search:
         index: the index, as written by `delf-jax index`.
         photos: query photos, folders, globs or addresses.
         top: results shown per query.
+        first_stage: votes of nearest descriptors, or asmk, word by word, in an index made with --asmk.
         verify: photos whose geometry is checked per query.
         crop: foreground searches only for the largest object of the query, found by the foreground vector of the head.
         out: folder for a picture of every query with its best results and the matches that prove them.
@@ -38,6 +39,7 @@ class Search:
     index: Annotated[Positional[str], arg(metavar="INDEX")]
     photos: Photos
     top: int = 10
+    first_stage: Literal["votes", "asmk"] = "votes"
     verify: int = 100
     crop: Literal["none", "foreground"] = "none"
     out: Annotated[str | None, arg(metavar="DIR", help_behavior_hint="(default: no pictures)")] = None
@@ -54,6 +56,10 @@ class Search:
         self.extraction.check()
         photos.require_names(self.photos)
         index = self._open_index()
+        if self.first_stage == "asmk" and index.inverted_file is None:
+            raise UsageError(
+                f"{self.index}: was made without --asmk; add words with `delf-jax index --out INDEX --asmk`"
+            )
         queries = photos.find(self.photos, report, kind="query")
         if not queries:
             return
@@ -109,7 +115,13 @@ class Search:
         *,
         box: cropping.Box | None,
     ) -> None:
-        result = index.search(features, verify=self.verify, top=self.top, max_side=self.extraction.max_side)
+        result = index.search(
+            features,
+            first_stage=self.first_stage,
+            verify=self.verify,
+            top=self.top,
+            max_side=self.extraction.max_side,
+        )
         lines = _sentences(query, features, result)
         if file is not None:
             pictures.save(file, pictures.sheet(query, features, index, result))

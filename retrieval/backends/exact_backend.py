@@ -41,17 +41,22 @@ def top_neighbours(
     return lax.scan(step, none_yet, (starts, blocks))[0]
 
 
+def blocked(vectors: Float[np.ndarray, "n d"]) -> Float[Array, "b r d"]:
+    """The vectors as ``top_neighbours`` takes them: float32 on the device, in blocks, zeros at the end."""
+    count, dimension = vectors.shape
+    padded = np.zeros((-(-count // ROWS) * ROWS, dimension), np.float32)
+    padded[:count] = vectors
+    return jnp.asarray(padded.reshape(-1, ROWS, dimension))
+
+
 class ExactBackend(Backend):
     """All dot products: exact and deterministic. Holds 4 bytes a dimension a descriptor on the device."""
 
     name = "exact"
 
     def __init__(self, descriptors: Float[np.ndarray, "n d"]) -> None:
-        count, dimension = descriptors.shape
-        padded = np.zeros((-(-count // ROWS) * ROWS, dimension), np.float32)
-        padded[:count] = descriptors
-        self._count = count
-        self._blocks = jnp.asarray(padded.reshape(-1, ROWS, dimension))
+        self._count = len(descriptors)
+        self._blocks = blocked(descriptors)
 
     @classmethod
     def build(cls, descriptors: Float[np.ndarray, "n d"]) -> "ExactBackend":

@@ -15,7 +15,7 @@ from delf_jax.parts import StoredPhoto
 from delf_jax.settings import ExtractionSettings
 from delf_jax.store import FeatureStore
 from delf_jax.store_writer import StoreWriter
-from retrieval import manifest
+from retrieval import asmk, manifest
 from tests.retrieval.sift import sift_features
 
 BACKENDS = ["exact", "scann"]
@@ -228,3 +228,38 @@ def test_a_failed_save_leaves_the_older_index(
         build(photos).save(tmp_path / "index")
     assert [path.name for path in tmp_path.iterdir()] == ["index"]
     assert retrieval.Index.open(tmp_path / "index").names == ("box",)
+
+
+def kernel_answer(index: retrieval.Index, query: LocalFeatures) -> list[tuple[str, int, float]]:
+    found = index.search(query, first_stage="asmk", assignments=2)
+    return [(match.image, match.inliers, match.score) for match in found.matches]
+
+
+def test_the_first_stage_may_be_asmk(photos: dict[str, LocalFeatures], tmp_path: Path) -> None:
+    """The same flow: verification after it, saved with the index, and the same answers after changes."""
+    codebook = asmk.train([photos[name] for name in ("camera", "leuvenB")], words=64, fingerprint="f" * 64)
+    index = build(photos, ("graf1", "box", "coffee", "leuvenA", "nothing"))
+    with pytest.raises(SearchIndexError, match="no inverted file"):
+        index.search(photos["leuvenB"], first_stage="asmk")
+    index.aggregate(codebook)
+    best = index.search(photos["leuvenB"], first_stage="asmk").matches[0]
+    votes = index.search(photos["leuvenB"]).matches[0]
+    assert (best.image, best.inliers, best.accepted) == ("leuvenA", votes.inliers, True)
+    assert best.score != votes.score
+    unverified = index.search(photos["leuvenB"], first_stage="asmk", verify=0).matches
+    assert unverified[0].image == "leuvenA"
+    assert [match.score for match in unverified] == sorted((match.score for match in unverified), reverse=True)
+    index.save(tmp_path / "index")
+    again = retrieval.Index.open(tmp_path / "index")
+    assert kernel_answer(again, photos["leuvenB"]) == kernel_answer(index, photos["leuvenB"])
+    again.remove(["box"])
+    again.add([("camera", photos["camera"])])
+    fresh = build(photos, again.names)
+    fresh.aggregate(codebook)
+    assert kernel_answer(again, photos["leuvenB"]) == kernel_answer(fresh, photos["leuvenB"])
+    (tmp_path / "index" / "asmk" / "vectors.npy").write_bytes(b"x")
+    with pytest.raises(SearchIndexError, match=r"asmk/vectors\.npy"):
+        retrieval.Index.open(tmp_path / "index")
+    other = asmk.train([photos["camera"]], words=4, fingerprint="a" * 64)
+    with pytest.raises(SearchIndexError, match="another model"):
+        fresh.aggregate(other)

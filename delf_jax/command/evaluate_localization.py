@@ -1,4 +1,4 @@
-"""`delf-jax evaluate`: how good the answers are, on photos whose truth is known."""
+"""`delf-jax evaluate localization`: how good boxes and masks are, on photos whose truth is known."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ _SHOWN = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Evaluate:
+class EvaluateLocalization:
     """Measure localization on photos with true boxes, beside the baselines.
 
     Without --predictor, one is fitted to the training split (to all photos where the layout has no split), with their
@@ -34,7 +34,6 @@ class Evaluate:
     are true masks, PxAP and PIoU compare every pixel, at no threshold.
 
     Attributes:
-        what: what is evaluated.
         data: folder of the data set, or a CSV file with columns file,xmin,ymin,xmax,ymax and maybe label.
         layout: how photos and boxes lie there; tfds is what TFDS prepared as ArrayRecord.
         predictor: evaluate this predictor, as written by `delf-jax fit-localizer`.
@@ -51,7 +50,6 @@ class Evaluate:
         json: print one JSON line per method.
     """
 
-    what: Annotated[Positional[Literal["localization"]], arg(metavar="localization")]
     data: Annotated[Positional[str], arg(metavar="DATA")]
     layout: Literal["auto", "cub", "voc", "coco", "imagenet", "yolo", "csv", "tfds"] = "auto"
     predictor: Annotated[str | None, arg(help_behavior_hint="(default: fitted to the training split)")] = None
