@@ -65,43 +65,42 @@ def main(options: Options) -> Rows:
     """Measures the parts asked for, prints the table, and returns its rows."""
     photos = [_PHOTOS / name for name in _LIST.read_text().split()]
     rows: Rows = []
+
+    def show(measured: Rows) -> None:
+        print(table(measured), flush=True)
+        rows.extend(measured)
+
     # First of all: on an accelerator these processes find its memory free.
     if "processes" in options.parts:
-        rows += device_probe.rows(model=options.model, full=options.full)
+        show(device_probe.rows(model=options.model, full=options.full))
     start_jax()
     accelerator = jax.default_backend() != "cpu"
     peaks, peak_rows = matrix_peaks()
-    rows += peak_rows
+    show(peak_rows)
     if "cases" in options.parts:
-        rows += _cases(options, photos, peaks, accelerator=accelerator)
+        pixels = [load_photo(photo, max_side=None).pixels for photo in photos]
+        bench = Bench(options.model)
+        for case in cases(full=options.full, accelerator=accelerator):
+            measured = with_peak(bench.measure(case, batches(pixels, case, _BATCHES), budget=options.budget), peaks)
+            show([*measured, *best_peers(measured)])
     if "stages" in options.parts:
         for scales in (1, 7):
             extractor = Bench(options.model).extractor(
                 scales=scales, batch=8 if accelerator else 1, precision="bfloat16" if accelerator else "float32"
             )
-            rows += throughput_stages.stages(extractor, photos, (480, 640), rounds=options.rounds)
+            show(throughput_stages.stages(extractor, photos, (480, 640), rounds=options.rounds))
     if "job" in options.parts:
         settings = (
             ExtractionSettings() if options.full or accelerator else ExtractionSettings(scales=(1.0,), max_side=640)
         )
         extractor = delf_jax.load(options.model, settings=settings)
-        rows += throughput_stages.batch_job(extractor, photos, rounds=options.rounds)
-    print(table(rows))
+        show(throughput_stages.batch_job(extractor, photos, rounds=options.rounds))
     if options.json is not None:
         described = {"full": options.full, "photos": len(photos), "budget": options.budget, "rounds": options.rounds}
         results_file.write(options.json, "throughput", rows, described)
     if options.plot is not None:
         draw(options.plot, rows)
     return rows
-
-
-def _cases(options: Options, photos: Sequence[Path], peaks: Mapping[str, float], *, accelerator: bool) -> Rows:
-    pixels = [load_photo(photo, max_side=None).pixels for photo in photos]
-    bench = Bench(options.model)
-    rows: Rows = []
-    for case in cases(full=options.full, accelerator=accelerator):
-        rows += bench.measure(case, batches(pixels, case, _BATCHES), budget=options.budget)
-    return [*with_peak(rows, peaks), *best_peers(rows)]
 
 
 def matrix_peaks() -> tuple[dict[str, float], Rows]:

@@ -134,7 +134,7 @@ class Bench:
         Args:
             case: what to measure.
             photos: batches of the case's size.
-            budget: seconds that the turns may take, roughly; there are at least three.
+            budget: seconds that the turns may take, roughly; there are at least three, with one batch if need be.
         """
         ways: dict[str, Callable[[Batch], object]] = {}
         rows: dict[str, dict[str, Any]] = {}
@@ -153,8 +153,10 @@ class Bench:
                 missing.append(named | {"skipped": str(error)})
         for way in ways.values():
             way(photos[0])  # compiles and warms up
-        round_seconds = sum(seconds_of(way, photos[0]) for way in ways.values()) * len(photos)
-        rounds = int(np.clip(budget / round_seconds - 1, _FEWEST_ROUNDS, _MOST_ROUNDS))
+        turn_seconds = sum(seconds_of(way, photos[0]) for way in ways.values())
+        if turn_seconds * len(photos) * (_FEWEST_ROUNDS + 1) > budget:
+            photos = photos[:1]
+        rounds = int(np.clip(budget / (turn_seconds * len(photos)) - 1, _FEWEST_ROUNDS, _MOST_ROUNDS))
         seconds = take_turns(ways, photos, rounds=rounds)
         devices = len(self._loaded.devices)
         for name, row in rows.items():

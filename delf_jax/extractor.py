@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, Num
 
 from delf_jax import pipeline, scorers, selection
 from delf_jax.buckets import default_buckets
+from delf_jax.compiling import compiler_options
 from delf_jax.descriptors import describe
 from delf_jax.errors import ImageError
 from delf_jax.features import LocalFeatures
@@ -147,7 +148,8 @@ class Extractor:
         Every output needs the batch as its leading axis; no device waits for another. One program a canvas.
         """
         return jax.jit(
-            jax.shard_map(function, mesh=self._mesh, in_specs=(P(), P("batch"), P("batch")), out_specs=P("batch"))
+            jax.shard_map(function, mesh=self._mesh, in_specs=(P(), P("batch"), P("batch")), out_specs=P("batch")),
+            compiler_options=compiler_options(self.devices[0].platform),
         )
 
     def run(

@@ -13,6 +13,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from delf_jax.errors import ModelError
+from delf_jax.models import winograd
 from delf_jax.pyramid import inside
 
 
@@ -82,14 +83,28 @@ class Convolution(nnx.Module):
         stride, pad = self.layer.stride, self.layer.padding
         half = self.layer.kernel // 2
         padding = (half - 1, half) if pad == "same" else (pad, pad)
-        y = lax.conv_general_dilated(
-            x,
-            self.kernel[...].astype(x.dtype),
-            window_strides=(stride, stride),
-            padding=(padding, padding),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            precision=precision,
-        )
+
+        def plain(x: Array, kernel: Array) -> Array:
+            return lax.conv_general_dilated(
+                x,
+                kernel,
+                window_strides=(stride, stride),
+                padding=(padding, padding),
+                dimension_numbers=("NHWC", "HWIO", "NHWC"),
+                precision=precision,
+            )
+
+        kernel = self.kernel[...].astype(x.dtype)
+        if (
+            self.layer == Layer(kernel=3, stride=1, padding=1)
+            and x.dtype == jnp.float32
+            and winograd.pays(*x.shape[1:])
+        ):
+            y = lax.platform_dependent(
+                x, kernel, cpu=functools.partial(winograd.convolve, precision=precision), default=plain
+            )
+        else:
+            y = plain(x, kernel)
         return y + self.bias[...].astype(x.dtype)
 
 

@@ -1,0 +1,21 @@
+"""What XLA's compiler is asked for on each platform."""
+
+import functools
+
+import jax
+
+# XLA hands convolutions and products to YNNPACK, which keeps two cores busy for 1.5 of two: 347 ms in place of 262 for
+# conv4 of a photo of 480x640 pixels. Without it they go to Eigen (jaxlib 0.10.2; benchmarks/NOTES.md).
+_CPU = {"xla_cpu_experimental_ynn_fusion_type": ""}
+
+
+@functools.cache
+def compiler_options(platform: str) -> dict[str, str] | None:
+    """Options for ``jax.jit`` on ``cpu``, ``gpu`` or ``tpu``; None where there are none, or this jaxlib has no such."""
+    if platform != "cpu":
+        return None
+    try:
+        jax.jit(lambda: 0, compiler_options=_CPU).lower().compile()
+    except Exception:  # its type is the runtime's own
+        return None
+    return _CPU
