@@ -1,7 +1,6 @@
 """Photo -> local features: pyramid, backbone, attention, top-k over scales, PCA and normalisation in one program."""
 
 import functools
-import os
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -20,7 +19,7 @@ from delf_jax.descriptors import describe
 from delf_jax.errors import ImageError
 from delf_jax.features import LocalFeatures
 from delf_jax.head import Head
-from delf_jax.images import Photo
+from delf_jax.images import Photo, Source
 from delf_jax.meter import Meter
 from delf_jax.models import receptive_field
 from delf_jax.models.architectures import Config, network_of
@@ -29,7 +28,6 @@ from delf_jax.settings import ExtractionSettings
 
 Params = Mapping[str, Any]
 Key = TypeVar("Key", bound=Hashable)
-Source = str | os.PathLike[str] | np.ndarray
 
 _SMALLEST_SIDE = 10
 

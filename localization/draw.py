@@ -44,11 +44,17 @@ def draw_localization(pixels: Picture, found: Localization) -> Picture:
         found: what ``Predictor.localize`` gave for it.
     """
     height, width = pixels.shape[:2]
-    canvas = _heat(pixels, found.activation)
+    canvas = draw_map(pixels, found.activation)
     ratio = np.array([width / found.image_size[1], height / found.image_size[0]] * 2)
     for number, box in reversed(list(enumerate(found.boxes))):
         _rectangle(canvas, np.array(box[:4]) * ratio, GREEN, thickness=4 if number == 0 else 2)
     return canvas
+
+
+def draw_map(pixels: Picture, activation: Float[np.ndarray, "h w"]) -> Picture:
+    """``Localization.activation``, the map of the photo as the encoder saw it, laid over the photo at any size."""
+    step = pixels.shape[1] / activation.shape[1], pixels.shape[0] / activation.shape[0]
+    return draw_heat(pixels, activation, origin=((step[0] - 1) / 2, (step[1] - 1) / 2), step=step)
 
 
 def backdrop(found: Localization) -> Picture:
@@ -89,7 +95,7 @@ def draw_explanation(
         height: of the photo on the sheet, in pixels.
     """
     photo = cv2.resize(pixels, (max(1, round(pixels.shape[1] * height / pixels.shape[0])), height))
-    panels = [mark_place(panel, where, found.image_size) for panel in (photo, _heat(photo, found.activation))]
+    panels = [mark_place(panel, where, found.image_size) for panel in (photo, draw_map(photo, found.activation))]
     top = np.full((height, 2 * photo.shape[1] + GAP, 3), BACKGROUND, np.uint8)
     top[:, : photo.shape[1]], top[:, photo.shape[1] + GAP :] = panels
     width = max(top.shape[1], shown * (_TILE + GAP) - GAP)
@@ -154,12 +160,6 @@ def _tile(point: RepresenterPoint) -> Picture:
     for number, line in enumerate(lines):
         pen.text((2, 6 + 18 * number), line, fill=TEXT, font=font)
     return np.concatenate([tile, np.asarray(text)])
-
-
-def _heat(pixels: Picture, activation: Float[np.ndarray, "h w"]) -> Picture:
-    """The map of the photo as the encoder saw it, over the photo at any size."""
-    step = pixels.shape[1] / activation.shape[1], pixels.shape[0] / activation.shape[0]
-    return draw_heat(pixels, activation, origin=((step[0] - 1) / 2, (step[1] - 1) / 2), step=step)
 
 
 def _rectangle(

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     import delf_jax.extractor
     import delf_jax.features
+    from delf_jax.images import Source
 
 Box = tuple[int, int, int, int]
 
@@ -77,7 +78,7 @@ def whole(box: Sequence[float]) -> Box:
 
 def stream(
     extractor: "delf_jax.extractor.Extractor",
-    paths: Sequence[str],
+    photos: "Sequence[Source]",
     boxes: Sequence[Box | None],
     *,
     as_in_whole: bool = False,
@@ -94,14 +95,14 @@ def stream(
     placed: dict[int, tuple[tuple[int, int], np.ndarray, np.ndarray]] = {}
 
     def crops() -> Iterator[tuple[int, Any]]:
-        for position, (path, box) in enumerate(zip(paths, boxes, strict=True)):
+        for position, (source, box) in enumerate(zip(photos, boxes, strict=True)):
             if box is None:
-                yield position, path
+                yield position, source
                 continue
             try:
-                photo = load_photo(path, max_side=None)
+                photo = load_photo(source, max_side=None)
             except ImageError:
-                yield position, path  # extraction meets the same error, and reports it
+                yield position, source  # extraction meets the same error, and reports it
                 continue
             x0, y0, x1, y1 = (max(0, edge) for edge in box)
             part = np.ascontiguousarray(photo.pixels[y0:y1, x0:x1])

@@ -30,6 +30,7 @@ _COMMANDS: dict[str, str | dict[str, str]] = {
     "index": "delf_jax.command.index:Index",
     "search": "delf_jax.command.search:Search",
     "match": "delf_jax.command.match:Match",
+    "serve": "delf_jax.command.serve:Serve",
     "prepare": "delf_jax.command.prepare:Prepare",
     "pca": "delf_jax.command.pca:Pca",
     "train": "delf_jax.command.train:Train",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import retrieval
     import retrieval.draw
     import retrieval.search
+    from delf_jax.images import Source
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 _MAX_SIDE = 1024
@@ -41,11 +42,11 @@ def file_names(photos: Sequence[str]) -> list[str]:
     return names
 
 
-def panel(path: str, features: "delf_jax.features.LocalFeatures") -> "retrieval.draw.Panel":
+def panel(photo: "Source", features: "delf_jax.features.LocalFeatures") -> "retrieval.draw.Panel":
     """A photo with its features, ready to be drawn; ImageError where it is gone."""
     from retrieval.draw import Panel
 
-    return Panel(pixels_of(path), features)
+    return Panel(pixels_of(photo), features)
 
 
 def pair(
@@ -88,11 +89,11 @@ def sheet(
     return drawing.stack(rows)
 
 
-def pixels_of(path: str) -> "delf_jax.drawing.Picture":
+def pixels_of(photo: "Source") -> "delf_jax.drawing.Picture":
     """A photo as it is drawn on; ImageError where it is gone."""
     from delf_jax.images import load_photo
 
-    return load_photo(path, max_side=_MAX_SIDE).pixels
+    return load_photo(photo, max_side=_MAX_SIDE).pixels
 
 
 def save(path: str, picture: "delf_jax.drawing.Picture") -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from string import Template
 
 _TEMPLATE = Path(__file__).parent / "page.html"
+_LOOK = Path(__file__).parent.parent / "look.css"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +128,7 @@ def render(story: Story) -> str:
     best = [q.candidates[0].log10_nfa for q in queries if q.candidates]
     surest = min(best, default=0.0)
     return Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
+        look=_LOOK.read_text(encoding="utf-8"),
         tiles=_tiles(story),
         trio=_trio(story.partnered[0][0]),
         database=story.database,

@@ -1,0 +1,266 @@
+// The page: takes a photo, asks the server, shows the answers. Only the answer to the latest question is shown.
+
+import { element, number, showLocated, showMatches, showWhy } from "/show.js";
+import { Stage } from "/stage.js";
+
+const $ = (id) => document.getElementById(id);
+const HINTS = {
+  box: [
+    "Drag a box to search for a part.",
+    " With the keyboard: Enter puts a box, arrows move it, Shift and arrows change its size, Enter searches, Escape takes it away.",
+  ],
+  place: [
+    "Click a place to see why it counts as object.",
+    " With the keyboard: arrows move the ring, Shift is faster, Enter asks.",
+  ],
+};
+
+let collection = null;
+let photo = null; // {id, name, width, height} of the latest upload
+let located = null; // the latest localization of it
+let task = null; // what the server works on for us
+
+class Refused extends Error {}
+
+async function ask(address, options = {}) {
+  let response;
+  try {
+    response = await fetch(address, options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refused("the server cannot be reached; is delf-jax serve still running?");
+  }
+  const answer = await response.json().catch(() => ({ error: `the server answered ${response.status}` }));
+  if (!response.ok) throw new Refused(answer.error);
+  return answer;
+}
+
+const post = (address, body, signal) =>
+  ask(address, { method: "POST", signal, headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+
+// Runs work(signal) under the progress bar, in the place of what was running; errors become the alert.
+async function run(text, what, work) {
+  task?.abort();
+  const mine = (task = new AbortController());
+  const start = performance.now();
+  const tick = () => {
+    const seconds = Math.floor((performance.now() - start) / 1000);
+    const patience = seconds < 5 ? "" : "; the first photo of a shape takes longest";
+    $("busy-text").textContent = seconds < 1 ? `${text} …` : `${text} … ${seconds} s${patience}`;
+  };
+  $("alert").hidden = true;
+  $("busy").hidden = false;
+  $("status").textContent = text;
+  document.querySelector(".answers").setAttribute("aria-busy", "true");
+  tick();
+  const timer = setInterval(tick, 500);
+  try {
+    const said = await work(mine.signal);
+    if (mine === task) $("status").textContent = said ?? "";
+  } catch (error) {
+    if (mine === task && error.name !== "AbortError") complain(what, error);
+  } finally {
+    clearInterval(timer);
+    if (mine === task) {
+      task = null;
+      $("busy").hidden = true;
+      document.querySelector(".answers").setAttribute("aria-busy", "false");
+    }
+  }
+}
+
+function complain(what, error) {
+  if (!(error instanceof Refused)) console.error(error);
+  $("status").textContent = "";
+  $("alert").textContent = `${what}: ${error instanceof Refused ? error.message : "something went wrong on this page"}`;
+  $("alert").hidden = false;
+}
+
+const stage = new Stage($("stage"), {
+  onBox: search,
+  onPlace: explain,
+  onMove: (text) => ($("status").textContent = text),
+  onDrawing: (on) => $("draw").setAttribute("aria-pressed", String(on)),
+});
+
+async function take(file) {
+  if (!file) return;
+  const name = file.name || "pasted photo";
+  if (collection && file.size > collection.max_bytes) {
+    complain(name, new Refused(`the file is larger than ${collection.max_bytes >> 20} MiB; save the photo smaller`));
+    return;
+  }
+  let isTaken = false;
+  await run(`Reading ${name}`, name, async (signal) => {
+    const headers = { "Content-Type": "application/octet-stream" };
+    const taken = await ask("/api/photos", { method: "POST", signal, headers, body: file });
+    photo = { ...taken, name };
+    located = null;
+    isTaken = true;
+  });
+  if (!isTaken) return;
+  $("drop").className = "small";
+  document.querySelector("#drop .button").textContent = "Another photo";
+  $("work").hidden = false;
+  $("photo-name").textContent = photo.name;
+  $("photo-size").textContent = `${photo.width} × ${photo.height}`;
+  for (const panel of ["panel-search", "located", "why"]) $(panel).replaceChildren();
+  stage.show(`/api/photos/${photo.id}.jpg`, photo.name, photo.width, photo.height);
+  if (stage.mode === "place") await locate();
+  else await search(null);
+}
+
+async function search(box) {
+  $("whole").hidden = !box;
+  const asked = photo;
+  await run(`Searching ${number(collection?.photos ?? 0)} photos`, asked.name, async (signal) => {
+    const found = await post(`/api/photos/${asked.id}/search`, { box }, signal);
+    return showMatches($("panel-search"), found, collection?.photos ?? 0, Boolean(box));
+  });
+}
+
+async function locate() {
+  const asked = photo;
+  $("why").replaceChildren();
+  stage.place = null;
+  await run("Looking for the object", asked.name, async (signal) => {
+    located = await post(`/api/photos/${asked.id}/localize`, { label: $("label").value || null }, signal);
+    stage.heat.src = `/api/maps/${located.id}.jpg`;
+    showThreshold(located.threshold);
+    return showBoxes(located);
+  });
+  showHeat();
+}
+
+async function explain(place) {
+  if (!collection?.predictor?.explains) {
+    complain("Why", new Refused("this predictor was fitted without points; fit it again to see them"));
+    return;
+  }
+  const asked = photo;
+  await run("Looking for the training places behind it", asked.name, async (signal) => {
+    const why = await post(`/api/photos/${asked.id}/explain`, { at: place }, signal);
+    return showWhy($("why"), why, place);
+  });
+}
+
+function showBoxes(answer) {
+  stage.boxes = answer.boxes;
+  stage.draw();
+  return showLocated($("located"), answer);
+}
+
+function showHeat() {
+  stage.heat.hidden = !(stage.mode === "place" && located && $("show-map").checked);
+}
+
+function showThreshold(value) {
+  $("threshold").value = value;
+  $("threshold-value").textContent = Number(value).toFixed(2);
+  $("threshold-own").hidden = Math.abs(value - (collection?.predictor?.threshold ?? value)) < 0.005;
+}
+
+// While one answer is on its way the slider may move on: the latest value is asked for next, those between never.
+let isAsking = false;
+let wanted = null;
+
+async function moveThreshold(value) {
+  showThreshold(value);
+  wanted = value;
+  if (isAsking || !located) return;
+  isAsking = true;
+  try {
+    while (wanted !== null) {
+      const threshold = wanted;
+      wanted = null;
+      const { id } = located;
+      const answer = await ask(`/api/maps/${id}/boxes?threshold=${threshold}`);
+      if (located?.id === id) $("status").textContent = showBoxes(answer);
+    }
+  } catch (error) {
+    complain("Threshold", error);
+  } finally {
+    isAsking = false;
+  }
+}
+
+function choose(tab) {
+  const isSearch = tab.id === "tab-search";
+  for (const other of document.querySelectorAll("[role=tab]")) {
+    other.setAttribute("aria-selected", String(other === tab));
+    other.tabIndex = other === tab ? 0 : -1;
+    $(other.getAttribute("aria-controls")).hidden = other !== tab;
+  }
+  $("box-controls").hidden = !isSearch;
+  $("map-controls").hidden = isSearch;
+  stage.setMode(isSearch ? "box" : "place");
+  describeStage();
+  showHeat();
+  if (!photo) return;
+  if (!isSearch && !located) locate();
+  else if (isSearch && !$("panel-search").childElementCount) search(stage.box);
+}
+
+function describeStage() {
+  const [pointer, keys] = HINTS[stage.mode];
+  $("hint").replaceChildren(pointer, element("span", { className: "keys" }, keys));
+  $("stage").setAttribute("aria-label", stage.mode === "box" ? "The photo: choose a part" : "The photo: choose a place");
+}
+
+async function start() {
+  describeStage();
+  const [finding, locating] = document.querySelectorAll("[role=tab]");
+  for (const tab of [finding, locating]) {
+    tab.addEventListener("click", () => choose(tab));
+    tab.addEventListener("keydown", (event) => {
+      const next = { ArrowLeft: finding, Home: finding, ArrowRight: locating, End: locating }[event.key];
+      if (!next) return;
+      event.preventDefault();
+      next.focus();
+      choose(next);
+    });
+  }
+  $("file").addEventListener("change", () => {
+    take($("file").files[0]);
+    $("file").value = ""; // the same file again is a change again
+  });
+  document.addEventListener("paste", (event) => take(event.clipboardData.files[0]));
+  for (const kind of ["dragover", "dragleave", "drop"]) {
+    document.addEventListener(kind, (event) => {
+      event.preventDefault();
+      document.body.classList.toggle("dragging", kind === "dragover");
+      if (kind === "drop") take(event.dataTransfer.files[0]);
+    });
+  }
+  $("draw").addEventListener("click", () => {
+    stage.setDrawing(!stage.drawing);
+    if (stage.drawing) stage.root.focus();
+  });
+  $("whole").addEventListener("click", () => {
+    stage.box = null;
+    stage.draw();
+    stage.root.focus();
+    search(null);
+  });
+  $("threshold").addEventListener("input", () => moveThreshold($("threshold").valueAsNumber));
+  $("threshold-own").addEventListener("click", () => {
+    moveThreshold(collection.predictor.threshold);
+    $("threshold").focus();
+  });
+  $("show-map").addEventListener("change", showHeat);
+  $("label").addEventListener("change", locate);
+  try {
+    collection = await ask("/api/collection");
+  } catch (error) {
+    complain("delf-jax", error);
+    return;
+  }
+  $("collection").textContent = `${number(collection.photos)} photos, ${number(collection.features)} features`;
+  const predictor = collection.predictor;
+  document.querySelector("[role=tablist]").hidden = !predictor;
+  if (!predictor?.labels.length) return;
+  $("label").append(element("option", { value: "" }, "any"), ...predictor.labels.map((name) => element("option", { value: name }, name)));
+  $("label-choice").hidden = false;
+}
+
+start();
