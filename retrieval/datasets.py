@@ -62,7 +62,7 @@ class Benchmark:
         groups_of: photos that show the same, where the measure is how many of them come first (UKBench); else 0.
     """
 
-    name: Name
+    name: str
     queries: tuple[Query, ...]
     database: tuple[Path, ...]
     tasks: tuple[Task, ...]

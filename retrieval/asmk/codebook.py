@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 from delf_jax import model_file
 from delf_jax.errors import ModelError, SearchIndexError
 from delf_jax.features import LocalFeatures
-from retrieval.backends.exact_backend import QUERIES, blocked, top_neighbours
+from retrieval.backends.exact_backend import QUERIES, ROWS, blocked, top_neighbours
 
 KIND = "codebook"
 
@@ -70,7 +70,9 @@ class Codebook:
     def _blocks(self) -> Float[Array, "b r d"]:
         # The nearest centroid has the largest x c - |c|^2 / 2: a dot product with one more dimension.
         norms = np.sum(np.square(self.centroids, dtype=np.float64), axis=1, keepdims=True) / 2
-        return blocked(np.concatenate([self.centroids, -norms], axis=1))
+        # A small codebook is one small block: padding costs as much as words do.
+        rows = min(ROWS, 1 << (len(self) - 1).bit_length())
+        return blocked(np.concatenate([self.centroids, -norms], axis=1), rows)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes one safetensors file, at once or not at all."""

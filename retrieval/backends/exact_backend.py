@@ -41,12 +41,12 @@ def top_neighbours(
     return lax.scan(step, none_yet, (starts, blocks))[0]
 
 
-def blocked(vectors: Float[np.ndarray, "n d"]) -> Float[Array, "b r d"]:
-    """The vectors as ``top_neighbours`` takes them: float32 on the device, in blocks, zeros at the end."""
+def blocked(vectors: Float[np.ndarray, "n d"], rows: int = ROWS) -> Float[Array, "b r d"]:
+    """The vectors as ``top_neighbours`` takes them: float32 on the device, in blocks of ``rows``, zeros at the end."""
     count, dimension = vectors.shape
-    padded = np.zeros((-(-count // ROWS) * ROWS, dimension), np.float32)
+    padded = np.zeros((-(-count // rows) * rows, dimension), np.float32)
     padded[:count] = vectors
-    return jnp.asarray(padded.reshape(-1, ROWS, dimension))
+    return jnp.asarray(padded.reshape(-1, rows, dimension))
 
 
 class ExactBackend(Backend):

@@ -73,6 +73,27 @@ def test_revisited_oxford(run: Run, roxford: Path, features: Path, options: tupl
     assert shown.out.splitlines()[0] == "roxford5k Easy: mAP 100.00, mP@1 100.0, mP@5 100.0, mP@10 100.0 (2 queries)"
 
 
+@pytest.mark.slow
+def test_the_packaged_model_finds_turned_and_smaller_photos(run: Run, demo_photos: Path, tmp_path: Path) -> None:
+    """Holidays' layout; three things, each turned and each nearer, found by votes and by words."""
+    for group, name in enumerate(("coffee", "box", "camera")):
+        photo = cv2.imread(str(demo_photos / f"{name}.jpg"))
+        photo = cv2.resize(photo, (320, 256), interpolation=cv2.INTER_AREA)
+        turn = cv2.getRotationMatrix2D((160, 128), 12, 0.85)
+        turned = cv2.warpAffine(photo, turn, (320, 256), borderMode=cv2.BORDER_REFLECT)
+        for place, view in enumerate((photo, turned, cv2.resize(photo[20:236, 30:290], (320, 256)))):
+            cv2.imwrite(str(tmp_path / f"1{group:03d}{place:02d}.png"), view)
+    store, words = tmp_path / "features", tmp_path / "words"
+    evaluated = ("evaluate", "retrieval", tmp_path, "--dataset", "holidays", "--features", store, "--json")
+    asked = (*evaluated, "--backend", "exact", "--max-side", "320", "--scales", "1.0", "--verify", "0")
+    (votes,) = run(*asked).records
+    assert (votes["queries"], votes["photos"]) == (3, 9)
+    assert votes["map"] == 1
+    assert run("codebook", store, "--out", words, "--words", "64").code == 0
+    (kernel,) = run(*asked, "--first-stage", "asmk", "--codebook", words).records
+    assert kernel["map"] > 0.7
+
+
 def test_distractors_come_between_if_they_are_alike(
     run: Run, roxford: Path, features: Path, options: tuple[str, ...], tmp_path: Path
 ) -> None:
