@@ -1,21 +1,25 @@
 """Local features to ranked, verified, explained matches.
 
-``Index`` finds photos that show the same thing as a query, ``match`` compares two photos; ``ransac`` and ``matching``
+``Index`` finds photos that show the same thing as a query, ``ShardedIndex`` does so in a collection that outgrows one
+process, ``match`` compares two photos; ``ransac`` and ``matching``
 are the pure JAX functions underneath, ``metrics`` says how good it all is, ``draw`` shows it.
 """
 
 from retrieval import draw, matching, metrics, ransac
 from retrieval.index import Index
 from retrieval.search import DEFAULT_THRESHOLD, Match, SearchResult, match
+from retrieval.sharded_index import ShardedIndex, open_index
 
 __all__ = [
     "DEFAULT_THRESHOLD",
     "Index",
     "Match",
     "SearchResult",
+    "ShardedIndex",
     "draw",
     "match",
     "matching",
     "metrics",
+    "open_index",
     "ransac",
 ]

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -11,10 +12,20 @@ from jaxtyping import Bool, Float, Int
 from delf_jax.errors import SearchIndexError
 from delf_jax.features import LocalFeatures
 
+_ARRAYS = ("image_sizes", "offsets", "keypoints", "scales", "scores", "descriptors")
+_FEATURES: dict[str, type[np.generic]] = {
+    "keypoints": np.float32,
+    "scales": np.float32,
+    "scores": np.float32,
+    "descriptors": np.float16,
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class PhotoColumns:
     """Features of p photos, n in all; photo i owns the rows ``offsets[i]`` to ``offsets[i + 1]``.
+
+    In an opened index the arrays over features are mapped from their files: only what is looked at is read.
 
     Attributes:
         names: p names.
@@ -23,8 +34,10 @@ class PhotoColumns:
         keypoints: float32 [n, 2], (x, y) in pixels of the upright original photo.
         scales: float32 [n].
         scores: float32 [n].
-        descriptors: float16 [n, d], unit length up to rounding; mapped from the file in an opened index.
+        descriptors: float16 [n, d], unit length up to rounding.
     """
+
+    SMALL_FILES: ClassVar = ("names.json", "image_sizes.npy", "offsets.npy")
 
     names: tuple[str, ...]
     image_sizes: Int[np.ndarray, "p 2"]
@@ -36,43 +49,21 @@ class PhotoColumns:
 
     @classmethod
     def gather(cls, photos: Iterable[tuple[str, LocalFeatures]]) -> "PhotoColumns":
-        """Joins photos one at a time; besides the result it holds one photo.
+        """Joins photos in memory, one at a time; for a while it holds the features twice.
 
         Raises:
             SearchIndexError: a name comes twice, dimensions differ, or there is no feature at all.
         """
-        names: dict[str, tuple[int, int]] = {}
-        counts, parts = [], []
+        parts: dict[str, list[np.ndarray]] = {column: [] for column in _FEATURES}
+        table = PhotoList()
         for name, features in photos:
-            if name in names:
-                raise SearchIndexError(f"{name}: comes twice; give every photo a name of its own")
-            names[name] = (int(features.image_size[0]), int(features.image_size[1]))
-            counts.append(len(features))
+            table.add(name, features)
             if len(features):
-                parts.append(
-                    (
-                        np.asarray(features.keypoints, np.float32),
-                        np.asarray(features.scales, np.float32),
-                        np.asarray(features.scores, np.float32),
-                        np.asarray(features.descriptors, np.float16),
-                    )
-                )
-            if len(features) and parts[0][3].shape[1] != parts[-1][3].shape[1]:
-                dimensions = f"{parts[-1][3].shape[1]} dimensions, the photos before it {parts[0][3].shape[1]}"
-                raise SearchIndexError(f"{name}: its descriptors have {dimensions}; extract all with one model")
-        if not parts:
-            found = f"none of the {len(names)} photos has a feature" if names else "there are no photos"
-            raise SearchIndexError(f"nothing to index: {found}; extract photos that show something")
-        keypoints, scales, scores, descriptors = (np.concatenate(column) for column in zip(*parts))
-        return cls(
-            names=tuple(names),
-            image_sizes=np.array(list(names.values()), np.int32),
-            offsets=np.cumsum([0, *counts], dtype=np.int64),
-            keypoints=keypoints,
-            scales=scales,
-            scores=scores,
-            descriptors=descriptors,
-        )
+                for column, dtype in _FEATURES.items():
+                    parts[column].append(np.asarray(getattr(features, column), dtype))
+        table.require_features()
+        joined = {column: np.concatenate(parts.pop(column)) for column in _FEATURES}
+        return cls(names=tuple(table.sizes), image_sizes=table.image_sizes, offsets=table.offsets, **joined)
 
     def __iter__(self) -> Iterator[tuple[str, LocalFeatures]]:
         """Photos in order, as ``gather`` takes them."""
@@ -106,10 +97,126 @@ class PhotoColumns:
 
     @classmethod
     def open(cls, folder: Path) -> "PhotoColumns":
-        """Reads what ``save`` wrote."""
-        arrays = {column: np.load(folder / f"{column}.npy", allow_pickle=False) for column in _ARRAYS[:-1]}
-        descriptors = np.load(folder / "descriptors.npy", mmap_mode="r", allow_pickle=False)
-        return cls(tuple(json.loads((folder / "names.json").read_text())), **arrays, descriptors=descriptors)
+        """Reads what ``save`` or a ``ColumnWriter`` wrote."""
+        arrays = {
+            column: np.load(folder / f"{column}.npy", mmap_mode="r" if column in _FEATURES else None)
+            for column in _ARRAYS
+        }
+        return cls(tuple(json.loads((folder / "names.json").read_text())), **arrays)
 
 
-_ARRAYS = ("image_sizes", "offsets", "keypoints", "scales", "scores", "descriptors")
+class PhotoList:
+    """The photos of a stream as it goes by, without their features: names, sizes, counts.
+
+    Attributes:
+        sizes: (height, width) of each photo, by its name.
+        features: number of features so far.
+    """
+
+    def __init__(self) -> None:
+        self.sizes: dict[str, tuple[int, int]] = {}
+        self.features = 0
+        self._counts: list[int] = []
+        self._dimension: int | None = None
+
+    def add(self, name: str, features: LocalFeatures) -> None:
+        """Notes one more photo; SearchIndexError where it cannot stand beside those before it."""
+        if name in self.sizes:
+            raise SearchIndexError(f"{name}: comes twice; give every photo a name of its own")
+        if len(features):
+            self._dimension = self._dimension or features.descriptors.shape[1]
+            require_dimension_of_others(name, features, self._dimension)
+        self.sizes[name] = (int(features.image_size[0]), int(features.image_size[1]))
+        self._counts.append(len(features))
+        self.features += len(features)
+
+    def require_features(self) -> None:
+        """SearchIndexError where there is nothing that could be found."""
+        if not self.features:
+            found = f"none of the {len(self.sizes)} photos has a feature" if self.sizes else "there are no photos"
+            raise SearchIndexError(f"nothing to index: {found}; extract photos that show something")
+
+    @property
+    def image_sizes(self) -> Int[np.ndarray, "p 2"]:
+        """int32 [p, 2], (height, width)."""
+        return np.array(list(self.sizes.values()), np.int32).reshape(-1, 2)
+
+    @property
+    def offsets(self) -> Int[np.ndarray, " n"]:
+        """int64 [p + 1], where each photo's features begin."""
+        return np.cumsum([0, *self._counts], dtype=np.int64)
+
+
+def require_dimension_of_others(name: str, features: LocalFeatures, dimension: int) -> None:
+    """SearchIndexError where a photo's descriptors cannot be compared with those of the photos before it."""
+    found = features.descriptors.shape[1]
+    if found != dimension:
+        differ = f"{found} dimensions, the photos before it {dimension}"
+        raise SearchIndexError(f"{name}: its descriptors have {differ}; extract all with one model")
+
+
+class ColumnWriter:
+    """Writes the columns of a stream of photos into a folder; holds names and counts, no features.
+
+    A context manager, which closes the files of a stream that broke off.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.photos = PhotoList()
+        self._folder = folder
+        self._files = {column: GrowingArray(folder / f"{column}.npy", dtype) for column, dtype in _FEATURES.items()}
+
+    def add(self, name: str, features: LocalFeatures) -> None:
+        """Appends one photo; SearchIndexError where it comes twice or has another dimension."""
+        self.photos.add(name, features)
+        if len(features):
+            for column, file in self._files.items():
+                file.append(np.asarray(getattr(features, column)))
+
+    def __enter__(self) -> "ColumnWriter":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for file in self._files.values():
+            file.close()
+
+    def finish(self) -> PhotoColumns:
+        """Completes the files and maps them; SearchIndexError where no photo had a feature."""
+        self.photos.require_features()
+        for file in self._files.values():
+            file.finish()
+        np.save(self._folder / "image_sizes.npy", self.photos.image_sizes, allow_pickle=False)
+        np.save(self._folder / "offsets.npy", self.photos.offsets, allow_pickle=False)
+        (self._folder / "names.json").write_text(json.dumps(list(self.photos.sizes)))
+        return PhotoColumns.open(self._folder)
+
+
+class GrowingArray:
+    """A .npy file that rows are appended to."""
+
+    def __init__(self, path: Path, dtype: type[np.generic]) -> None:
+        self._file = path.open("wb")
+        self._dtype = np.dtype(dtype)
+        self._shape: tuple[int, ...] = (0,)
+
+    def append(self, rows: Float[np.ndarray, "n *rest"]) -> None:
+        """Writes rows of the shape of the first ones."""
+        if self._shape == (0,):
+            self._shape = (0, *rows.shape[1:])
+            self._write_header()
+        self._shape = (self._shape[0] + len(rows), *rows.shape[1:])
+        self._file.write(np.ascontiguousarray(rows, self._dtype).data)
+
+    def finish(self) -> None:
+        """Writes the final number of rows into the header, which NumPy leaves room in for any, and closes the file."""
+        self._file.seek(0)
+        self._write_header()
+        self._file.close()
+
+    def close(self) -> None:
+        """Closes the file as it is."""
+        self._file.close()
+
+    def _write_header(self) -> None:
+        header = np.lib.format.header_data_from_array_1_0(np.empty(0, self._dtype)) | {"shape": self._shape}
+        np.lib.format.write_array_header_1_0(self._file, header)

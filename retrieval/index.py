@@ -1,5 +1,6 @@
 """The search index: photos in, ranked and verified matches out; a folder on disk that is whole or refused."""
 
+import contextlib
 import dataclasses
 import itertools
 import os
@@ -12,19 +13,24 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from delf_jax import atomic
-from delf_jax.errors import ModelError, SearchIndexError
+from delf_jax.errors import SearchIndexError
 from delf_jax.features import LocalFeatures
-from delf_jax.head import Head
-from delf_jax.loading import model_paths
 from delf_jax.settings import ExtractionSettings
 from delf_jax.store import FeatureStore
 from retrieval import manifest
 from retrieval.asmk import Codebook, InvertedFile, Kernel
 from retrieval.backends import Backend, BackendName, backend_class
-from retrieval.columns import PhotoColumns
+from retrieval.columns import ColumnWriter, PhotoColumns
+from retrieval.extracted import (
+    calibrated_threshold,
+    named,
+    require_dimension,
+    require_same_extraction,
+    require_same_model,
+)
 from retrieval.geometry import Model
-from retrieval.search import DEFAULT_THRESHOLD, Match, SearchResult, verify_candidates
-from retrieval.voting import votes
+from retrieval.search import Match, SearchResult, verify_candidates
+from retrieval.voting import ranking, votes
 
 HEAD = "head.safetensors"
 BACKEND = "backend"
@@ -36,8 +42,9 @@ FirstStage = Literal["votes", "asmk"]
 class Index:
     """Photos that can be searched by their local features.
 
-    Costs, with d dimensions: 2 d bytes a feature on disk for verification (mapped, not read), 20 bytes of geometry in
-    memory, and the backend's own (4 d exact, about 4.3 d ScaNN); building holds about 12 d for a while.
+    Costs a feature, with d dimensions: on disk 2 d bytes and 16 of geometry, both mapped, not read; in memory the
+    backend's own, 4 d exact and about 4.3 d ScaNN. Building holds twice the backend's for a while; without ``out``,
+    as in ``add`` and ``remove``, the columns too, twice.
 
     Attributes:
         settings: what the features were extracted with; None if the index was built without.
@@ -76,6 +83,7 @@ class Index:
         fingerprint: str | None = None,
         threshold: float | None = None,
         head_path: str | os.PathLike[str] | None = None,
+        out: str | os.PathLike[str] | None = None,
     ) -> "Index":
         """Index a feature store, or any stream of (name, features).
 
@@ -86,24 +94,34 @@ class Index:
             threshold: accept matches at or below this ``log10_nfa``; if not given, that of the head file, or of the
                 model's own head, or ``DEFAULT_THRESHOLD`` where none is calibrated.
             head_path: head file to keep in the index.
+            out: write the index there, as ``save`` does, on the way: the features of the photos go to the disk one
+                photo at a time, and memory holds the backend alone.
 
         Raises:
-            SearchIndexError: no photo has a feature, a name comes twice, dimensions differ, or no such backend.
+            SearchIndexError: no photo has a feature, a name comes twice, dimensions differ, no such backend, or
+                ``out`` cannot be written.
         """
         if isinstance(photos, FeatureStore):
             settings, fingerprint, head_path = photos.settings, photos.fingerprint, photos.head_path
-        if threshold is None:
-            threshold = _calibrated_threshold(head_path, settings)
         searcher = backend_class(backend)
-        columns = PhotoColumns.gather(_named(photos))
-        return cls(
-            columns,
-            searcher.build(columns.descriptors),
-            settings=settings,
-            fingerprint=fingerprint,
-            threshold=DEFAULT_THRESHOLD if threshold is None else threshold,
-            head_path=None if head_path is None else Path(head_path),
-        )
+        described: Any = {
+            "settings": settings,
+            "fingerprint": fingerprint,
+            "threshold": calibrated_threshold(head_path, settings) if threshold is None else threshold,
+            "head_path": None if head_path is None else Path(head_path),
+        }
+        if out is None:
+            columns = PhotoColumns.gather(named(photos))
+            return cls(columns, searcher.build(columns.descriptors), **described)
+        with replacing_index(out) as folder:
+            with ColumnWriter(folder) as writer:
+                for name, features in named(photos):
+                    writer.add(name, features)
+                columns = writer.finish()
+            index = cls(columns, searcher.build(columns.descriptors), **described)
+            index.write_beside_columns(folder)
+        head = Path(out) / HEAD if head_path is not None else None
+        return cls(PhotoColumns.open(Path(out)), index._backend, **described | {"head_path": head})
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "Index":
@@ -115,10 +133,15 @@ class Index:
             SearchIndexError: missing, damaged, or made by a newer version.
         """
         folder = Path(path)
-        described = manifest.read(folder)
-        damaged = manifest.damage(folder, described)
+        damaged = manifest.damage(folder, manifest.read(folder))
         if damaged:
             raise SearchIndexError(f"{folder}: damaged, {damaged[0]}; build the index again")
+        return cls.open_checked(folder)
+
+    @classmethod
+    def open_checked(cls, folder: Path) -> "Index":
+        """``open`` for a folder whose files have been compared with their checksums a moment ago."""
+        described = manifest.read(folder)
         try:
             columns = PhotoColumns.open(folder)
             name = described["backend"]
@@ -148,25 +171,23 @@ class Index:
         Raises:
             SearchIndexError: ``path`` is something else than an index, or cannot be written.
         """
-        target = Path(path)
-        if target.exists() and not (target.is_dir() and (manifest.is_index(target) or not any(target.iterdir()))):
-            raise SearchIndexError(f"{target}: there is something else than an index; choose another name")
+        with replacing_index(path) as folder:
+            self._columns.save(folder)
+            self.write_beside_columns(folder)
+
+    def write_beside_columns(self, folder: Path) -> None:
+        """Completes a folder that holds the columns of this index: backend, head, and last the manifest."""
+        (folder / BACKEND).mkdir()
         try:
-            with atomic.replacing_folder(target) as folder:
-                self._columns.save(folder)
-                (folder / BACKEND).mkdir()
-                self._backend.save(folder / BACKEND)
-                if self._inverted is not None:
-                    (folder / ASMK).mkdir()
-                    self._inverted.save(folder / ASMK)
-                if self.head_path is not None:
-                    shutil.copyfile(self.head_path, folder / HEAD)
-                manifest.write(folder, self._description())
-        except (OSError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
-            raise SearchIndexError(
-                f"{target}: cannot be written ({reason}); free space or choose another folder"
-            ) from error
+            self._backend.save(folder / BACKEND)
+        except RuntimeError as error:  # what ScaNN says of a full disk
+            raise OSError(str(error)) from error
+        if self._inverted is not None:
+            (folder / ASMK).mkdir()
+            self._inverted.save(folder / ASMK)
+        if self.head_path is not None:
+            shutil.copyfile(self.head_path, folder / HEAD)
+        manifest.write(folder, self._description())
 
     def __len__(self) -> int:
         """Number of photos, those without features included."""
@@ -209,11 +230,7 @@ class Index:
         Raises:
             SearchIndexError: ``fingerprint`` is not that of the index.
         """
-        if self.fingerprint is not None and fingerprint != self.fingerprint:
-            raise SearchIndexError(
-                f"the index was made by another model ({self.fingerprint[:12]}, not {fingerprint[:12]}); "
-                "use the model of the index, or extract and index again"
-            )
+        require_same_model(self, fingerprint)
 
     def add(self, photos: FeatureStore | Iterable[tuple[str, LocalFeatures]]) -> None:
         """Add photos; one whose name is there already takes the place of the old one.
@@ -222,14 +239,13 @@ class Index:
             SearchIndexError: another model or other settings made them, a name comes twice, or dimensions differ.
         """
         if isinstance(photos, FeatureStore):
-            self.require(photos.fingerprint)
-            self._require_settings(photos.settings)
+            require_same_extraction(self, photos)
         new = [
             (name, dataclasses.replace(features, descriptors=np.asarray(features.descriptors, np.float16)))
-            for name, features in _named(photos)
+            for name, features in named(photos)
         ]
         replaced = {name for name, _ in new} & self._places.keys()
-        self._change(replaced, new)
+        self.change(replaced, new)
 
     def remove(self, names: Collection[str]) -> None:
         """Take photos out.
@@ -237,7 +253,7 @@ class Index:
         Raises:
             SearchIndexError: there is no such photo, or no feature would be left.
         """
-        self._change({self._columns.names[self._place(name)] for name in names}, [])
+        self.change({self._columns.names[self._place(name)] for name in names}, [])
 
     @property
     def inverted_file(self) -> InvertedFile | None:
@@ -284,12 +300,7 @@ class Index:
         Raises:
             SearchIndexError: the descriptors do not have the dimension of the index.
         """
-        dimension = features.descriptors.shape[1]
-        if dimension != self.dimension:
-            raise SearchIndexError(
-                f"the query's descriptors have {dimension} dimensions, those of the index {self.dimension}; "
-                "extract the query with the model of the index"
-            )
+        require_dimension(features, self.dimension)
         rows, similarities = self._backend.search(np.asarray(features.descriptors, np.float32), count)
         return np.where(rows >= 0, self._columns.photo_of(rows), -1), similarities
 
@@ -346,8 +357,8 @@ class Index:
             scores = votes(*self.neighbours(features, neighbours), photo_count=len(self))
         else:
             scores = self.kernel_scores(features, assignments=assignments)
-        scores[[self._places[name] for name in exclude if name in self._places]] = -np.inf
-        ranked = np.argsort(-scores, kind="stable")[: np.isfinite(scores).sum()]
+        scores[self.places(exclude)] = -np.inf
+        ranked = ranking(scores)
         candidates = [
             (self.names[place], float(scores[place]), self._columns.features(int(place))) for place in ranked[:verify]
         ]
@@ -361,29 +372,28 @@ class Index:
             query_max_side=indexed if max_side is None else max_side,
             seed=seed,
         )
-        matches.sort(key=Match.rank)
         unverified = ranked[verify : max(top, verify)]
-        matches += [Match.unverified(self.names[place], float(scores[place]), model=model) for place in unverified]
+        matches.sort(key=Match.rank)
+        matches += [
+            Match.unverified(self.names[place], float(scores[place]), model=model) for place in unverified
+        ]
         return SearchResult(any(match.accepted for match in matches), matches[:top])
+
+    def places(self, names: Collection[str]) -> Int[np.ndarray, " n"]:
+        """Where these photos are among ``names``; names of other photos are passed over."""
+        return np.array([self._places[name] for name in names if name in self._places], np.int64)
 
     def _place(self, name: str) -> int:
         if name not in self._places:
             raise SearchIndexError(f"{name}: is not in the index; names are as they were extracted")
         return self._places[name]
 
-    def _require_settings(self, settings: ExtractionSettings) -> None:
-        if self.settings is None:
-            return
-        mine, theirs = self.settings.to_json(), settings.to_json()
-        # The same weights may lie at another path: the fingerprint speaks for them.
-        differ = [name for name in mine if name != "model" and mine[name] != theirs[name]]
-        if differ:
-            raise SearchIndexError(
-                f"the photos were extracted with {differ[0]} {theirs[differ[0]]}, the index has {mine[differ[0]]}; "
-                "extract them with the settings of the index"
-            )
+    def change(self, removed: Collection[str], added: Collection[tuple[str, LocalFeatures]]) -> None:
+        """Take out the photos whose names are in ``removed`` and put others behind the rest: both at one cost.
 
-    def _change(self, removed: Collection[str], added: Collection[tuple[str, LocalFeatures]]) -> None:
+        Raises:
+            SearchIndexError: a name comes twice, dimensions differ, or no feature would be left.
+        """
         gone = np.array([name in removed for name in self.names], bool)
         kept = (photo for photo, is_gone in zip(self._columns, gone) if not is_gone)
         columns = PhotoColumns.gather(itertools.chain(kept, added))
@@ -405,21 +415,21 @@ class Index:
         }
 
 
-def _calibrated_threshold(
-    head_path: str | os.PathLike[str] | None, settings: ExtractionSettings | None
-) -> float | None:
-    if head_path is not None:
-        return Head.open(head_path).log10_nfa_threshold
-    if settings is None:
-        return None
+@contextlib.contextmanager
+def replacing_index(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A new folder that takes the place of the index at ``path`` when the block ends well.
+
+    Raises:
+        SearchIndexError: ``path`` is something else than an index, or cannot be written.
+    """
+    target = Path(path)
+    if target.exists() and not (target.is_dir() and (manifest.is_index(target) or not any(target.iterdir()))):
+        raise SearchIndexError(f"{target}: there is something else than an index; choose another name")
     try:
-        return Head.open(model_paths(settings.model)[1]).log10_nfa_threshold
-    except ModelError:
-        # The model may live on another machine; indexing does not need it.
-        return None
-
-
-def _named(photos: FeatureStore | Iterable[tuple[str, LocalFeatures]]) -> Iterator[tuple[str, LocalFeatures]]:
-    if isinstance(photos, FeatureStore):
-        return ((photo.path, photo.features) for photo in photos)
-    return iter(photos)
+        with atomic.replacing_folder(target) as folder:
+            yield folder
+    except OSError as error:
+        reason = " ".join(str(error).split())
+        raise SearchIndexError(
+            f"{target}: cannot be written ({reason}); free space or choose another folder"
+        ) from error

@@ -9,19 +9,28 @@ from delf_jax.errors import SearchIndexError
 
 NAME = "manifest.json"
 FORMAT = "delf-jax index"
+SHARDED = "delf-jax index in shards"
 VERSION = 1
 
 
 def write(folder: Path, description: dict[str, Any]) -> None:
     """Writes the manifest of a folder whose other files are complete."""
     files = {
-        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        path.relative_to(folder).as_posix(): file_entry(path) for path in sorted(folder.rglob("*")) if path.is_file()
     }
-    manifest = {"format": FORMAT, "version": VERSION, **description, "files": files}
+    (folder / NAME).write_bytes(encoded(FORMAT, {**description, "files": files}))
+
+
+def encoded(kind: str, description: dict[str, Any]) -> bytes:
+    """The contents of a manifest of one of the two formats."""
+    manifest = {"format": kind, "version": VERSION, **description}
     manifest["sha256"] = _digest(manifest)
-    (folder / NAME).write_text(json.dumps(manifest, indent=1))
+    return json.dumps(manifest, indent=1).encode()
+
+
+def file_entry(path: Path) -> dict[str, Any]:
+    """What a manifest says of a file."""
+    return {"bytes": path.stat().st_size, "sha256": _sha256(path)}
 
 
 def is_index(folder: Path) -> bool:
@@ -32,7 +41,15 @@ def is_index(folder: Path) -> bool:
         return False
 
 
-def read(folder: Path) -> dict[str, Any]:
+def is_sharded(folder: Path) -> bool:
+    """Whether the folder is an index in shards, whole or damaged."""
+    try:
+        return SHARDED.encode() in (folder / NAME).read_bytes()
+    except OSError:
+        return False
+
+
+def read(folder: Path, kind: str = FORMAT) -> dict[str, Any]:
     """The manifest, without looking at the other files.
 
     Raises:
@@ -48,7 +65,9 @@ def read(folder: Path) -> dict[str, Any]:
         raise SearchIndexError(f"{folder}: its {NAME} is damaged; build the index again") from None
     except OSError as error:
         raise SearchIndexError(f"{folder}: cannot be read ({error.strerror}); check its permissions") from None
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+    if not isinstance(manifest, dict) or manifest.get("format") != kind:
+        if isinstance(manifest, dict) and manifest.get("format") in (FORMAT, SHARDED):
+            raise SearchIndexError(f"{folder}: is a {manifest['format']}; open it with retrieval.open_index")
         raise SearchIndexError(f"{folder}: not an index of delf-jax; make one with delf-jax index")
     version = manifest.get("version")
     if not isinstance(version, int) or version > VERSION:
@@ -62,21 +81,25 @@ def read(folder: Path) -> dict[str, Any]:
 
 def damage(folder: Path, manifest: dict[str, Any]) -> list[str]:
     """One line for every file that is missing, changed, or not listed; empty when all is well."""
-    found = []
     listed = manifest.get("files")
     if not isinstance(listed, dict):
         return [f"{NAME} lists no files"]
-    for name, expected in listed.items():
-        path = folder / name
-        if not path.is_file():
-            found.append(f"{name} is missing")
-        elif path.stat().st_size != expected["bytes"]:
-            found.append(f"{name} has {path.stat().st_size} bytes instead of {expected['bytes']}")
-        elif _sha256(path) != expected["sha256"]:
-            found.append(f"{name} does not match its checksum")
+    found = [reason for name, expected in listed.items() if (reason := file_damage(folder, name, expected))]
     present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     found.extend(f"{name} does not belong there" for name in sorted(present - set(listed) - {NAME}))
     return found
+
+
+def file_damage(folder: Path, name: str, expected: dict[str, Any]) -> str | None:
+    """What is wrong with a file, going by its ``file_entry``; None when nothing is."""
+    path = folder / name
+    if not path.is_file():
+        return f"{name} is missing"
+    if path.stat().st_size != expected["bytes"]:
+        return f"{name} has {path.stat().st_size} bytes instead of {expected['bytes']}"
+    if _sha256(path) != expected["sha256"]:
+        return f"{name} does not match its checksum"
+    return None
 
 
 def _digest(manifest: dict[str, Any]) -> str:

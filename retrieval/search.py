@@ -1,7 +1,7 @@
 """Geometric proof: a query's features against those of candidate photos, and the answer that comes out of it."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
@@ -81,10 +81,12 @@ class SearchResult:
     Attributes:
         accepted: one of the matches is accepted: the query shows something that the index knows.
         matches: best first: accepted ones, then by inliers, then by votes.
+        lost: shards of the index that had no part in the answer, and why; only an index in shards can lose some.
     """
 
     accepted: bool
     matches: list[Match]
+    lost: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def match(
@@ -126,9 +128,11 @@ def verify_candidates(
     max_side: int,
     query_max_side: int,
     seed: int,
+    photos_verified: int | None = None,
 ) -> list[Match]:
     """Verify all candidates (name, votes, features) in one call each of matching and RANSAC, in their order.
 
+    ``photos_verified`` is the number of photos verified for the query, where other candidates are verified elsewhere.
     Arrays are padded, which changes no result, so that queries and photos of all sizes share a few compiled programs.
     """
     if not candidates:
@@ -160,7 +164,7 @@ def verify_candidates(
         dst_scales=scales[::-1].reshape(2 * count, room),
         threshold=INLIER_RADIUS * pixel[::-1].reshape(2 * count),
         target_size=sizes[::-1].reshape(2 * count, 2),
-        photos_verified=2 * len(photos),
+        photos_verified=2 * (len(photos) if photos_verified is None else photos_verified),
         cell=CELL * np.stack([pixel.reshape(2 * count), pixel[::-1].reshape(2 * count)], axis=1),
     )
     transforms, inliers, counts, log10_nfa = (np.asarray(field) for field in found)

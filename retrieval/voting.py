@@ -34,3 +34,8 @@ def votes(
     scores = np.bincount(photo, weights=cast, minlength=photo_count)
     seen = np.bincount(photo, minlength=photo_count) > 0
     return np.where(seen, scores, -np.inf).astype(np.float32)
+
+
+def ranking(scores: Float[np.ndarray, " p"]) -> Int[np.ndarray, " r"]:
+    """Places of the photos with votes, most votes first, the earlier of equal ones first."""
+    return np.argsort(-scores, kind="stable")[: np.isfinite(scores).sum()]
