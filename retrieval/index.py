@@ -374,9 +374,7 @@ class Index:
         )
         unverified = ranked[verify : max(top, verify)]
         matches.sort(key=Match.rank)
-        matches += [
-            Match.unverified(self.names[place], float(scores[place]), model=model) for place in unverified
-        ]
+        matches += [Match.unverified(self.names[place], float(scores[place]), model=model) for place in unverified]
         return SearchResult(any(match.accepted for match in matches), matches[:top])
 
     def places(self, names: Collection[str]) -> Int[np.ndarray, " n"]:

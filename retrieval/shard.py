@@ -1,5 +1,6 @@
 """One shard in the process that holds it: its share of the votes, and geometric proof where the descriptors are."""
 
+import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -110,6 +111,10 @@ class Shard:
     def features(self, name: str) -> LocalFeatures | None:
         """The features of a photo; None where it is not here."""
         return self.index.features(name) if name in self.index else None
+
+    def process(self) -> int:
+        """Number of the process that holds the shard."""
+        return os.getpid()
 
     def _place(self, number: int) -> int | None:
         place = int(np.searchsorted(self.numbers, number))

@@ -1,5 +1,6 @@
 """An index in shards: larger than one process or machine, with the answers of one index."""
 
+import dataclasses
 import os
 import shutil
 from collections.abc import Collection, Iterable, Mapping
@@ -23,12 +24,13 @@ from retrieval.extracted import (
 )
 from retrieval.geometry import Model
 from retrieval.index import Index, replacing_index
+from retrieval.ray_servers import RayServers
 from retrieval.search import Match, SearchResult
 from retrieval.shard import Neighbours, Verification
 from retrieval.shard_building import build_shards
 from retrieval.shard_changes import changing, rebuilt, without_and_with
 from retrieval.shard_layout import HEAD, Layout
-from retrieval.shard_servers import Answers, LocalServers, RayServers, Servers
+from retrieval.shard_servers import Answers, LocalServers, Servers
 from retrieval.voting import ranking, votes
 
 
@@ -120,7 +122,7 @@ class ShardedIndex:
             seconds: an actor that is silent for longer does not count. The first query compiles.
 
         Raises:
-            SearchIndexError: missing, made by a newer version, or none of its shards can be used.
+            SearchIndexError: missing, made by a newer version, none of its shards can be used, or no cluster.
         """
         root = Path(path)
         layout = Layout.read(root)
@@ -284,7 +286,8 @@ class ShardedIndex:
         """Add photos, in the folder too; one whose name is there already takes the place of the old one.
 
         A photo that is there stays in its shard; new ones go to the shards with the fewest features, so many at a time
-        that a small addition writes only one shard anew. Searches go on meanwhile with the photos before.
+        that a small addition writes only one shard anew, and memory holds one shard beside the new photos. Searches go
+        on meanwhile with the photos before.
 
         Raises:
             SearchIndexError: another model or other settings made them, a name comes twice, dimensions differ, a shard
@@ -296,7 +299,7 @@ class ShardedIndex:
         for name, features in named(photos):
             if name in new:
                 raise SearchIndexError(f"{name}: comes twice; give every photo a name of its own")
-            new[name] = features
+            new[name] = dataclasses.replace(features, descriptors=np.asarray(features.descriptors, np.float16))
         self._change((), new)
 
     def remove(self, names: Collection[str]) -> None:

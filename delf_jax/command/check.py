@@ -76,7 +76,12 @@ def kind_of(path: str) -> str:
         stated = manifest.get("format") or manifest.get("kind")
     except (ValueError, AttributeError):
         stated = None
-    named = {"delf-jax feature store": "store", "delf-jax index": "index", "predictor": "predictor"}
+    named = {
+        "delf-jax feature store": "store",
+        "delf-jax index": "index",
+        "delf-jax index in shards": "index",
+        "predictor": "predictor",
+    }
     return named.get(str(stated)) or ("store" if os.path.isdir(folder / "parts") else "index")
 
 
@@ -106,9 +111,31 @@ def _index(path: str, *, repair: bool) -> Found:
 
     if repair:
         raise UsageError(f"{path}: an index is not repaired but built again, with `delf-jax index STORE --out {path}`")
+    if manifest.is_sharded(Path(path)):
+        return _shards(Path(path))
     described = manifest.read(Path(path))
     counts = {name: described.get(name) for name in ("photos", "features", "dimension", "backend", "fingerprint")}
     damaged = [{"reason": reason} for reason in manifest.damage(Path(path), described)]
+    return Found(counts, damaged, damaged)
+
+
+def _shards(path: Path) -> Found:
+    from retrieval.shard_layout import HEAD, Layout
+
+    layout = Layout.read(path)
+    counts: dict[str, Any] = {
+        "photos": sum(entry.photos for entry in layout.shards),
+        "features": sum(entry.features for entry in layout.shards),
+        "dimension": layout.dimension,
+        "backend": layout.backend,
+        "fingerprint": layout.fingerprint,
+        "shards": len(layout.shards),
+    }
+    damaged = [
+        {"reason": reason} if name == HEAD else {"shard": name, "reason": reason}
+        for name, reasons in layout.damage(path).items()
+        for reason in reasons
+    ]
     return Found(counts, damaged, damaged)
 
 
@@ -141,6 +168,8 @@ def _sentences(path: str, kind: str, found: Found) -> str:
         lines.append("repaired: the damaged parts are left out; the same `delf-jax extract` computes them again")
     if not found.damaged:
         lines.append("everything is there and as it was written")
+    elif found.left and kind == "index" and all("shard" in entry for entry in found.left):
+        lines.append(f"damaged: build these shards again with `delf-jax index STORE --out {path} --rebuild`")
     elif found.left and kind == "index":
         lines.append("damaged: build it again with `delf-jax index`")
     elif found.left and kind == "predictor":

@@ -70,7 +70,7 @@ def pair(
 def sheet(
     query: str,
     features: "delf_jax.features.LocalFeatures",
-    index: "retrieval.Index",
+    index: "retrieval.Index | retrieval.ShardedIndex",
     result: "retrieval.search.SearchResult",
 ) -> "delf_jax.drawing.Picture":
     """The query beside each of its best results; results whose photo is gone are left out."""

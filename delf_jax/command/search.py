@@ -1,9 +1,11 @@
 """`delf-jax search`: which photos of an index show the same thing."""
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from tyro.conf import Positional, arg
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     import delf_jax.features
     import retrieval
     import retrieval.search
+
+    SearchableIndex = retrieval.Index | retrieval.ShardedIndex
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,6 +37,9 @@ class Search:
         verify: photos whose geometry is checked per query.
         crop: foreground searches only for the largest object of the query, found by the foreground vector of the head.
         out: folder for a picture of every query with its best results and the matches that prove them.
+        ray: hold the shards of the index on a Ray cluster: local starts one on this machine, auto finds one that runs
+            here, HOST:PORT is the head node of another. All its nodes must see the index at the same path.
+        replicas: processes that hold each shard there; while one of them lives, the shard answers.
         json: print one JSON line per query.
     """
 
@@ -43,6 +50,8 @@ class Search:
     verify: int = 100
     crop: Literal["none", "foreground"] = "none"
     out: Annotated[str | None, arg(metavar="DIR", help_behavior_hint="(default: no pictures)")] = None
+    ray: Annotated[str | None, arg(metavar="local|auto|HOST:PORT", help_behavior_hint="(default: no cluster)")] = None
+    replicas: int = 1
     extraction: ExtractionOptions
     json: bool = False
 
@@ -50,16 +59,21 @@ class Search:
 
     def run(self, report: Report) -> None:
         """Searches every query, in the order given; a query that matches nothing is an answer too."""
-        for name, value in (("--top", self.top), ("--verify", self.verify)):
+        for name, value in (("--top", self.top), ("--verify", self.verify), ("--replicas", self.replicas)):
             if value < 1:
                 raise UsageError(f"{name} is {value}; it must be at least 1")
+        if self.replicas > 1 and self.ray is None:
+            raise UsageError("--replicas belongs to --ray; say where the cluster is")
         self.extraction.check()
         photos.require_names(self.photos)
-        index = self._open_index()
-        if self.first_stage == "asmk" and index.inverted_file is None:
-            raise UsageError(
-                f"{self.index}: was made without --asmk; add words with `delf-jax index --out INDEX --asmk`"
-            )
+        with self._opened_index() as index:
+            if self.first_stage == "asmk" and getattr(index, "inverted_file", None) is None:
+                raise UsageError(
+                    f"{self.index}: was made without --asmk; add words with `delf-jax index --out INDEX --asmk`"
+                )
+            self._search(index, report)
+
+    def _search(self, index: "SearchableIndex", report: Report) -> None:
         queries = photos.find(self.photos, report, kind="query")
         if not queries:
             return
@@ -83,13 +97,27 @@ class Search:
                     following += 1
                     advance(following, len(queries))
 
-    def _open_index(self) -> "retrieval.Index":
+    @contextlib.contextmanager
+    def _opened_index(self) -> "Iterator[SearchableIndex]":
         from delf_jax.command import environment
 
         environment.start_jax()
         import retrieval
+        from retrieval import manifest
 
-        return retrieval.Index.open(self.index)
+        if self.ray is None:
+            yield retrieval.open_index(self.index)
+            return
+        from delf_jax.cluster import ray_session
+
+        if not manifest.is_sharded(Path(self.index)):
+            manifest.read(Path(self.index))
+            raise UsageError(f"{self.index}: is one index, not in shards; leave out --ray, or index it with --shards")
+        with (
+            ray_session.connected(self.ray),
+            retrieval.ShardedIndex.open(self.index, on_ray=True, replicas=self.replicas) as index,
+        ):
+            yield index
 
     def _boxes(
         self, extractor: "delf_jax.extractor.Extractor", queries: Sequence[str], report: Report
@@ -107,7 +135,7 @@ class Search:
 
     def _answer(
         self,
-        index: "retrieval.Index",
+        index: "SearchableIndex",
         query: str,
         features: "delf_jax.features.LocalFeatures",
         file: str | None,
@@ -115,13 +143,9 @@ class Search:
         *,
         box: cropping.Box | None,
     ) -> None:
-        result = index.search(
-            features,
-            first_stage=self.first_stage,
-            verify=self.verify,
-            top=self.top,
-            max_side=self.extraction.max_side,
-        )
+        # An index in shards has votes alone.
+        stage: dict[str, Any] = {} if self.first_stage == "votes" else {"first_stage": self.first_stage}
+        result = index.search(features, verify=self.verify, top=self.top, max_side=self.extraction.max_side, **stage)
         lines = _sentences(query, features, result)
         if file is not None:
             pictures.save(file, pictures.sheet(query, features, index, result))
@@ -132,6 +156,9 @@ class Search:
             record["crop"] = box
             if box is not None:
                 lines.append(f"  searched for {box[0]},{box[1]} to {box[2]},{box[3]} alone")
+        if result.lost:
+            record["lost_shards"] = [{"shard": name, "error": reason} for name, reason in result.lost.items()]
+            lines += [f"  without shard {name}: {reason}" for name, reason in result.lost.items()]
         record["results"] = [_record(found) for found in result.matches]
         report.result(record, "\n".join(lines))
 

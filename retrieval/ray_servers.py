@@ -1,0 +1,159 @@
+"""The shards of an index in actors on a Ray cluster."""
+
+import itertools
+import time
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from delf_jax.errors import SearchIndexError
+from retrieval.shard import Shard
+from retrieval.shard_layout import Layout, ShardEntry
+from retrieval.shard_servers import Answers
+
+_CACHE_OPTIONS = (
+    "jax_compilation_cache_dir",
+    "jax_persistent_cache_min_compile_time_secs",
+    "jax_persistent_cache_min_entry_size_bytes",
+)
+_BYTES_A_DIMENSION = 4.3
+
+
+class RayServers:
+    """Every shard in actors of its own on the Ray cluster that this process is connected to.
+
+    Replicas take turns. One that dies is started again by Ray, on another node where its own is gone, and opens its
+    shard again; meanwhile its questions go to the next. Only when no replica answers is a shard lost, and only to the
+    answers of that time.
+    """
+
+    def __init__(self, root: Path, *, replicas: int, seconds: float) -> None:
+        """Starts nothing yet.
+
+        Args:
+            root: folder of the index, the same on all nodes.
+            replicas: actors a shard.
+            seconds: a replica that is silent for longer does not count.
+
+        Raises:
+            SearchIndexError: Ray is not installed, or this process is not connected to a cluster.
+        """
+        try:
+            import ray
+        except ImportError as error:
+            raise SearchIndexError(f"Ray is not installed ({error}); pip install 'delf-jax[ray]'") from None
+        if not ray.is_initialized():
+            raise SearchIndexError(
+                f"{root}: this process is not connected to a Ray cluster; "
+                "open the index within delf_jax.cluster.ray_session.connected"
+            )
+        if replicas < 1:
+            raise SearchIndexError(f"{root}: {replicas} replicas hold no shard; take at least 1")
+        self._root = root.resolve()
+        self._replicas = replicas
+        self._seconds = seconds
+        self._actors: dict[str, list[Any]] = {}
+        self._entries: dict[str, ShardEntry] = {}
+        self._turn = itertools.count()
+
+    def serve(self, layout: Layout) -> None:
+        """Starts the actors of new shards, has those of changed ones open them, and stops those of shards gone."""
+        import ray
+
+        entries = {entry.name: entry for entry in layout.shards}
+        for name in self._actors.keys() - entries.keys():
+            self._stop([name])
+        waiting = []
+        for name, entry in entries.items():
+            if name not in self._actors:
+                self._actors[name] = [self._start(entry, layout.dimension) for _ in range(self._replicas)]
+            elif self._entries[name] != entry:
+                waiting += [actor.open.remote() for actor in self._actors[name]]
+        self._entries = entries
+        if waiting:
+            # One that cannot answer opens the new generation when it starts again.
+            ray.wait(waiting, num_returns=len(waiting), timeout=self._seconds)
+
+    def ask(self, method: str, arguments: Mapping[str, tuple[Any, ...]]) -> Answers:
+        """Asks one replica of each shard, and the next one where it fails."""
+        import ray
+
+        given: dict[str, Any] = {}
+        lost: dict[str, str] = {}
+        first = next(self._turn)
+        shared = {id(value): ray.put(value) for values in arguments.values() for value in values}
+        for attempt in range(self._replicas):
+            missing = arguments.keys() - given.keys()
+            asked = {}
+            for name in missing:
+                actor = self._actors[name][(first + attempt) % self._replicas]
+                asked[actor.call.remote(method, *(shared[id(value)] for value in arguments[name]))] = name
+            end = time.monotonic() + self._seconds
+            while asked:
+                done, _ = ray.wait(list(asked), num_returns=1, timeout=max(0.0, end - time.monotonic()))
+                for reference in done:
+                    name = asked.pop(reference)
+                    try:
+                        given[name] = ray.get(reference)
+                        lost.pop(name, None)
+                    except ray.exceptions.RayTaskError as error:
+                        cause = error.as_instanceof_cause()
+                        if not isinstance(cause, SearchIndexError):
+                            raise
+                        lost[name] = " ".join(str(error.cause).split())
+                    except ray.exceptions.RayError as error:
+                        lost[name] = f"its process is gone ({type(error).__name__}) and is being started again"
+                if not done:
+                    lost |= dict.fromkeys(asked.values(), f"it does not answer within {self._seconds:g} s")
+                    break
+        return Answers(given, lost)
+
+    def close(self) -> None:
+        """Stops all actors."""
+        self._stop(list(self._actors))
+
+    def _stop(self, names: Collection[str]) -> None:
+        import ray
+
+        for actor in itertools.chain(*(self._actors.pop(name) for name in names)):
+            ray.kill(actor)
+
+    def _start(self, entry: ShardEntry, dimension: int) -> Any:
+        import jax
+        import ray
+
+        kept = {name: getattr(jax.config, name) for name in _CACHE_OPTIONS}
+        actor = ray.remote(_Server).options(
+            max_restarts=-1,
+            scheduling_strategy="SPREAD",
+            memory=int(entry.features * dimension * _BYTES_A_DIMENSION),
+        )
+        return actor.remote(str(self._root), entry.name, kept)
+
+
+class _Server:
+    """The actor; on the processor of its node."""
+
+    def __init__(self, root: str, name: str, cache: dict[str, Any]) -> None:
+        import jax
+
+        # Other processes of the node have its accelerators.
+        jax.config.update("jax_platforms", "cpu")
+        for option, value in cache.items():
+            jax.config.update(option, value)
+        self._root = Path(root)
+        self._name = name
+        self.open()
+
+    def open(self) -> None:
+        """Opens the generation that counts; an error is kept for those who ask."""
+        try:
+            self._shard: Shard | SearchIndexError = Shard(self._root, self._name)
+        except SearchIndexError as error:
+            self._shard = error
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        """The answer of the shard's method."""
+        if isinstance(self._shard, SearchIndexError):
+            raise self._shard
+        return getattr(self._shard, method)(*arguments)
