@@ -96,8 +96,9 @@ class Points:
 
     def sampled(self) -> "Points":
         """The ``max_points`` positions of the smallest hash, in its order."""
-        seeds = np.array([_seed(photo.name) for photo in self.photos], np.uint64)
-        order = np.argsort(_hash(seeds[self.photo], self.cell), kind="stable")[: self.max_points]
+        used, place = np.unique(self.photo, return_inverse=True)
+        seeds = np.array([_seed(self.photos[i].name) for i in used], np.uint64)
+        order = np.argsort(_hash(seeds[place], self.cell), kind="stable")[: self.max_points]
         return dataclasses.replace(
             self, unit=self.unit[order], norm=self.norm[order], photo=self.photo[order], cell=self.cell[order]
         )
@@ -145,11 +146,12 @@ class Points:
 
 
 class PointCollector:
-    """Gathers the points of a stream of photos in memory bounded by twice ``max_points``."""
+    """Gathers the points of a stream of photos in memory bounded by twice ``max_points``, and the photos' names."""
 
     def __init__(self, max_points: int) -> None:
         self.max_points = max_points
         self._photos: list[FittedPhoto] = []
+        self._pictured: set[int] = set()
         self._waiting: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
         self._rows = 0
 
@@ -158,6 +160,8 @@ class PointCollector:
         h, w, _ = unit.shape
         index = len(self._photos)
         self._photos.append(photo)
+        if photo.thumbnail is not None:
+            self._pictured.add(index)
         cells = np.stack(np.meshgrid(np.arange(h), np.arange(w), indexing="ij"), axis=-1).reshape(-1, 2)
         columns = unit.reshape(h * w, -1).astype(np.float16), norms.reshape(-1).astype(np.float32), cells
         if h * w > self.max_points:  # no more than this of one photo can be in the sample
@@ -177,6 +181,11 @@ class PointCollector:
     def _compact(self) -> Points:
         unit, norm, photo, cell = (np.concatenate(parts) for parts in zip(*self._waiting))
         points = Points(unit, norm, photo, cell, self._photos, self.max_points).sampled()
+        # A picture is shown beside a kept position only, and would be most of what a photo takes.
+        kept = set(points.photo.tolist())
+        for index in self._pictured - kept:
+            self._photos[index] = self._photos[index]._replace(thumbnail=None)
+        self._pictured &= kept
         self._waiting = [(points.unit, points.norm, points.photo, points.cell)]
         self._rows = len(points)
         return points

@@ -7,6 +7,7 @@ import pytest
 
 import localization
 from delf_jax.errors import ImageError, PredictorError
+from localization.points import FittedPhoto, PointCollector
 from localization.predictor import Predictor, damaged_files, read_manifest
 
 CHANNELS = 32
@@ -242,3 +243,15 @@ def test_misuse_is_named(predictor: Predictor) -> None:
             {"broken": np.zeros((8, 8, 3), np.uint8)},
             encoder=localization.CallableEncoder(lambda images: np.full((8, 2, 2, 4), np.nan), name="broken"),
         )
+
+
+def test_pictures_are_kept_beside_kept_positions_only() -> None:
+    collector = PointCollector(3)
+    for name in "abcdefgh":
+        photo = FittedPhoto(name, (20, 20), (2, 2), thumbnail=name.encode())
+        collector.add(photo, np.ones((2, 2, 5), np.float16), np.ones((2, 2), np.float32))
+    points = collector.finish()
+    assert len(points) == 3
+    assert [photo.name for photo in points.photos] == list("abcdefgh")
+    pictured = {i for i, photo in enumerate(points.photos) if photo.thumbnail is not None}
+    assert pictured == set(points.photo.tolist())
