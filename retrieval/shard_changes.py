@@ -33,6 +33,7 @@ def changing(root: Path) -> Iterator[Layout]:
         raise SearchIndexError(str(error)) from error
     try:
         layout = Layout.read(root)
+        layout.remove_others(root)
         try:
             yield layout
         except BaseException:

@@ -135,7 +135,7 @@ class Layout:
     def remove_others(self, root: Path) -> None:
         """Deletes generations that do not count: older ones, and those of a change that was cut short."""
         counting = {Path(path).name for entry in self.shards for path in (entry.folder, entry.numbers_file)}
-        for path in (root / SHARDS).iterdir():
+        for path in (root / SHARDS).glob("*"):
             if path.name not in counting:
                 if path.is_dir():
                     shutil.rmtree(path, ignore_errors=True)
