@@ -11,7 +11,7 @@ from delf_jax.command.options import ExtractionOptions, UsageError
 from delf_jax.command.report import Report
 
 if TYPE_CHECKING:
-    from starlette.applications import Starlette
+    from starlette.types import ASGIApp
 
 # What is still computed when the server is told to end is waited for this long.
 _LAST_SECONDS = 1
@@ -79,7 +79,7 @@ class Serve:
             )
             uvicorn.Server(config).run(sockets=[listening])
 
-    def _app(self) -> "Starlette":
+    def _app(self) -> "ASGIApp":
         from delf_jax.command import environment
 
         environment.start_jax()

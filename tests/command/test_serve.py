@@ -42,15 +42,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory, photos: Path, tiny_model: P
 
 
 @pytest.fixture(scope="module")
-def application(folder: Path) -> Any:
+def client(folder: Path) -> Iterator[Any]:
     options = command.ExtractionOptions()
     made = command.Serve(index=str(folder / "index"), predictor=str(folder / "predictor"), extraction=options)
-    return made._app()
-
-
-@pytest.fixture(scope="module")
-def client(application: Any) -> Iterator[Any]:
-    with served(application) as address, httpx.Client(base_url=address, timeout=120) as client:
+    with served(made._app()) as address, httpx.Client(base_url=address, timeout=120) as client:
         yield client
 
 
@@ -211,7 +206,7 @@ def test_the_page_names_no_other_host(client: Any) -> None:
 
 
 def test_a_failure_of_the_program_is_told_without_its_words(
-    client: Any, application: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    client: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photo = upload(client, folder / "photos" / "box.jpg")
 
@@ -222,6 +217,7 @@ def test_a_failure_of_the_program_is_told_without_its_words(
     answer = client.post(f"/api/photos/{photo['id']}/search", json={})
     assert answer.status_code == 500
     assert "secret" not in answer.text
+    assert "content-security-policy" in answer.headers
 
 
 def test_the_latest_photos_are_kept_and_the_oldest_forgotten() -> None:

@@ -29,10 +29,10 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from delf_jax import drawing
 from delf_jax.command import pictures
@@ -71,7 +71,7 @@ Thing = TypeVar("Thing")
 _log = logging.getLogger(__name__)
 
 
-def create(finder: Finder, locator: Locator | None, *, host: str) -> Starlette:
+def create(finder: Finder, locator: Locator | None, *, host: str) -> ASGIApp:
     """The application, for any ASGI server that listens at ``host``."""
     api = _Api(finder, locator)
     routes = [
@@ -91,7 +91,7 @@ def create(finder: Finder, locator: Locator | None, *, host: str) -> Starlette:
             Route("/api/maps/{id}.jpg", api.heat),
         ]
     handlers: Any = {HTTPException: _refused, ImageError: _unusable, Exception: _failed}
-    return Starlette(routes=routes, middleware=[Middleware(Guard, host=host)], exception_handlers=handlers)
+    return Guard(Starlette(routes=routes, exception_handlers=handlers), host=host)
 
 
 class _Photo(NamedTuple):
@@ -106,14 +106,19 @@ class _Worker:
 
     def __init__(self) -> None:
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="compute")
+        self._turn = asyncio.Lock()
         self._waiting = 0
 
-    async def run(self, work: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
+    async def run(self, request: Request, work: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
+        """The result of the work, once it is its turn; work for a page that has gone meanwhile is left undone."""
         if self._waiting >= _WAITING:
             raise HTTPException(503, "the server is busy with other photos; try again in a moment")
         self._waiting += 1
         try:
-            return await asyncio.wrap_future(self._thread.submit(work, *args, **kwargs))
+            async with self._turn:
+                if await request.is_disconnected():
+                    raise HTTPException(499, "nobody waits for this any more")
+                return await asyncio.wrap_future(self._thread.submit(work, *args, **kwargs))
         finally:
             self._waiting -= 1
 
@@ -125,8 +130,9 @@ class _Api:
         self._finder, self._locator = finder, locator
         self._worker = _Worker()
         self._photos: Kept[_Photo] = Kept(_PHOTOS, total=_PHOTO_BYTES, size=lambda photo: len(photo.data))
-        self._answers: Kept[Answer] = Kept(_ANSWERS)
-        self._looks: Kept[Looked] = Kept(_ANSWERS)
+        # With the name of their photo, so that forgotten photos are not kept alive by what was found in them.
+        self._answers: Kept[tuple[str, Answer]] = Kept(_ANSWERS)
+        self._looks: Kept[tuple[str, Looked]] = Kept(_ANSWERS)
 
     async def collection(self, request: Request) -> Response:
         index = self._finder.index
@@ -146,25 +152,27 @@ class _Api:
         data = await asked.body(request, MAX_BYTES)
         if not data:
             raise HTTPException(422, "the file is empty; choose another")
-        height, width = await self._worker.run(_size, data)
+        height, width = await self._worker.run(request, _size, data)
         name = self._photos.add(_Photo(data, (height, width)))
         return JSONResponse({"id": name, "width": width, "height": height}, status_code=201)
 
     async def photo(self, request: Request) -> Response:
-        return _jpeg(await self._worker.run(_reduced, _kept(self._photos, request).data))
+        return _jpeg(await self._worker.run(request, _reduced, _kept(self._photos, _id(request)).data))
 
     async def search(self, request: Request) -> Response:
-        photo, start = _kept(self._photos, request), time.perf_counter()
+        photo, start = _kept(self._photos, _id(request)), time.perf_counter()
         box = await asked.box(request, photo.size)
-        answer = await self._worker.run(self._finder.search, photo.data, box)
-        record = {"id": self._answers.add(answer), "seconds": time.perf_counter() - start}
+        answer = await self._worker.run(request, self._finder.search, photo.data, box)
+        record = {"id": self._answers.add((_id(request), answer)), "seconds": time.perf_counter() - start}
         return JSONResponse(plain(record | self._finder.record(answer)))
 
     async def proof(self, request: Request) -> Response:
-        answer, rank = _kept(self._answers, request), request.path_params["rank"]
+        (name, answer), rank = _kept(self._answers, _id(request)), request.path_params["rank"]
         if rank >= len(answer.result.matches):
             raise HTTPException(404, "there is no match of this rank")
-        return _jpeg(await self._worker.run(_or_gone, self._finder.proof, answer, rank))
+        return _jpeg(
+            await self._worker.run(request, _or_gone, self._finder.proof, _kept(self._photos, name).data, answer, rank)
+        )
 
     async def thumbnail(self, request: Request) -> Response:
         place = request.path_params["place"]
@@ -174,32 +182,33 @@ class _Api:
 
     async def localize(self, request: Request) -> Response:
         assert self._locator is not None
-        photo, start = _kept(self._photos, request), time.perf_counter()
+        photo, start = _kept(self._photos, _id(request)), time.perf_counter()
         label = (await asked.fields(request)).get("label")
         known = self._locator.describe()
         if label is not None and label not in known["labels"]:
             raise HTTPException(422, "the predictor has no such class")
-        looked = await self._worker.run(self._locator.look, photo.data, label)
-        record = {"id": self._looks.add(looked), "seconds": time.perf_counter() - start}
+        looked = await self._worker.run(request, self._locator.look, photo.data, label)
+        record = {"id": self._looks.add((_id(request), looked)), "seconds": time.perf_counter() - start}
         return JSONResponse(plain(record | await run_in_threadpool(self._locator.record, looked, known["threshold"])))
 
     async def boxes(self, request: Request) -> Response:
         assert self._locator is not None
-        looked = _kept(self._looks, request)
+        _, looked = _kept(self._looks, _id(request))
         threshold = asked.threshold(request)
         return JSONResponse(plain(await run_in_threadpool(self._locator.record, looked, threshold)))
 
     async def heat(self, request: Request) -> Response:
         assert self._locator is not None
-        return _jpeg(await self._worker.run(self._locator.heat, _kept(self._looks, request)))
+        name, looked = _kept(self._looks, _id(request))
+        return _jpeg(await self._worker.run(request, self._locator.heat, _kept(self._photos, name).data, looked))
 
     async def explain(self, request: Request) -> Response:
         assert self._locator is not None
-        photo, start = _kept(self._photos, request), time.perf_counter()
+        photo, start = _kept(self._photos, _id(request)), time.perf_counter()
         if not self._locator.describe()["explains"]:
             raise HTTPException(422, "the predictor was fitted without points; fit it again with --max-points above 0")
         place = await asked.place(request, photo.size)
-        record = await self._worker.run(self._locator.explain, photo.data, place)
+        record = await self._worker.run(request, self._locator.explain, photo.data, place)
         return JSONResponse(plain(record | {"seconds": time.perf_counter() - start}))
 
 
@@ -210,8 +219,13 @@ def _file(path: Path, media_type: str) -> Callable[[Request], Response]:
     return answer
 
 
-def _kept(things: Kept[Thing], request: Request) -> Thing:
-    thing = things.get(request.path_params["id"])
+def _id(request: Request) -> str:
+    name: str = request.path_params["id"]
+    return name
+
+
+def _kept(things: Kept[Thing], name: str) -> Thing:
+    thing = things.get(name)
     if thing is None:
         raise HTTPException(404, "the server has forgotten this photo; drop it again")
     return thing

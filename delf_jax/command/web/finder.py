@@ -18,9 +18,8 @@ _THUMBNAIL_SIDE = 320
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """A query photo (the bytes of its file), what was found in it, and what the index knows of that."""
+    """The features of a query photo, and what the index knows of them."""
 
-    photo: bytes
     features: LocalFeatures
     result: SearchResult
 
@@ -47,9 +46,7 @@ class Finder:
         if isinstance(features, ImageError):
             raise features
         max_side = self._extractor.settings.max_side
-        return Answer(
-            photo, features, self.index.search(features, verify=self._verify, top=self._top, max_side=max_side)
-        )
+        return Answer(features, self.index.search(features, verify=self._verify, top=self._top, max_side=max_side))
 
     def record(self, answer: Answer) -> dict[str, Any]:
         """The answer as JSON holds it; photos of the index go by their shown names and their places in it."""
@@ -67,10 +64,10 @@ class Finder:
         ]
         return {"accepted": answer.result.accepted, "features": len(answer.features), "matches": matches}
 
-    def proof(self, answer: Answer, rank: int) -> bytes:
+    def proof(self, photo: bytes, answer: Answer, rank: int) -> bytes:
         """JPEG of the query beside its match of that rank (from 0), with lines; ImageError where a photo is gone."""
         found = answer.result.matches[rank]
-        left = pictures.panel(answer.photo, answer.features)
+        left = pictures.panel(photo, answer.features)
         right = pictures.panel(found.image, self.index.features(found.image))
         return drawing.to_jpeg(pictures.pair(left, right, found))
 

@@ -23,7 +23,6 @@ _POINTS = 6
 class Looked(NamedTuple):
     """A photo as the predictor's encoder saw it, and its map: boxes at any threshold follow without the network."""
 
-    photo: bytes
     seen: Seen
     row: dict[str, Any]
     label: str | None
@@ -57,7 +56,7 @@ class Locator:
         ((_, seen, row),) = self._encoder.run(map_in_pixels, arguments, [("photo", photo)])
         if isinstance(seen, ImageError):
             raise seen
-        return Looked(photo, seen, row, label)
+        return Looked(seen, row, label)
 
     def record(self, looked: Looked, threshold: float) -> dict[str, Any]:
         """Boxes [x0, y0, x1, y1, score] at a threshold in pixels of the upright photo, largest first."""
@@ -76,11 +75,11 @@ class Locator:
             "boxes": [list(b) for b in found.boxes],
         }
 
-    def heat(self, looked: Looked) -> bytes:
+    def heat(self, photo: bytes, looked: Looked) -> bytes:
         """JPEG of the map laid over the photo."""
         height, width = looked.seen.size
         activation = np.asarray(looked.row["activation"][:height, :width])
-        return drawing.to_jpeg(draw.draw_map(pictures.pixels_of(looked.photo), activation))
+        return drawing.to_jpeg(draw.draw_map(pictures.pixels_of(photo), activation))
 
     def explain(self, photo: bytes, at: tuple[float, float]) -> dict[str, Any]:
         """The training places that make (x, y) of the upright photo foreground, and those that hold it back."""
