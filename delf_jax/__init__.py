@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from delf_jax.extractor import Extractor
     from delf_jax.features import LocalFeatures
     from delf_jax.head import Head
-    from delf_jax.loading import load
+    from delf_jax.loading import load, released_settings
 
 __all__ = [
     "ClusterError",
@@ -38,10 +38,17 @@ __all__ = [
     "SearchIndexError",
     "StoreError",
     "load",
+    "released_settings",
 ]
 
 # JAX takes a second to import, which `delf-jax --help` should not wait for: these come when first asked for (PEP 562).
-_HOMES = {"Extractor": "extractor", "Head": "head", "LocalFeatures": "features", "load": "loading"}
+_HOMES = {
+    "Extractor": "extractor",
+    "Head": "head",
+    "LocalFeatures": "features",
+    "load": "loading",
+    "released_settings": "loading",
+}
 
 
 def __getattr__(name: str) -> Any:

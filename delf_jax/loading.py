@@ -10,11 +10,13 @@ from typing import Any
 import jax
 
 from delf_jax import model_file
+from delf_jax.cache import models_folder
 from delf_jax.errors import ModelError
 from delf_jax.extractor import Extractor
 from delf_jax.head import Head
 from delf_jax.models.architectures import Config, network_of, read_config
 from delf_jax.models.vit import VitConfig
+from delf_jax.public_weights.registry import registry
 from delf_jax.settings import ExtractionSettings
 
 _WEIGHTS = Path(__file__).parent / "weights"
@@ -34,8 +36,9 @@ def load(
     """Loads a model; the packaged one works offline.
 
     Args:
-        name: ``"delf-r50"``, a folder with ``backbone.safetensors`` and ``head.safetensors``, or a backbone's file
-            alone, for which ``head`` has to be given.
+        name: ``"delf-r50"``, public weights that `delf-jax weights` has fetched and imported, a folder with
+            ``backbone.safetensors`` and ``head.safetensors``, or a backbone's file alone, for which ``head`` has to be
+            given.
         settings: what to extract; the default is ``ExtractionSettings()`` for ``name``.
         head: another head (a file or a ``Head``) on the same backbone.
         batch_size: photos a compiled program takes at once, rounded up to a multiple of the devices; by default one a
@@ -72,8 +75,24 @@ def load(
     )
 
 
+def released_settings(name: str | os.PathLike[str], settings: ExtractionSettings | None = None) -> ExtractionSettings:
+    """What the authors of a model ran it with: scales, threshold, cells; from `settings` what they did not decide.
+
+    Args:
+        name: as in ``load``. A model that came without settings of its own leaves `settings` as they are.
+        settings: by default ``ExtractionSettings()``.
+
+    Raises:
+        ModelError: as ``load``.
+    """
+    known = dict(Head.open(model_paths(os.fspath(name))[1]).released_settings)
+    if "scales" in known:
+        known["scales"] = tuple(known["scales"])
+    return dataclasses.replace(settings or ExtractionSettings(), model=os.fspath(name), **known)
+
+
 def model_paths(name: str) -> tuple[Path, Path]:
-    """Backbone and head file of a packaged model, a model folder, or of a backbone's file and what lies beside it.
+    """Backbone and head file of a packaged or imported model, a model folder, or of a file and what lies beside it.
 
     Raises:
         ModelError: there is no such model.
@@ -83,7 +102,12 @@ def model_paths(name: str) -> tuple[Path, Path]:
     folder = Path(name)
     if folder.is_file():
         return folder, folder.with_name("head.safetensors")
+    if not (folder / "backbone.safetensors").is_file() and os.path.basename(name) == name:
+        folder = models_folder() / name
     if not (folder / "backbone.safetensors").is_file():
+        if name in registry():
+            steps = f"delf-jax weights fetch {name}`, then `delf-jax weights import {name}"
+            raise ModelError(f"{name}: public weights that are not here yet; run `{steps}`")
         packaged = ", ".join(PACKAGED)
         raise ModelError(f"{name}: no such model; packaged: {packaged}, or name a folder with backbone.safetensors")
     return folder / "backbone.safetensors", folder / "head.safetensors"

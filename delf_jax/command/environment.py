@@ -1,7 +1,8 @@
 """What a process of the command sets up around JAX: quiet logs, and programs compiled once and kept on disk."""
 
 import os
-import pathlib
+
+from delf_jax.cache import cache_folder
 
 # Programs of small buckets compile in a fraction of a second each, and there are about a dozen of them.
 _SMALLEST_COMPILE_SECONDS = 0.1
@@ -18,12 +19,6 @@ def quiet_absl() -> None:
     from absl import logging
 
     logging.set_verbosity(logging.FATAL)
-
-
-def cache_folder() -> pathlib.Path:
-    """The folder of what the command keeps between runs: ``$XDG_CACHE_HOME/delf-jax`` or ``~/.cache/delf-jax``."""
-    root = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return pathlib.Path(root) / "delf-jax"
 
 
 def start_jax() -> None:

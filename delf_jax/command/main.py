@@ -42,6 +42,7 @@ _COMMANDS: dict[str, str | dict[str, str]] = {
         "retrieval": "delf_jax.command.evaluate_retrieval:EvaluateRetrieval",
     },
     "check": "delf_jax.command.check:Check",
+    "weights": "delf_jax.command.weights:Weights",
 }
 
 _GROUPS = {

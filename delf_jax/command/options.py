@@ -29,7 +29,8 @@ class ExtractionOptions:
     """How features are computed. What is not given is left as it is: in the index that is searched, or the default.
 
     Attributes:
-        model: name of a packaged model, or the path of a model file.
+        model: name of a packaged or imported model, or the path of a model folder or file.
+        as_released: with the scales, threshold and cells that the model's authors used, where not told otherwise.
         head: head file (PCA, foreground vector, attention) in place of the model's own, as written by `delf-jax pca`.
         scorer: what decides which features are kept.
         max_features: features kept per photo, over all scales.
@@ -42,6 +43,7 @@ class ExtractionOptions:
     """
 
     model: Annotated[str | None, _shown("delf-r50")] = None
+    as_released: bool = False
     head: Annotated[str | None, _shown("the model's own")] = None
     scorer: Annotated[Scorer | None, _shown(ExtractionSettings.scorer)] = None
     max_features: Annotated[int | None, _shown(str(ExtractionSettings.max_features))] = None
@@ -75,11 +77,12 @@ class ExtractionOptions:
     ) -> "delf_jax.extractor.Extractor":
         """The extractor for these options; ``base`` and ``head`` are those of an index or store to agree with."""
         self.check()
-        settings = self.settings(base)
-
         from delf_jax.command import environment
 
         environment.start_jax()
         import delf_jax
 
+        if self.as_released:
+            base = delf_jax.released_settings(self.settings(base).model, base)
+        settings = self.settings(base)
         return delf_jax.load(settings.model, settings=settings, head=self.head or head, batch_size=self.batch_size)

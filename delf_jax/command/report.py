@@ -74,7 +74,7 @@ class Report:
         else:
             print("\n".join(map(one_line, text.split("\n"))), file=sys.stdout, flush=True)
 
-    def failure(self, kind: Literal["image", "query"], name: str, reason: str) -> None:
+    def failure(self, kind: Literal["image", "query", "weights"], name: str, reason: str) -> None:
         """Counts and prints an input that failed; ``reason`` says what is wrong and how to mend it."""
         self.failed += 1
         if self.json:

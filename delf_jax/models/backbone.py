@@ -26,13 +26,20 @@ class ImportedBackbone(NamedTuple):
     preprocess: dict[str, list[float]]
 
 
-def pack_backbone(imported: ImportedBackbone, path: str | os.PathLike[str], *, source: Mapping[str, str]) -> None:
-    """Writes a model file: kernels float16, batch-norm vectors and biases float32 (they overflow float16).
+def pack_backbone(
+    imported: ImportedBackbone,
+    path: str | os.PathLike[str],
+    *,
+    source: Mapping[str, str],
+    kernels: type[np.floating] = np.float16,
+) -> None:
+    """Writes a model file: batch-norm vectors and biases float32 (they overflow float16), kernels float16 by default.
 
     Args:
         imported: what an importer returned.
         path: the file to write.
         source: where the weights come from: package, address, sha256, licence.
+        kernels: their type; float16 halves the file and moves features by about 1e-3, float32 keeps every bit.
 
     Raises:
         ModelError: a tensor is missing or misshapen, or a kernel does not fit float16.
@@ -41,9 +48,9 @@ def pack_backbone(imported: ImportedBackbone, path: str | os.PathLike[str], *, s
     tensors = {}
     for name, array in imported.tensors.items():
         is_kernel = name.endswith(".kernel")
-        if is_kernel and not np.abs(array).max() <= np.finfo(np.float16).max:
-            raise ModelError(f"{name}: values beyond float16; this model cannot be packed")
-        tensors[name] = array.astype(np.float16 if is_kernel else np.float32)
+        if is_kernel and not np.abs(array).max() <= np.finfo(kernels).max:
+            raise ModelError(f"{name}: values beyond {kernels.__name__}; this model cannot be packed")
+        tensors[name] = array.astype(kernels if is_kernel else np.float32)
     architecture = architecture_of(imported.config)
     description = {
         "kind": "backbone",

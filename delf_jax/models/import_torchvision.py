@@ -30,8 +30,9 @@ _NORM_PARTS = {
 def import_torchvision(path: str | os.PathLike[str]) -> ImportedBackbone:
     """Reads a bottleneck ResNet v1.5 (stride in the 3x3), classifier left out.
 
-    A prefix before torchvision's names (``module.``, ``backbone.``, ...) is found by itself; of several networks in a
-    file the first is taken. Photos are assumed to be normalised by ImageNet's mean and standard deviation.
+    A prefix before torchvision's names (``module.``, ``backbone.``, ...) is found by itself. Of a student and a teacher
+    (DINO) the teacher is taken, of a query and a key encoder (MoCo, DenseCL) the former, else the first network in the
+    file. Photos are assumed to be normalised by ImageNet's mean and standard deviation.
 
     Args:
         path: a PyTorch file, read without unpickling any object but tensors, or a ``.safetensors`` file.
@@ -42,9 +43,10 @@ def import_torchvision(path: str | os.PathLike[str]) -> ImportedBackbone:
     place = os.fspath(path)
     arrays = read_tensors(place)
     anchor = "layer1.0.conv1.weight"
-    prefix = next((name.removesuffix(anchor) for name in arrays if name.endswith(anchor)), None)
-    if prefix is None:
+    prefixes = [name.removesuffix(anchor) for name in arrays if name.endswith(anchor)]
+    if not prefixes:
         raise ModelError(f"{place}: no tensor named {anchor}; is it a ResNet in torchvision's naming?")
+    prefix = max(prefixes, key=lambda name: ("teacher" in name, "encoder_q" in name))
     tensors: dict[str, np.ndarray] = {}
     for name, array in arrays.items():
         target = _target(name.removeprefix(prefix)) if name.startswith(prefix) else None
@@ -53,7 +55,7 @@ def import_torchvision(path: str | os.PathLike[str]) -> ImportedBackbone:
             array = array.transpose(2, 3, 1, 0) if target.endswith(".kernel") else array
             tensors[target] = np.ascontiguousarray(array, np.float32)
     if "conv1.kernel" not in tensors or "conv2.unit1.expand.kernel" not in tensors:
-        raise ModelError(f"{place}: no bottleneck units with a stem; ResNet-50, -101 or -152 is needed")
+        raise ModelError(f"{place}: no bottleneck units with a plain stem; ResNet-50, -101 or -152 is needed")
     config = ResNetConfig(
         layout="torchvision",
         norm_epsilon=1e-5,

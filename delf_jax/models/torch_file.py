@@ -41,10 +41,18 @@ class _Tensor(NamedTuple):
     stride: tuple[int, ...]
 
 
+class _Options:
+    """Stands for the options of a training script, and keeps none of them."""
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
 def read_torch_file(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """The tensors of a ``.pth`` file (zip or legacy format), by name; nested dicts join their names with ".".
 
     The pickle inside may only name plain containers and tensors: anything else is refused, never imported or called.
+    Training scripts keep their options beside the tensors; those are skipped.
 
     Raises:
         ModelError: the file is missing, damaged, not PyTorch's, or holds other objects than tensors.
@@ -107,6 +115,8 @@ class _TensorUnpickler(pickle.Unpickler):
             return _rebuild_tensor
         if (module, name) == ("torch._utils", "_rebuild_parameter"):
             return _rebuild_parameter
+        if (module, name) == ("argparse", "Namespace"):
+            return _Options
         raise ModelError(f"holds a {module}.{name}; only tensors are read, so save its state_dict alone")
 
     def persistent_load(self, identifier: Any) -> _Storage:
