@@ -1,5 +1,6 @@
 """Reads the tensors of a PyTorch file without PyTorch and without running what its pickle asks for."""
 
+import functools
 import io
 import os
 import pickle
@@ -139,7 +140,9 @@ def _rebuild_parameter(tensor: _Tensor, *_: Any) -> _Tensor:
 def _materialise(content: Any, read_storage: Callable[[str], bytes]) -> dict[str, np.ndarray]:
     if not isinstance(content, Mapping):
         raise ModelError("does not hold a state_dict; save model.state_dict()")
-    return {name: _array(name, tensor, read_storage) for name, tensor in _flatten(content, "")}
+    # Views of one storage stand together, where there are any.
+    read_once = functools.lru_cache(maxsize=1)(read_storage)
+    return {name: _array(name, tensor, read_once) for name, tensor in _flatten(content, "")}
 
 
 def _flatten(content: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, _Tensor]]:

@@ -24,6 +24,7 @@ from delf_jax.public_weights.archives import unpacked
 
 # The map that local features are taken from when a backbone comes without a head.
 _LAYERS = {"resnet": "conv4", "vgg": "conv5", "vit": "relu"}
+_CHECKPOINTS = ("*.index", "variables/variables.index", "*/variables/variables.index")
 _FILES = (".pth", ".pt", ".pth.tar", ".safetensors", ".onnx", ".h5", ".ckpt")
 
 
@@ -65,7 +66,7 @@ def _read(place: Path, config: DelfConfig | None, name: str) -> ImportedDelf:
             return _headless(import_keras(layers.parent))
         # Archives hold the release as a folder of its own.
         for folder in (place, *sorted(inner for inner in place.iterdir() if inner.is_dir())):
-            if any(folder.glob("*.index")) or any(folder.rglob("variables.index")):
+            if any(any(folder.glob(pattern)) for pattern in _CHECKPOINTS):
                 return import_delf(folder, config=config)
         files = sorted(file for file in place.rglob("*") if file.name.endswith(_FILES))
         if len(files) != 1:
