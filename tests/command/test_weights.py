@@ -86,7 +86,9 @@ def test_from_a_name_to_features(run: Run, mirror: FileServer, cache: Path, phot
     # Cells of 32 pixels of the enlarged photo, in pixels of the original.
     original = max(features.image_size)
     steps = (features.keypoints + 0.5) * (256 / original) / 32 - 0.5 / 32
-    np.testing.assert_allclose(steps, np.round(steps), atol=0.03)
+    rest = steps - np.round(steps)
+    # SAME pooling moves the cells by two pixels where its map has an even side.
+    np.testing.assert_allclose(np.minimum(np.abs(rest), np.abs(rest - 2 / 32)), 0, atol=0.01)
 
 
 def test_folders_are_imported_with_their_own_config(run: Run, archive: Path, tmp_path: Path) -> None:

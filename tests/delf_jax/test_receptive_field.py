@@ -19,6 +19,7 @@ RESNET50, RESNET101 = (3, 4, 6, 3), (3, 4, 23, 3)
     [
         ("keras_v1", RESNET50, (291, 16)),
         ("tf_slim", RESNET50, (291, 32)),
+        ("keras_delf", RESNET50, (291, 16)),
         ("torchvision", RESNET50, (267, 16)),
         ("keras_v1", RESNET101, (835, 16)),
     ],
@@ -54,11 +55,12 @@ def test_only_same_padding_moves_centres() -> None:
         ("torchvision", RESNET50, (640, 1)),
         ("tf_slim", RESNET50, (640, 1)),
         ("tf_slim", RESNET50, (1, 641)),
+        ("keras_delf", RESNET50, (641, 9)),
         ("keras_v1", RESNET101, (1, 1800)),
     ],
 )
 def test_a_cell_sees_exactly_its_receptive_field(layout: str, blocks: tuple[int, ...], shape: tuple[int, int]) -> None:
-    """With positive kernels and no biases a cell is above zero exactly if it sees the only pixel that is not black."""
+    """With positive kernels and no biases a cell is above zero exactly if it sees the only line that is not black."""
     config = ResNetConfig(layout=layout, norm_epsilon=1e-5, blocks=blocks, width=1)
     params = jax.tree.map(
         lambda leaf: np.full_like(leaf, 1 / leaf[..., 0].size if leaf.ndim == 4 else 0),
@@ -72,9 +74,9 @@ def test_a_cell_sees_exactly_its_receptive_field(layout: str, blocks: tuple[int,
     pixels = [centre - reach - 1, centre - reach, centre, centre + reach, centre + reach + 1]
     assert 0 <= pixels[0]
     assert pixels[-1] < length
-    images = np.zeros((len(pixels), length, 3), np.float32)
-    images[np.arange(len(pixels)), pixels] = 1
+    images = np.zeros((len(pixels), *shape, 3), np.float32)
+    images.swapaxes(1, 1 + axis)[np.arange(len(pixels)), pixels] = 1
     encode = jax.jit(functools.partial(resnet.forward, config=config))
-    maps = encode(params, jnp.asarray(images.reshape(-1, *shape, 3)), jnp.array([shape] * len(pixels)))
+    maps = encode(params, jnp.asarray(images), jnp.array([shape] * len(pixels)))
     seen = np.asarray(maps["conv4"]).squeeze(2 - axis)[:, cell].max(axis=-1) > 0
     assert seen.tolist() == [False, True, True, True, False]
