@@ -94,7 +94,7 @@ class Convolution(nnx.Module):
                 precision=precision,
             )
 
-        kernel = self.kernel[...].astype(x.dtype)
+        kernel = jnp.asarray(self.kernel[...], x.dtype)
         if (
             self.layer == Layer(kernel=3, stride=1, padding=1)
             and x.dtype == jnp.float32
