@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,15 +32,35 @@ def cached_features(
     Raises:
         ImageError: from ``extract``, names a photo that cannot be used.
     """
+    keys = [photo_key(photo) for photo in photos]
+    return cached_by_key(
+        lambda rows: extract([photos[row] for row in rows]), keys, description=description, folder=folder, batch=batch
+    )
+
+
+def cached_by_key(
+    extract: Callable[[Sequence[int]], list[LocalFeatures]],
+    keys: Sequence[str],
+    *,
+    description: Mapping[str, Any],
+    folder: Path,
+    batch: int = 64,
+) -> list[LocalFeatures]:
+    """``cached_features`` of whatever has a key: ``extract`` is called with the rows of ``keys`` that are missing."""
     kept = folder / hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:16]
     kept.mkdir(parents=True, exist_ok=True)
-    files = [kept / f"{_photo_key(photo)}.npz" for photo in photos]
-    missing = [i for i, file in enumerate(files) if not file.exists()]
+    files = [kept / f"{key}.npz" for key in keys]
+    missing = [row for row, file in enumerate(files) if not file.exists()]
     for start in range(0, len(missing), batch):
         rows = missing[start : start + batch]
-        for i, features in zip(rows, extract([photos[i] for i in rows]), strict=True):
-            _write(files[i], features)
+        for row, features in zip(rows, extract(rows), strict=True):
+            _write(files[row], features)
     return [_read(file) for file in files]
+
+
+def photo_key(photo: Path) -> str:
+    """Of the content: photos are copied and mounted anew, and names and times change."""
+    return hashlib.sha256(photo.read_bytes()).hexdigest()[:24]
 
 
 def strongest(features: LocalFeatures, count: int) -> LocalFeatures:
@@ -52,11 +72,6 @@ def strongest(features: LocalFeatures, count: int) -> LocalFeatures:
         descriptors=features.descriptors[:count],
         image_size=features.image_size,
     )
-
-
-def _photo_key(photo: Path) -> str:
-    """Of the content: photos are copied and mounted anew, and names and times change."""
-    return hashlib.sha256(photo.read_bytes()).hexdigest()[:24]
 
 
 def _write(file: Path, features: LocalFeatures) -> None:

@@ -58,7 +58,7 @@ def write_accuracy(path: Path, rows: Sequence[Mapping[str, Any]], *, title: str)
             f"Precision and true positives, {budget} features",
             "true positives over all queries",
             "precision",
-            _steps(0, found, 5),
+            steps(0, found, 5),
             (0, 0.2, 0.4, 0.6, 0.8, 1),
             {name: [(x, y) for x, y in curve] for name, curve in curves.items()},
         ),
@@ -130,7 +130,7 @@ def _text(x: float, y: float, text: str, *, anchor: str = "middle", size: int = 
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}">{escape(text)}</text>'
 
 
-def _steps(low: int, high: int, count: int) -> list[float]:
+def steps(low: int, high: int, count: int) -> list[float]:
     """Round steps that reach from ``low`` to ``high`` or a little further."""
     step = next(size for size in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10**9) if size * count >= high - low)
     return [low + step * i for i in range(-(-(high - low) // step) + 1)]

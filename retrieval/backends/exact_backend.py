@@ -72,7 +72,7 @@ class ExactBackend(Backend):
         for start in range(0, len(queries), QUERIES):
             part = queries[start : start + QUERIES]
             # Powers of two, so that photos with any number of features share a few compiled programs.
-            padded = np.zeros((max(64, 1 << (len(part) - 1).bit_length()), queries.shape[1]), np.float32)
+            padded = np.zeros((1 << (len(part) - 1).bit_length(), queries.shape[1]), np.float32)
             padded[: len(part)] = part
             found, scores = top_neighbours(padded, self._blocks, np.int32(self._count), k=k)
             ids.append(np.asarray(found, np.int64)[: len(part)])

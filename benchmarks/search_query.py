@@ -1,0 +1,113 @@
+"""A whole query, photo in and ranked answer out, stage by stage, against an index of ten thousand photos."""
+
+import itertools
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import delf_jax
+from benchmarks.feature_cache import strongest
+from benchmarks.timing import spread
+from delf_jax.features import LocalFeatures
+from delf_jax.settings import ExtractionSettings
+from retrieval.backends import Backend, backend_class
+from retrieval.columns import PhotoColumns
+from retrieval.index import Index
+from retrieval.search import DEFAULT_THRESHOLD, verify_candidates
+from retrieval.voting import votes
+
+NEIGHBOURS = 60
+VERIFIED = 100
+PHOTOS = 10_000
+SMALL, LARGE = 100, 600
+STAGES = ("neighbours", "votes", "verify", "whole search")
+
+
+def synthetic_photos(views: Sequence[LocalFeatures], features: int) -> Iterator[tuple[str, LocalFeatures]]:
+    """At most ``PHOTOS`` photos of so many features: a view gives several, which show the same by other features."""
+    share = len(views[0]) // features
+    for number in range(min(PHOTOS, share * len(views))):
+        view, rows = views[number // share], slice(number % share, share * features, share)
+        columns = (view.keypoints[rows], view.scales[rows], view.scores[rows], view.descriptors[rows])
+        yield f"photo {number:05d}", LocalFeatures(*columns, image_size=view.image_size)
+
+
+def measure(
+    indexed: Sequence[LocalFeatures], asking: Sequence[LocalFeatures], photos: Sequence[Path], *, rounds: int
+) -> list[dict[str, Any]]:
+    """Milliseconds of each stage: of queries with real photos, and of large ones.
+
+    Args:
+        indexed: views that become the photos of the index.
+        asking: views that become large queries, of ``LARGE`` features against photos of ``LARGE`` features.
+        photos: real photos, extracted as users do, against photos of ``SMALL`` features.
+        rounds: turns.
+    """
+    extractor = delf_jax.load("delf-r50")
+    extractor(photos)
+    features, extracting = [], []
+    for photo in photos:
+        begin = time.perf_counter()
+        features += extractor([photo])
+        extracting.append(time.perf_counter() - begin)
+    large = [strongest(view, LARGE) for view in asking]
+    rows = []
+    for size, queries, before in ((SMALL, features, {"extract": extracting}), (LARGE, large, {})):
+        stages: dict[str, list[float]] = {**before, **{name: [] for name in STAGES}}
+        columns = PhotoColumns.gather(synthetic_photos(indexed, size))
+        backend = backend_class("auto").build(columns.descriptors)
+        index = Index(columns, backend, settings=None, fingerprint=None, threshold=DEFAULT_THRESHOLD, head_path=None)
+        for number, query in itertools.product(range(rounds + 1), queries):
+            seconds = _stages(index, columns, backend, query)
+            if number:
+                for name, value in seconds.items():
+                    stages[name].append(value)
+        about = {
+            "part": "query",
+            "photos": len(columns.names),
+            "features": len(columns.descriptors),
+            "backend": backend.name,
+            "query_features": float(np.median([len(query) for query in queries])),
+        }
+        for name, values in stages.items():
+            median, lower, upper = spread(1000 * np.array(values))
+            rows.append({**about, "stage": name, "ms": median, "ms_quartiles": (lower, upper), "times": len(values)})
+    return rows
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """One line a stage, as plain text."""
+    lines = []
+    for row in rows:
+        size = f"{row['photos']} photos, {row['features']} features, asked with {row['query_features']:.0f}"
+        quartiles = "{:.1f} to {:.1f}".format(*row["ms_quartiles"])
+        lines.append(f"{size:58}{row['stage']:14}{row['ms']:9.1f} ms ({quartiles})")
+    return "\n".join(lines)
+
+
+def _stages(index: Index, columns: PhotoColumns, backend: Backend, query: LocalFeatures) -> dict[str, float]:
+    """Seconds of the stages of ``Index.search``, one after the other, and of the search itself."""
+    clock = [time.perf_counter()]
+    found, similarities = backend.search(np.asarray(query.descriptors, np.float32), NEIGHBOURS)
+    clock.append(time.perf_counter())
+    scores = votes(columns.photo_of(found), similarities, photo_count=len(columns.names))
+    ranked = np.argsort(-scores, kind="stable")[:VERIFIED]
+    candidates = [(columns.names[i], float(scores[i]), columns.features(int(i))) for i in ranked]
+    clock.append(time.perf_counter())
+    side = ExtractionSettings().max_side
+    verify_candidates(
+        query,
+        candidates,
+        threshold=DEFAULT_THRESHOLD,
+        model="affine",
+        max_side=side,
+        query_max_side=side,
+        seed=0,
+    )
+    clock.append(time.perf_counter())
+    index.search(query)
+    clock.append(time.perf_counter())
+    return dict(zip(STAGES, np.diff(clock).tolist(), strict=True))
