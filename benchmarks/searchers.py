@@ -68,7 +68,6 @@ def methods(count: int, *, full: bool) -> list[Method]:
     if full:
         efforts = [f"efSearch={n}" for n in (80, 160, 240, 320, 480, 640)]
         found += [
-            _faiss("faiss IVF-PQ fast-scan, fewer lists", f"IVF{lists // 2},PQ64x4fs,RFlat", fast),
             _faiss("faiss OPQ, IVF-PQ fast-scan", f"OPQ64_128,IVF{lists},PQ64x4fs,RFlat", fast),
             _faiss("faiss HNSW", "HNSW32,Flat", efforts),
             _faiss("faiss HNSW, 8 bits", "HNSW32,SQ8", efforts),

@@ -141,7 +141,7 @@ def test_synthetic_photos_share_out_the_features_of_their_view() -> None:
 @pytest.mark.slow
 def test_rows_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(search_descriptors, "ASKING", 4)
-    monkeypatch.setattr(search_query, "LARGE", 150)
+    monkeypatch.setattr(search_query, "LARGE", search_query.SMALL)
     monkeypatch.setattr(search, "PHOTOS", 1)
     monkeypatch.setattr(search, "methods", lambda count, full: QUICK[:3])
     for name, value in {"BATCH": 40, "SINGLES": 3}.items():
