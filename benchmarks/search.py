@@ -40,7 +40,8 @@ FEWER = 10
 TARGET = 0.95
 BATCH = 1000
 BATCHES = 2
-SINGLES = 200
+SINGLES = 400
+TURNS = 4
 PHOTOS = 8
 # Slower ones are timed by their sweep alone.
 SLOW_BATCH, SLOW_SINGLE = 2.0, 0.01
@@ -129,9 +130,8 @@ def neighbours(
         print("\n".join(map(_line, points)), flush=True)
         rows += points
     points = [row for row in rows if "skipped" not in row]
-    batches, singles = np.split(queries, BATCHES), list(queries[:SINGLES, None])
-    rows += _turns("batch", _chosen(points, "batch_s"), built, batches, rounds=rounds)
-    rows += _turns("single", _chosen(points, "single_s"), built, singles, rounds=1)
+    rows += _turns("batch", _chosen(points, "batch_s"), built, queries, rounds=rounds)
+    rows += _turns("single", _chosen(points, "single_s"), built, queries, rounds=rounds)
     return rows
 
 
@@ -174,13 +174,16 @@ def _chosen(points: Rows, key: str) -> Rows:
     return [min((p for p in good if p["method"] == name), key=lambda p: p[key]) for name in _names(good)]
 
 
-def _turns(part: str, chosen: Rows, built: Mapping[str, Built], cases: Sequence[Queries], *, rounds: int) -> Rows:
+def _turns(part: str, chosen: Rows, built: Mapping[str, Built], queries: Queries, *, rounds: int) -> Rows:
     """The chosen settings take turns; slow methods keep the time of their sweep."""
     key, slow = (("batch_s", SLOW_BATCH), ("single_s", SLOW_SINGLE))[part == "single"]
     for point in chosen:
         built[point["method"]].settings[point["setting"]]()
     quick = {point["method"]: _search(built[point["method"]]) for point in chosen if point[key] < slow}
-    timed = take_turns(quick, cases, rounds=rounds) if quick else {}
+    if part == "batch":
+        timed = take_turns(quick, np.split(queries, BATCHES), rounds=rounds) if quick else {}
+    else:
+        timed = _one_at_a_time(quick, queries[:SINGLES])
     rows = []
     for point in chosen:
         seconds = timed.get(point["method"], np.array([point[key]]))
@@ -188,6 +191,23 @@ def _turns(part: str, chosen: Rows, built: Mapping[str, Built], cases: Sequence[
         median, lower, upper = (1000 * value for value in spread(seconds))
         rows.append({"part": part, **kept, "ms": median, "ms_quartiles": (lower, upper), "times": len(seconds)})
     return rows
+
+
+def _one_at_a_time(
+    quick: Mapping[str, Callable[[Queries], object]], queries: Queries
+) -> dict[str, Float[np.ndarray, " n"]]:
+    """Seconds of each query after a first round.
+
+    A turn is many of them: OpenMP's threads stay awake for a while after a call, on the cores of whoever comes next.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in quick}
+
+    def turn(name: str) -> Callable[[Queries], None]:
+        return lambda asked: seconds[name].extend(seconds_of(quick[name], query[None]) for query in asked)
+
+    if quick:
+        take_turns({name: turn(name) for name in quick}, np.split(queries, TURNS), rounds=1)
+    return {name: np.array(values[len(queries) :]) for name, values in seconds.items()}
 
 
 def _search(built: Built) -> Callable[[Queries], object]:

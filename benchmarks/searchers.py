@@ -66,10 +66,9 @@ def methods(count: int, *, full: bool) -> list[Method]:
         _faiss("faiss flat", "Flat", [""]),
     ]
     if full:
-        efforts = [f"efSearch={n}" for n in (80, 160, 240, 320, 480, 640)]
+        efforts = [f"efSearch={n}" for n in (80, 160, 240, 320)]
         found += [
             _faiss("faiss OPQ, IVF-PQ fast-scan", f"OPQ64_128,IVF{lists},PQ64x4fs,RFlat", fast),
-            _faiss("faiss HNSW", "HNSW32,Flat", efforts),
             _faiss("faiss HNSW, 8 bits", "HNSW32,SQ8", efforts),
         ]
     return found

@@ -34,7 +34,7 @@ class Effort(NamedTuple):
 class ScannBackend(Backend):
     """ScaNN with parameters chosen from the number of descriptors.
 
-    Below 10 000 rows all dot products are taken. Above, 2 sqrt(n) partitions, of which 3.5 n^(1/4) are searched with
+    Below 10 000 rows all dot products are taken. Above, 2 sqrt(n) partitions, of which 9.5 n^(1/6) are searched with
     4-bit codes of two dimensions, and the best are scored again in bfloat16, which leaves similarities right to about
     0.001. Chosen on a million descriptors for 95 % of the 60 nearest neighbours (``python -m benchmarks.search``).
     Holds about 2.3 bytes a dimension a descriptor.
@@ -128,7 +128,7 @@ class ScannBackend(Backend):
 
 def default_effort(count: int) -> Effort:
     """What finds 95 % of the 60 nearest of ``count`` descriptors, or a little more."""
-    return Effort(math.ceil(3.5 * count**0.25))
+    return Effort(math.ceil(9.5 * count ** (1 / 6)))
 
 
 @contextlib.contextmanager
