@@ -17,6 +17,7 @@ from retrieval.backends import Backend
 NEIGHBOURS = 60
 EXHAUSTIVE_BELOW = 10_000
 REBUILD_SHARE = 0.2
+SMALLEST_BATCH, LARGEST_BATCH = 16, 256
 
 
 class Effort(NamedTuple):
@@ -80,7 +81,9 @@ class ScannBackend(Backend):
         partitions, rescored = self.effort
         rescored = max(rescored, k * rescored // NEIGHBOURS)
         vectors = np.ascontiguousarray(queries, np.float32)
-        found, similarities = self._searcher.search_batched(vectors, k, rescored, partitions, True, 64)
+        found, similarities = self._searcher.search_batched(
+            vectors, k, rescored, partitions, True, _batch(len(vectors), len(os.sched_getaffinity(0)))
+        )
         missing = np.isnan(similarities)
         return np.where(missing, -1, self._rows[found]), np.where(missing, -np.inf, similarities)
 
@@ -129,6 +132,12 @@ class ScannBackend(Backend):
 def default_effort(count: int) -> Effort:
     """What finds 95 % of the 60 nearest of ``count`` descriptors, or a little more."""
     return Effort(math.ceil(9.5 * count ** (1 / 6)))
+
+
+def _batch(queries: int, cores: int) -> int:
+    """Queries that a thread takes at once: equal shares, and large ones, whose queries share what they load."""
+    turns = math.ceil(queries / (cores * LARGEST_BATCH))
+    return max(SMALLEST_BATCH, math.ceil(queries / (cores * turns)))
 
 
 @contextlib.contextmanager

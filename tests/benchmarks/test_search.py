@@ -144,7 +144,7 @@ def test_rows_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     monkeypatch.setattr(search_query, "LARGE", search_query.SMALL)
     monkeypatch.setattr(search, "PHOTOS", 1)
     monkeypatch.setattr(search, "methods", lambda count, full: QUICK[:3])
-    for name, value in {"BATCH": 40, "SINGLES": 3}.items():
+    for name, value in {"BATCH": 40, "SINGLES": 4}.items():
         monkeypatch.setattr(search, name, value)
     out = tmp_path / "search.json"
     rows = search.main(search.Options(json=out, descriptors=2400, rounds=1, data=tmp_path, cache=tmp_path / "cache"))

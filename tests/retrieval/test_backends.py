@@ -88,6 +88,10 @@ def test_rows_come_and_go(backend: type, many: bool, descriptors: list[np.ndarra
     assert np.mean(own[:, 0] == np.arange(len(present) - 300, len(present))) > 0.97
 
 
+def test_threads_share_the_queries_equally() -> None:
+    assert [scann_backend._batch(n, 2) for n in (1, 167, 500, 1000, 1100)] == [16, 84, 250, 250, 184]
+
+
 def test_scann_is_trained_again_after_many_changes(descriptors: list[np.ndarray]) -> None:
     rows = np.concatenate(descriptors)[:12_000]
     grown = ScannBackend.build(rows[:3000]).update(np.array([], np.int64), rows)
