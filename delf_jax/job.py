@@ -115,18 +115,52 @@ def run(
         StoreError: when the store is in use, was made otherwise, or cannot be written.
     """
     names = [os.fspath(path) for path in paths]
-    _require_photos(names)
+    require_photos(names)
     with StoreWriter(
         out, settings=extractor.settings, fingerprint=extractor.fingerprint, dimension=extractor.dimension, head=head
     ) as writer:
-        failed_before = dict(FeatureStore.open(out).failures())
-        meter, devices = Meter(), []
-        if isinstance(extractor, Metered):
-            meter, devices = extractor.meter, [device.device_kind for device in extractor.devices]
-        with RunRecorder(
-            writer.write_run, lambda: writer.bytes_written, meter=meter, devices=devices, metrics=metrics
-        ) as recorder:
-            return _Job(extractor, names, writer, recorder, failed_before, verify, part_photos, progress, workers).run()
+        return run_in(
+            writer,
+            extractor,
+            names,
+            FeatureStore.open(out).failures(),
+            verify=verify,
+            part_photos=part_photos,
+            progress=progress,
+            workers=workers,
+            metrics=metrics,
+        )
+
+
+def run_in(
+    writer: StoreWriter,
+    extractor: PhotoExtractor,
+    names: list[str],
+    failed_before: Iterable[tuple[str, str]],
+    *,
+    is_mine: Callable[[str], bool] = lambda name: True,
+    verify: bool = False,
+    part_photos: int = 256,
+    progress: Callable[[Progress], None] | None = None,
+    workers: int | None = None,
+    metrics: str | os.PathLike[str] | None = None,
+) -> JobReport:
+    """``run`` in a store that is open: for one process of several.
+
+    Args:
+        writer: of the store.
+        failed_before: (path, reason) of the photos that failed in earlier runs.
+        is_mine: whether this process does a photo, or tells of a name that gives none.
+        extractor, names, verify, part_photos, progress, workers, metrics: as for ``run``.
+    """
+    before = {path: reason for path, reason in failed_before if is_mine(path)}
+    meter, devices = Meter(), []
+    if isinstance(extractor, Metered):
+        meter, devices = extractor.meter, [device.device_kind for device in extractor.devices]
+    with RunRecorder(
+        writer.write_run, lambda: writer.bytes_written, meter=meter, devices=devices, metrics=metrics
+    ) as recorder:
+        return _Job(extractor, names, writer, recorder, before, is_mine, verify, part_photos, progress, workers).run()
 
 
 class _Job:
@@ -137,6 +171,7 @@ class _Job:
         writer: StoreWriter,
         recorder: RunRecorder,
         failed_before: dict[str, str],
+        is_mine: Callable[[str], bool],
         verify: bool,
         part_photos: int,
         progress: Callable[[Progress], None] | None,
@@ -147,6 +182,7 @@ class _Job:
         self._writer = writer
         self._recorder = recorder
         self._failed_before = failed_before
+        self._is_mine = is_mine
         self._verify = verify
         self._part_photos = part_photos
         self._progress = progress
@@ -186,7 +222,7 @@ class _Job:
 
     def _wanted(self) -> Iterator[tuple[str, str]]:
         """The photos to extract; runs in whichever thread the extractor pulls from."""
-        for photo in find_photos(self._names):
+        for photo in self._find():
             if isinstance(photo, ImageError):
                 self._fail(photo)
             elif self._is_stored(photo):
@@ -196,6 +232,11 @@ class _Job:
             else:
                 self._asked[photo.path] = photo
                 yield photo.path, photo.path
+
+    def _find(self) -> Iterator[PhotoFile | ImageError]:
+        for photo in find_photos(self._names):
+            if self._is_mine(photo.source if isinstance(photo, ImageError) else photo.path):
+                yield photo
 
     def _is_stored(self, photo: PhotoFile) -> bool:
         known = self._writer.known(photo.path)
@@ -242,7 +283,7 @@ class _Job:
 
     def _count(self, stop: threading.Event) -> None:
         total = 0
-        for _ in find_photos(self._names):
+        for _ in self._find():
             total += 1
             if stop.is_set():
                 return
@@ -255,8 +296,8 @@ class _Job:
             self._progress(Progress(recorder.done, recorder.skipped, len(recorder.failures), self._total))
 
 
-def _require_photos(names: list[str]) -> None:
-    """Before a store is made for nothing."""
+def require_photos(names: list[str]) -> None:
+    """Raises DelfError where the names mean no photo, before a store is made for nothing."""
     reasons = []
     for photo in find_photos(names):
         if isinstance(photo, PhotoFile):

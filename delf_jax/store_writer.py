@@ -23,7 +23,8 @@ from delf_jax.run_report import is_run_name
 from delf_jax.settings import ExtractionSettings
 from delf_jax.store import FAILURES, HEAD, RUNS, damaged, read_manifest
 
-_OWN_NAMES = (manifests.FILE, leases.FILE, HEAD, FAILURES, "parts", RUNS)
+PROCESSES = "processes"
+_OWN_NAMES = (manifests.FILE, leases.FILE, HEAD, FAILURES, "parts", RUNS, PROCESSES)
 _MOST_RUNS = 100
 _log = logging.getLogger(__name__)
 
@@ -81,9 +82,8 @@ class StoreWriter:
                     )
                 self._manifest = found
             self._remove_unlisted()
-            self._known = PhotoTable()
-            for position, part in enumerate(self._manifest.parts):
-                self._learn(position, part)
+            self._known = known_photos(self._folder, self._manifest)
+            self.adopt_processes()
         except BaseException:
             self._lease.release()
             raise
@@ -119,15 +119,7 @@ class StoreWriter:
         data = parts.encode(photos, dimension=before.dimension, fingerprint=before.fingerprint)
         sha256 = hashlib.sha256(data).hexdigest()
         part = Part(manifests.part_name(before.next_part, sha256), len(photos), len(data), sha256)
-        superseded: dict[int, set[int]] = {}
-        for photo in photos:
-            older = self._known.get(photo.path)
-            if older is not None:
-                superseded.setdefault(older.part, set()).add(older.row)
-        listed = list(before.parts)
-        for position, rows in superseded.items():
-            listed[position] = dataclasses.replace(listed[position], superseded=listed[position].superseded | rows)
-        after = dataclasses.replace(before, parts=(*listed, part), next_part=before.next_part + 1)
+        after = self._with(part, [photo.path for photo in photos])
 
         self._lease.check()
         self._write(f"parts/{part.name}", data)
@@ -139,6 +131,62 @@ class StoreWriter:
             self._known.add(
                 photo.path, KnownPhoto.of(photo.size, photo.mtime_ns, photo.content_hash, len(before.parts), row)
             )
+
+    def adopt_processes(self) -> None:
+        """Takes in what the processes of a job, alive no more, have written into stores of their own.
+
+        Their parts become parts of this store without being read; each store is listed at once and then removed, so
+        that a part is never listed twice, whenever this is interrupted.
+
+        Raises:
+            StoreError: one of them is still at work.
+        """
+        for name in self._folder.names(PROCESSES):
+            folder = Folder(self._folder.join(PROCESSES, name))
+            manifest = read_manifest(folder)
+            if manifest is not None:
+                lease = Lease(folder)
+                try:
+                    self._adopt(folder, manifest)
+                finally:
+                    lease.release()
+            folder.remove_all()
+
+    def _adopt(self, folder: Folder, manifest: Manifest) -> None:
+        before = self._manifest
+        have = {part.sha256 for part in before.parts}
+        for part in manifest.parts:
+            if part.sha256 in have:
+                continue
+            adopted = dataclasses.replace(part, name=manifests.part_name(self._manifest.next_part, part.sha256))
+            self._folder.adopt(folder, f"parts/{part.name}", f"parts/{adopted.name}")
+            position = len(self._manifest.parts)
+            learnt = PhotoTable()
+            paths = _learn(learnt, self._folder, position, adopted)
+            self._manifest = self._with(adopted, paths)
+            for path in paths:
+                known = learnt.get(path)
+                assert known is not None
+                self._known.add(path, known)
+        for name in folder.names(RUNS):
+            if is_run_name(name):
+                self._folder.adopt(folder, f"{RUNS}/{name}", f"{RUNS}/{name}")
+        self._lease.check()
+        if self._manifest is not before:
+            self._write(manifests.FILE, self._manifest.to_bytes())
+
+    def _with(self, part: Part, paths: Iterable[str]) -> Manifest:
+        """The manifest with one more part, whose photos supersede their older rows."""
+        before = self._manifest
+        superseded: dict[int, set[int]] = {}
+        for path in paths:
+            older = self._known.get(path)
+            if older is not None:
+                superseded.setdefault(older.part, set()).add(older.row)
+        listed = list(before.parts)
+        for position, rows in superseded.items():
+            listed[position] = dataclasses.replace(listed[position], superseded=listed[position].superseded | rows)
+        return dataclasses.replace(before, parts=(*listed, part), next_part=before.next_part + 1)
 
     def write_failures(self, failures: Iterable[tuple[str, str]]) -> None:
         """Replaces the list of photos that could not be used, (path, reason) each."""
@@ -177,14 +225,27 @@ class StoreWriter:
             if name.startswith(".") and name.endswith(".tmp"):
                 self._folder.remove(name)
 
-    def _learn(self, position: int, part: Part) -> None:
-        try:
-            with self._folder.open(f"parts/{part.name}") as file:
-                columns = parts.identities(file)
-        except FileNotFoundError:
-            raise damaged(self._folder, part.name, "it is missing") from None
-        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-            raise damaged(self._folder, part.name, f"it is not readable: {error}") from None
-        for row, (path, size, mtime_ns, content_hash) in enumerate(zip(*columns.values(), strict=True)):
-            if row not in part.superseded:
-                self._known.add(path, KnownPhoto.of(size, mtime_ns, content_hash, position, row))
+
+def known_photos(folder: Folder, manifest: Manifest) -> PhotoTable:
+    """What a store knows of its photos; StoreError, naming the part, at a damaged one."""
+    table = PhotoTable()
+    for position, part in enumerate(manifest.parts):
+        _learn(table, folder, position, part)
+    return table
+
+
+def _learn(table: PhotoTable, folder: Folder, position: int, part: Part) -> list[str]:
+    """Adds the photos of a part to the table; their paths."""
+    try:
+        with folder.open(f"parts/{part.name}") as file:
+            columns = parts.identities(file)
+    except FileNotFoundError:
+        raise damaged(folder, part.name, "it is missing") from None
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        raise damaged(folder, part.name, f"it is not readable: {error}") from None
+    paths = []
+    for row, (path, size, mtime_ns, content_hash) in enumerate(zip(*columns.values(), strict=True)):
+        if row not in part.superseded:
+            table.add(path, KnownPhoto.of(size, mtime_ns, content_hash, position, row))
+            paths.append(path)
+    return paths

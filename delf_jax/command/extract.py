@@ -1,6 +1,7 @@
 """`delf-jax extract`: photos to a feature store."""
 
 import dataclasses
+import functools
 import os
 import tempfile
 import time
@@ -18,6 +19,7 @@ from delf_jax.errors import StoreError
 if TYPE_CHECKING:
     import delf_jax.head
     import delf_jax.job
+    from delf_jax.cluster.processes import Group
 
 # Enough for 128 dimensions many times over; a million photos need not be read twice.
 _ADAPT_PHOTOS = 300
@@ -56,6 +58,8 @@ class Extract:
         """Runs the batch job."""
         if self.workers is not None and self.workers < 1:
             raise UsageError(f"--workers is {self.workers}; it must be at least 1")
+        if self.adapt and self.spreading.coordinator is not None:
+            raise UsageError("--adapt fits in one process; run `delf-jax pca` first and give --head to all")
         if self.adapt and self.extraction.head is not None:
             raise UsageError("--adapt fits a head of its own; give either --adapt or --head")
         self.extraction.check()
@@ -63,37 +67,45 @@ class Extract:
         if not photos.exist(self.paths, report):
             return
         self.spreading.leave_accelerators()
+        group = self.spreading.join()
         kept = _kept_head(self.out) if self.extraction.head is None else None
         if kept is not None:
             report.note(f"{self.out}: going on with the head that this store carries")
-            self._extract(report, head=kept)
+            self._extract(report, group, head=kept)
         elif self.adapt:
             with tempfile.TemporaryDirectory() as folder:
                 path = os.path.join(folder, "head.safetensors")
                 self._adapted(report).save(path)
-                self._extract(report, head=path)
+                self._extract(report, group, head=path)
         else:
-            self._extract(report, head=self.extraction.head)
+            self._extract(report, group, head=self.extraction.head)
 
-    def _extract(self, report: Report, *, head: str | os.PathLike[str] | None) -> None:
+    def _extract(self, report: Report, group: "Group | None", *, head: str | os.PathLike[str] | None) -> None:
         if self.spreading.ray is None:
-            self._run_job(self.extraction.load(head=head), report, head=head)
+            self._run_job(self.extraction.load(head=head), report, group, head=head)
         else:
             with self.spreading.on_ray(self.extraction, head=head) as extractor:
-                self._run_job(extractor, report, head=head)
+                self._run_job(extractor, report, None, head=head)
 
     def _run_job(
-        self, extractor: "delf_jax.job.PhotoExtractor", report: Report, *, head: str | os.PathLike[str] | None
+        self,
+        extractor: "delf_jax.job.PhotoExtractor",
+        report: Report,
+        group: "Group | None",
+        *,
+        head: str | os.PathLike[str] | None,
     ) -> None:
         from delf_jax import job
+        from delf_jax.cluster import shared_job
 
+        run = job.run if group is None else functools.partial(shared_job.run, group=group)
         begin = time.monotonic()
         with report.progress("extracting") as advance:
 
             def show(progress: job.Progress) -> None:
                 advance(progress.done + progress.skipped + progress.failed, progress.total)
 
-            result = job.run(
+            result = run(
                 extractor,
                 self.paths,
                 self.out,

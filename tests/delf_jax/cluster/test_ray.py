@@ -8,9 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from delf_jax import job
 from delf_jax.cluster import ray_session
@@ -20,6 +18,7 @@ from delf_jax.errors import ClusterError, ImageError, ModelError
 from delf_jax.features import LocalFeatures
 from delf_jax.store import FeatureStore
 from tests.conftest import ROOT
+from tests.delf_jax.cluster.stores import rows, save_photos
 from tests.delf_jax.fake_extractor import FakeExtractor
 
 ray = pytest.importorskip("ray", reason="the extra [ray] is not installed")
@@ -46,23 +45,6 @@ class Mortal(FakeExtractor):
                 met.touch()
                 os._exit(1)
             yield result
-
-
-def save_photos(folder: Path, names: Iterable[str]) -> Path:
-    folder.mkdir()
-    for seed, name in enumerate(names):
-        pixels = np.random.default_rng(seed).integers(0, 256, (3, 4, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / f"{name}.bmp")
-    return folder
-
-
-def rows(store: Path) -> list[tuple[object, ...]]:
-    """Every row of a store, to the bit, whatever the order."""
-    found = []
-    for name, size, mtime_ns, content_hash, f in FeatureStore.open(store):
-        arrays = [np.asarray(a).tobytes() for a in (f.keypoints, f.scales, f.scores, f.descriptors)]
-        found.append((name, size, mtime_ns, content_hash, *arrays, f.image_size))
-    return sorted(found)
 
 
 @pytest.fixture(scope="module")

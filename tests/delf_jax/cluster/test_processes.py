@@ -1,0 +1,145 @@
+"""Several processes of one job give the store that one process gives, also when one is killed on the way."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from delf_jax import job
+from delf_jax.cluster.processes import Heartbeat, Share
+from delf_jax.errors import StoreError
+from delf_jax.store import FeatureStore
+from delf_jax.store_writer import StoreWriter
+from tests.conftest import ROOT
+from tests.delf_jax.cluster.stores import rows, save_photos
+from tests.delf_jax.fake_extractor import FakeExtractor
+
+_CODE = """
+import sys
+from delf_jax.cluster import processes, shared_job
+from tests.delf_jax.fake_extractor import FakeExtractor
+
+photos, out, address, count, number, seconds = sys.argv[1:]
+shared_job._SILENT_SECONDS = 17  # a lease is renewed every 15
+group = processes.join(address, int(count), int(number))
+try:
+    extractor = FakeExtractor(seconds=float(seconds))
+    report = shared_job.run(extractor, [photos, photos + "/missing"], out, group, part_photos=2)
+    print(report.done, report.skipped, len(report.failed), report.stored)
+except Exception as error:
+    print(error)
+"""
+
+
+def start(photos: Path, out: Path, count: int, seconds: list[float]) -> list["subprocess.Popen[str]"]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    arguments = [str(photos), str(out), address, str(count)]
+    return [
+        subprocess.Popen(
+            [sys.executable, "-c", _CODE, *arguments, str(number), str(seconds[number])],
+            cwd=ROOT,
+            env=os.environ | {"JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "2"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(count)
+    ]
+
+
+def ends(processes: list["subprocess.Popen[str]"]) -> list[str]:
+    outputs = [process.communicate(timeout=120) for process in processes]
+    assert [(process.returncode, err) for process, (_, err) in zip(processes, outputs)] == [(0, "")] * len(outputs)
+    return [out.strip() for out, _ in outputs]
+
+
+@pytest.mark.slow
+def test_three_processes_fill_the_store_of_one_and_a_killed_one_costs_only_time(tmp_path: Path) -> None:
+    photos = save_photos(tmp_path / "photos", map(str, range(30)))
+    (photos / "broken.jpg").write_bytes(b"not a photo")
+    here = job.run(FakeExtractor(), [photos, photos / "missing"], tmp_path / "here", part_photos=2)
+    mine = [sum(Share(number, 3).has(str(path)) for path in photos.glob("*.bmp")) for number in range(3)]
+    assert sum(mine) == 30
+    out = tmp_path / "there"
+
+    processes = start(photos, out, 3, [0, 0.5, 0])
+    own = out / "processes" / "00001"
+    while not list(own.glob("parts/*.parquet")):
+        time.sleep(0.05)
+        assert processes[1].poll() is None
+    processes[1].send_signal(signal.SIGKILL)
+    processes[1].communicate()
+    message = "process 1 of 3: it died; what is finished is in the store, give the same command again in all processes"
+    first, third = ends([processes[0], processes[2]])
+    assert first.startswith(message)
+    stored = len(FeatureStore.open(out))
+    assert third.endswith(str(stored))
+    assert mine[0] + mine[2] + 2 <= stored < 30
+
+    ended = [[int(word) for word in line.split()] for line in ends(start(photos, out, 3, [0, 0, 0]))]
+    assert [done + skipped for done, skipped, _, _ in ended] == mine
+    assert sum(done for done, *_ in ended) == 30 - stored
+    assert sum(failed for _, _, failed, _ in ended) == 2
+    assert {stored for *_, stored in ended} == {30}
+    assert rows(out) == rows(tmp_path / "here")
+    assert sorted(FeatureStore.open(out).failures()) == sorted(here.failed)
+    assert FeatureStore.open(out).check() == []
+    assert list((out / "processes").iterdir()) == []
+
+
+def test_whoever_opens_the_store_takes_in_what_dead_processes_left(tmp_path: Path) -> None:
+    photos = save_photos(tmp_path / "photos", map(str, range(6)))
+    paths = sorted(photos.iterdir())
+    out = tmp_path / "store"
+    job.run(FakeExtractor(), paths[:2], out)
+    job.run(FakeExtractor(), paths[1:5], out / "processes" / "00001", part_photos=3)
+    with (
+        StoreWriter(out / "processes" / "00001", settings=FakeExtractor().settings, fingerprint="fake", dimension=4),
+        pytest.raises(StoreError, match="another writer is at work"),
+    ):
+        job.run(FakeExtractor(), [photos], out)
+    assert job.run(FakeExtractor(), [photos], out) == (1, 5, [], 6)
+    job.run(FakeExtractor(), [photos], tmp_path / "here")
+    assert rows(out) == rows(tmp_path / "here")
+    assert not list((out / "processes").iterdir())
+
+
+def test_parts_of_a_process_are_listed_once_when_merging_was_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = save_photos(tmp_path / "photos", map(str, range(6)))
+    out = tmp_path / "store"
+    job.run(FakeExtractor(), [next(photos.iterdir())], out)
+    job.run(FakeExtractor(), [photos], out / "processes" / "00001", part_photos=3)
+
+    def killed(self: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("delf_jax.folder.Folder.remove_all", killed)
+        with pytest.raises(KeyboardInterrupt):
+            job.run(FakeExtractor(), [photos], out)
+    assert len(list(FeatureStore.open(out))) == 6
+    assert job.run(FakeExtractor(), [photos], out) == (0, 6, [], 6)
+    assert FeatureStore.open(out).check() == []
+
+
+def test_a_heartbeat_is_missed_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, beat = [0.0], ["a"]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    heartbeat = Heartbeat(lambda: beat[0], seconds=10)
+    assert heartbeat.is_alive()
+    now[0] = 9
+    assert heartbeat.is_alive()
+    beat[0] = "b"
+    assert heartbeat.is_alive()
+    now[0] = 18
+    assert heartbeat.is_alive()
+    now[0] = 19
+    assert not heartbeat.is_alive()
