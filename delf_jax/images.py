@@ -13,6 +13,7 @@ import fsspec
 import numpy as np
 from PIL import Image, JpegImagePlugin
 
+from delf_jax import shards
 from delf_jax.errors import ImageError
 
 MAX_PIXELS = 200_000_000
@@ -84,7 +85,10 @@ def reduced_size(size: tuple[int, int], max_side: int | None) -> tuple[int, int]
 def read_bytes(name: str) -> bytes:
     """The bytes of a photo file, from a path or an fsspec address; raises ImageError when it cannot be read."""
     try:
-        data = _read_address(name) if "://" in name else _read_local(name)
+        if shards.is_member(name) and not os.path.exists(name):
+            data = shards.read(name)
+        else:
+            data = _read_address(name) if "://" in name else _read_local(name)
     except ImageError:
         raise
     except FileNotFoundError:

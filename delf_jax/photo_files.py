@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import fsspec
 
+from delf_jax import shards
 from delf_jax.errors import ImageError
 
 _PHOTO_NAME = re.compile(
@@ -35,8 +36,9 @@ class PhotoFile(NamedTuple):
 def find_photos(names: Iterable[str | os.PathLike[str]]) -> Iterator[PhotoFile | ImageError]:
     """Every photo that ``names`` mean, each path once, in a fixed order; a name that gives none comes as its error.
 
-    A file counts as given. Folders are searched in depth, hidden entries left out; there and in globs, files count that
-    have a photo's extension. Links are followed, after the real folders, and no folder is entered twice.
+    A file counts as given; of a shard (.tar, .parquet) the photos in it count, see ``delf_jax.shards``. Folders are
+    searched in depth, hidden entries left out; there, files count that have a photo's extension, and in globs shards
+    too. Links are followed, after the real folders, and no folder is entered twice.
 
     Args:
         names: paths, globs (``*``, ``?``, ``[]``, ``**``) or fsspec addresses of either.
@@ -49,7 +51,7 @@ def find_photos(names: Iterable[str | os.PathLike[str]]) -> Iterator[PhotoFile |
             found = _guarded(name, _remote(name))
         else:
             found = _local(os.path.abspath(name.removeprefix("file://")), folders)
-        for photo in found:
+        for photo in _with_members(found):
             if isinstance(photo, PhotoFile):
                 # Names of millions of photos would fill the memory; eight bytes of a digest do not.
                 key = path_key(photo.path)
@@ -57,6 +59,16 @@ def find_photos(names: Iterable[str | os.PathLike[str]]) -> Iterator[PhotoFile |
                     continue
                 seen.add(key)
             yield photo
+
+
+def _with_members(found: Iterator[PhotoFile | ImageError]) -> Iterator[PhotoFile | ImageError]:
+    """Shards replaced by the photos in them."""
+    for photo in found:
+        if isinstance(photo, ImageError) or not shards.is_shard(photo.path):
+            yield photo
+            continue
+        for member in shards.members(photo.path, size=photo.size, mtime_ns=photo.mtime_ns):
+            yield member if isinstance(member, ImageError) else PhotoFile(*member)
 
 
 def path_key(path: str) -> int:
@@ -69,7 +81,9 @@ def _local(name: str, folders: set[tuple[int, int]]) -> Iterator[PhotoFile | Ima
         yield from _given(name, folders)
         return
     matches = sorted(
-        match for match in glob.iglob(name, recursive=True) if _is_photo_name(match) or os.path.isdir(match)
+        match
+        for match in glob.iglob(name, recursive=True)
+        if is_photo_name(match) or shards.is_shard(match) or os.path.isdir(match)
     )
     for match in matches:
         yield from _given(match, folders)
@@ -108,7 +122,7 @@ def _walk(folder: str, entered: set[tuple[int, int]], links: list[str]) -> Itera
                 links.append(entry.path)
             else:
                 yield from _walk(entry.path, entered, links)
-        elif _is_photo_name(entry.name):
+        elif is_photo_name(entry.name):
             photo = _look_at(entry.path)
             if photo is not None:
                 yield photo
@@ -157,14 +171,14 @@ def _remote(name: str) -> Iterator[PhotoFile | ImageError]:
     if glob.has_magic(path):
         matches = filesystem.glob(path, detail=True)
         for match in sorted(matches):
-            if _is_photo_name(match) and matches[match]["type"] == "file":
+            if (is_photo_name(match) or shards.is_shard(match)) and matches[match]["type"] == "file":
                 yield _remote_photo(filesystem, matches[match])
         if not matches:
             yield ImageError(name, "matches no photo; check the pattern")
     elif filesystem.isdir(path):
         for _, _, files in filesystem.walk(path, detail=True):
             for file in sorted(files):
-                if _is_photo_name(file):
+                if is_photo_name(file):
                     yield _remote_photo(filesystem, files[file])
     elif filesystem.exists(path):
         yield _remote_photo(filesystem, filesystem.info(path))
@@ -183,5 +197,6 @@ def _remote_photo(filesystem: Any, info: dict[str, Any]) -> PhotoFile:
     return PhotoFile(filesystem.unstrip_protocol(info["name"]), int(info["size"] or 0), int(changed * 1e9))
 
 
-def _is_photo_name(name: str) -> bool:
+def is_photo_name(name: str) -> bool:
+    """Whether a file's name has a photo's extension and is not hidden."""
     return _PHOTO_NAME.fullmatch(os.path.basename(name)) is not None

@@ -1,7 +1,7 @@
 """From photos, or their feature maps, to a foreground predictor in one pass."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,9 +9,29 @@ import numpy as np
 from delf_jax.errors import ImageError, PredictorError
 from localization.encoders import Dense, Photos, as_named_photos
 from localization.maps import valid_cells
-from localization.points import FittedPhoto, PointCollector, thumbnail
+from localization.points import FittedPhoto, PointCollector, Points, thumbnail
 from localization.predictor import DEFAULT_MAP_THRESHOLD, MAP_THRESHOLD, Predictor
 from localization.statistics import PositionSums, Statistics, position_sums
+
+
+class Gathered(NamedTuple):
+    """What fitting needs of some photos; that of two sets of photos adds.
+
+    Attributes:
+        statistics: running sums.
+        points: training positions for explanations, or None.
+        encoder: computed the features.
+    """
+
+    statistics: Statistics
+    points: Points | None
+    encoder: Any
+
+    def joined(self, other: "Gathered") -> "Gathered":
+        """Of both sets of photos; PredictorError where a photo is in both, or they were computed otherwise."""
+        points = self.points + other.points if self.points and other.points else None
+        return Gathered(self.statistics + other.statistics, points, self.encoder)
+
 
 Labels = Mapping[str, str] | Callable[[str], str | None]
 
@@ -26,6 +46,7 @@ def fit(
     max_points: int = 100_000,
     thumbnail_side: int = 160,
     on_error: Callable[[ImageError], None] | None = None,
+    gather: Callable[..., "Gathered | None"] | None = None,
 ) -> Predictor:
     """Fits the foreground direction w* to photos without labels (localization spec 1.2).
 
@@ -41,15 +62,53 @@ def fit(
         max_points: training positions kept for explanations; 0 keeps none, which is all that localizing needs.
         thumbnail_side: longest side in pixels of the pictures kept beside the points; 0 keeps none.
         on_error: called with each photo that cannot be used, which is then left out; None raises instead.
+        gather: goes through the photos in the place of ``gather_here``: on a cluster or in several processes
+            (``localization.spreading``).
 
     Raises:
         ImageError: a photo cannot be used and ``on_error`` is None.
         PredictorError: nothing to fit on, or norms that hardly vary.
     """
+    gather = gather or gather_here
     if norm_quantile is not None:
         photos = list(photos) if isinstance(photos, Iterator) else photos
-        first = fit(photos, encoder=encoder, max_points=0, on_error=lambda error: None)
-        norm_cap = first.statistics.norm_quantile(norm_quantile)
+        first = gather(photos, encoder=encoder, max_points=0, on_error=lambda error: None)
+        norm_cap = _required(first).statistics.norm_quantile(norm_quantile)
+    gathered = _required(
+        gather(
+            photos,
+            encoder=encoder,
+            labels=labels,
+            norm_cap=norm_cap,
+            max_points=max_points,
+            thumbnail_side=thumbnail_side,
+            on_error=on_error,
+        )
+    )
+    gathered.statistics.solve()
+    layer = gathered.statistics.encoder.get("layer", "")
+    return Predictor(
+        gathered.statistics,
+        points=gathered.points,
+        map_threshold=MAP_THRESHOLD.get(layer, DEFAULT_MAP_THRESHOLD),
+        encoder=gathered.encoder,
+    )
+
+
+def gather_here(
+    photos: Photos,
+    *,
+    encoder: Any = None,
+    labels: Labels | None = None,
+    norm_cap: float | None = None,
+    max_points: int = 100_000,
+    thumbnail_side: int = 160,
+    on_error: Callable[[ImageError], None] | None = None,
+) -> Gathered | None:
+    """What fitting needs of some photos, in one pass in this process; None where none of them can be used.
+
+    Args: as for ``fit``.
+    """
     named, encoder = as_named_photos(photos, encoder)
     cap = np.inf if norm_cap is None else float(norm_cap)
     statistics: Statistics | None = None
@@ -75,14 +134,14 @@ def fit(
             fitted = FittedPhoto(name, seen.original_size, (h, w), label, picture)
             collector.add(fitted, row["unit"][:h, :w], np.asarray(sums.norms)[:h, :w])
     if statistics is None:
+        return None
+    return Gathered(statistics, collector.finish() if collector else None, encoder)
+
+
+def _required(gathered: Gathered | None) -> Gathered:
+    if gathered is None:
         raise PredictorError("nothing to fit on: no photo could be read")
-    statistics.solve()
-    return Predictor(
-        statistics,
-        points=collector.finish() if collector else None,
-        map_threshold=MAP_THRESHOLD.get(encoder.description.get("layer", ""), DEFAULT_MAP_THRESHOLD),
-        encoder=encoder,
-    )
+    return gathered
 
 
 def _sums(arguments: Any, dense: Dense) -> dict[str, Any]:

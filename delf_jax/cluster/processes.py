@@ -76,8 +76,7 @@ class Group:
             jax.distributed.shutdown()
             return
         for process in set(range(1, self.share.processes)) - set(lost):
-            end = time.monotonic() + _SECONDS_TO_LEAVE
-            self.hear(f"leaving/{process}", is_alive=lambda end=end: time.monotonic() < end)
+            self.hear(f"leaving/{process}", is_alive=Heartbeat(lambda: None, seconds=_SECONDS_TO_LEAVE).is_alive)
         time.sleep(_SECONDS_TO_PART)
 
 

@@ -1,6 +1,8 @@
 """`delf-jax fit-localizer`: photos of a kind of object to a predictor that finds it."""
 
+import contextlib
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -10,12 +12,15 @@ from tyro.conf import arg
 from delf_jax.command import labels, photos
 from delf_jax.command.options import Photos, UsageError
 from delf_jax.command.report import Advance, Report
+from delf_jax.command.spreading import SpreadingOptions
 from delf_jax.errors import ImageError
 from delf_jax.settings import Precision
 
 if TYPE_CHECKING:
     import localization
     import localization.encoders
+    import localization.fitting
+    from delf_jax.cluster.processes import Group
 
 _PREDICTORS = arg(metavar="PREDICTOR...", help_behavior_hint="(default: none)")
 
@@ -71,6 +76,7 @@ class FitLocalizer:
     calibrate: bool = False
     no_points: bool = False
     max_points: int = 100_000
+    spreading: SpreadingOptions
     json: bool = False
 
     example: ClassVar[str] = "delf-jax fit-localizer birds/ --out bird-predictor"
@@ -84,6 +90,8 @@ class FitLocalizer:
         from delf_jax.command import environment
 
         environment.start_jax()
+        self.spreading.leave_accelerators()
+        group = self.spreading.join()
         import localization
         from localization.predictor import check_free
 
@@ -94,7 +102,10 @@ class FitLocalizer:
             raise UsageError(f"{parent}: nothing can be written there; choose another place for --out")
         given = [*map(localization.Predictor.open, self.merge)]
         forgotten = [*map(localization.Predictor.open, self.forget)]
-        fitted = [self._fit(paths, report)] if paths else []
+        fitted = [self._fit(paths, report, group)] if paths else []
+        if group is not None and group.share.process:
+            report.succeeded += 1  # the rest is done by process 0 alone
+            return
         predictor, *others = [*fitted, *given]
         for other in others:
             predictor = predictor + other
@@ -150,13 +161,16 @@ class FitLocalizer:
         if self.calibrate and (self.empty or not self.paths):
             raise UsageError("--calibrate looks at the photos that are fitted; give PHOTOS, and no --empty")
         labels.check(self.labels)
+        self.spreading.check()
+        if self.spreading.is_spread and self.labels.startswith("cluster:"):
+            raise UsageError("--labels cluster:NUMBER groups photos in one process; leave out --ray or --coordinator")
 
-    def _fit(self, paths: list[str], report: Report) -> "localization.Predictor":
+    def _fit(self, paths: list[str], report: Report, group: "Group | None") -> "localization.Predictor":
         import localization
 
         encoder = self._encoder(paths)
 
-        with report.progress("fitting") as advance:
+        with report.progress("fitting") as advance, self._gathering(paths, group) as gather:
             counted = _Counted(paths, advance)
             return localization.fit(
                 counted,
@@ -166,9 +180,34 @@ class FitLocalizer:
                 norm_quantile=self.norm_quantile,
                 max_points=0 if self.no_points else self.max_points,
                 on_error=_reporter(report),
+                gather=gather,
             )
 
+    @contextlib.contextmanager
+    def _gathering(
+        self, paths: list[str], group: "Group | None"
+    ) -> "Iterator[Callable[..., localization.fitting.Gathered | None] | None]":
+        """What goes through the photos: None for this process alone."""
+        if group is None and self.spreading.ray is None:
+            yield None
+            return
+        from delf_jax.cluster import ray_session
+        from localization import spreading
+
+        if group is not None:
+            with spreading.sharing(group, f"{self.out}.processes") as gather:
+                yield gather
+            return
+        assert self.spreading.ray is not None
+        model = os.path.abspath(self.model) if os.path.exists(self.model) else self.model
+        load = functools.partial(dataclasses.replace(self, model=model, paths=())._encoder, paths[:1])
+        with ray_session.connected(self.spreading.ray, workers=self.spreading.ray_workers) as workers:
+            yield functools.partial(spreading.gather_on_ray, load=load, workers=workers)
+
     def _encoder(self, paths: list[str]) -> "localization.encoders.Encoder":
+        from delf_jax.command import environment
+
+        environment.start_jax()
         import delf_jax
         import localization
         from delf_jax.loading import PACKAGED

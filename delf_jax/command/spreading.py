@@ -42,6 +42,11 @@ class SpreadingOptions:
     num_processes: Annotated[int | None, arg(help_behavior_hint="(needed with HOST:PORT)")] = None
     process_id: Annotated[int | None, arg(help_behavior_hint="(needed with HOST:PORT)")] = None
 
+    @property
+    def is_spread(self) -> bool:
+        """Whether others help."""
+        return self.ray is not None or self.coordinator is not None
+
     def check(self) -> None:
         """Raises UsageError where the options cannot be followed."""
         if self.ray_workers is not None and self.ray is None:

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from delf_jax.store import FeatureStore
+from localization.predictor import Predictor
 
 
 def save_photos(folder: Path, names: Iterable[str]) -> Path:
@@ -24,3 +25,21 @@ def rows(store: Path) -> list[tuple[object, ...]]:
         arrays = [np.asarray(a).tobytes() for a in (f.keypoints, f.scales, f.scores, f.descriptors)]
         found.append((name, size, mtime_ns, content_hash, *arrays, f.image_size))
     return sorted(found)
+
+
+def assert_same_fit(one: Predictor, other: Predictor) -> None:
+    """Counts and kept points to the bit, sums to the rounding of float64."""
+    a, b = one.statistics, other.statistics
+    assert (a.photos, a.total.count, sorted(a.classes)) == (b.photos, b.total.count, sorted(b.classes))
+    assert (a.norm_histogram == b.norm_histogram).all()
+    np.testing.assert_allclose(a.total.feature, b.total.feature, rtol=1e-12)
+    np.testing.assert_allclose(a.total.unit, b.total.unit, rtol=1e-12)
+    np.testing.assert_allclose([a.norm_sum, a.norm_square_sum], [b.norm_sum, b.norm_square_sum], rtol=1e-12)
+    for name, sums in a.classes.items():
+        np.testing.assert_allclose(sums.feature, b.classes[name].feature, rtol=1e-12)
+    np.testing.assert_allclose(one.direction(), other.direction(), rtol=1e-5, atol=1e-7)
+    assert one.points is not None
+    assert other.points is not None
+    np.testing.assert_array_equal(one.points.unit, other.points.unit)
+    np.testing.assert_array_equal(one.points.norm, other.points.norm)
+    np.testing.assert_array_equal(one.points.cell, other.points.cell)

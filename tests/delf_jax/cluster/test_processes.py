@@ -1,5 +1,6 @@
 """Several processes of one job give the store that one process gives, also when one is killed on the way."""
 
+import json
 import os
 import signal
 import socket
@@ -8,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from delf_jax import job
@@ -15,8 +17,9 @@ from delf_jax.cluster.processes import Heartbeat, Share
 from delf_jax.errors import StoreError
 from delf_jax.store import FeatureStore
 from delf_jax.store_writer import StoreWriter
+from localization.predictor import Predictor
 from tests.conftest import ROOT
-from tests.delf_jax.cluster.stores import rows, save_photos
+from tests.delf_jax.cluster.stores import assert_same_fit, rows, save_photos
 from tests.delf_jax.fake_extractor import FakeExtractor
 
 _CODE = """
@@ -36,21 +39,21 @@ except Exception as error:
 """
 
 
-def start(photos: Path, out: Path, count: int, seconds: list[float]) -> list["subprocess.Popen[str]"]:
+def free_address() -> str:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        address = f"127.0.0.1:{server.getsockname()[1]}"
-    arguments = [str(photos), str(out), address, str(count)]
-    return [
-        subprocess.Popen(
-            [sys.executable, "-c", _CODE, *arguments, str(number), str(seconds[number])],
-            cwd=ROOT,
-            env=os.environ | {"JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "2"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for number in range(count)
-    ]
+        return f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def run(command: list[str]) -> "subprocess.Popen[str]":
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "2"}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True)
+
+
+def start(photos: Path, out: Path, count: int, seconds: list[float]) -> list["subprocess.Popen[str]"]:
+    arguments = [str(photos), str(out), free_address(), str(count)]
+    command = [sys.executable, "-c", _CODE, *arguments]
+    return [run([*command, str(number), str(seconds[number])]) for number in range(count)]
 
 
 def ends(processes: list["subprocess.Popen[str]"]) -> list[str]:
@@ -91,6 +94,23 @@ def test_three_processes_fill_the_store_of_one_and_a_killed_one_costs_only_time(
     assert sorted(FeatureStore.open(out).failures()) == sorted(here.failed)
     assert FeatureStore.open(out).check() == []
     assert list((out / "processes").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_two_processes_fit_what_one_fits(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for i in range(12):
+        np.save(tmp_path / f"{i}.npy", generator.gamma(2, size=(5, 4 + i % 3, 6)).astype(np.float32))
+    command = [sys.executable, "-m", "delf_jax.command.main", "fit-localizer", *map(str, sorted(tmp_path.iterdir()))]
+    command += ["--norm-quantile", "0.9", "--max-points", "100", "--json"]
+    together = ["--coordinator", free_address(), "--num-processes", "2", "--out", str(tmp_path / "there")]
+    started = [run([*command, *together, "--process-id", str(number)]) for number in range(2)]
+    started.append(run([*command, "--out", str(tmp_path / "here")]))
+    first, second, alone = ends(started)
+    assert second == ""
+    assert json.loads(first)["photos"] == json.loads(alone)["photos"] == 12
+    assert_same_fit(Predictor.open(tmp_path / "here"), Predictor.open(tmp_path / "there"))
+    assert not (tmp_path / "there.processes").exists()
 
 
 def test_whoever_opens_the_store_takes_in_what_dead_processes_left(tmp_path: Path) -> None:

@@ -5,11 +5,14 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import localization
 from delf_jax import job
 from delf_jax.cluster import ray_session
 from delf_jax.cluster.ray_extractor import RayExtractor
@@ -17,8 +20,9 @@ from delf_jax.cluster.ray_session import Workers
 from delf_jax.errors import ClusterError, ImageError, ModelError
 from delf_jax.features import LocalFeatures
 from delf_jax.store import FeatureStore
+from localization import spreading
 from tests.conftest import ROOT
-from tests.delf_jax.cluster.stores import rows, save_photos
+from tests.delf_jax.cluster.stores import assert_same_fit, rows, save_photos
 from tests.delf_jax.fake_extractor import FakeExtractor
 
 ray = pytest.importorskip("ray", reason="the extra [ray] is not installed")
@@ -64,9 +68,14 @@ def spread(load: type[FakeExtractor], workers: Workers) -> RayExtractor:
 def test_rows_are_those_of_the_plain_job(workers: Workers, tmp_path: Path) -> None:
     photos = save_photos(tmp_path / "photos", [f"{i} é" for i in range(20)])
     (photos / "broken.jpg").write_bytes(b"not a photo")
-    here = job.run(FakeExtractor(), [photos], tmp_path / "here")
-    there = job.run(spread(FakeExtractor, workers), [photos], tmp_path / "there")
-    assert there == here
+    with tarfile.open(tmp_path / "shard.tar", "w") as archive:
+        archive.add(photos, "more")
+    names = [photos, tmp_path / "shard.tar"]
+    here = job.run(FakeExtractor(), names, tmp_path / "here")
+    there = job.run(spread(FakeExtractor, workers), names, tmp_path / "there")
+    assert there.done == 40
+    assert there[:2] == here[:2]
+    assert sorted(there.failed) == sorted(here.failed)
     assert rows(tmp_path / "there") == rows(tmp_path / "here")
 
 
@@ -96,6 +105,26 @@ def test_an_interrupted_job_goes_on(workers: Workers, tmp_path: Path) -> None:
         job.run(spread(FakeExtractor, workers), [photos], tmp_path / "store", progress=interrupt)
     assert len(FeatureStore.open(tmp_path / "store")) == 5
     assert job.run(spread(FakeExtractor, workers), [photos], tmp_path / "store") == (15, 5, [], 20)
+
+
+def test_merged_sums_are_those_of_a_single_pass(workers: Workers, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for i in range(12):
+        np.save(tmp_path / f"{i}.npy", generator.gamma(2, size=(5, 4 + i % 3, 6)).astype(np.float32))
+    (tmp_path / "broken.npy").write_bytes(b"not a map")
+    paths = sorted(str(path) for path in tmp_path.glob("*.npy"))
+    labels = {path: path[-5] for path in paths}
+    failed: dict[str, list[str]] = {"here": [], "there": []}
+    options = {"encoder": localization.MapEncoder(), "labels": labels, "norm_quantile": 0.9, "max_points": 100}
+    here = localization.fit(paths, **options, on_error=lambda error: failed["here"].append(error.source))
+    there = localization.fit(
+        paths,
+        **options,
+        on_error=lambda error: failed["there"].append(error.source),
+        gather=functools.partial(spreading.gather_on_ray, load=localization.MapEncoder, workers=workers),
+    )
+    assert failed["here"] == failed["there"] == [str(tmp_path / "broken.npy")]
+    assert_same_fit(here, there)
 
 
 def fail(error: Exception) -> FakeExtractor:

@@ -1,0 +1,154 @@
+"""What a Ray cluster on this machine costs against the plain batch job, in steady state and at the start.
+
+    python -m benchmarks.cluster --json benchmarks/results/cluster.json
+
+The plain job and the job on two workers of one core each take turns on the same JPEG files. A turn is one job over all
+of them into a new store. Seconds until the first answer are the start: loading, starting workers, compiled programs
+from the cache. The steady rate is that of the photos after the first sixteen, when all workers have answered.
+"""
+
+import dataclasses
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import cv2
+import numpy as np
+import tyro
+from tyro.conf import arg
+
+import delf_jax
+from benchmarks import results_file
+from benchmarks.timing import spread
+from delf_jax import job
+from delf_jax.cluster import ray_session
+from delf_jax.cluster.ray_extractor import RayExtractor
+from delf_jax.command.environment import start_jax
+from delf_jax.errors import DelfError
+from delf_jax.images import load_photo
+from delf_jax.settings import ExtractionSettings
+
+_PHOTOS = Path(delf_jax.__file__).parent / "demo" / "photos"
+_LIST = Path(__file__).parent / "lists" / "throughput_photos.txt"
+_WARM_PHOTOS = 16
+"""Two workers' first tasks."""
+
+_SETTINGS = ExtractionSettings(max_side=480, scales=(1.0,))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """Measures the batch job here and on a Ray cluster.
+
+    Attributes:
+        json: write the results to this file too.
+        photos: JPEG files, made of the packaged photos by shifting them.
+        rounds: turns of each.
+        workers: of the cluster.
+    """
+
+    json: Annotated[Path | None, arg(metavar="FILE")] = None
+    photos: int = 160
+    rounds: int = 3
+    workers: int = 2
+
+
+class Turn(NamedTuple):
+    """Seconds from the beginning until each photo was taken, in the order of taking."""
+
+    seconds: list[float]
+
+    def start(self) -> float:
+        """Seconds until the first answer."""
+        return self.seconds[0]
+
+    def rate(self) -> float:
+        """Photos a second from the moment when every worker has answered once to the end."""
+        return (len(self.seconds) - _WARM_PHOTOS) / (self.seconds[-1] - self.seconds[_WARM_PHOTOS - 1])
+
+
+def main(options: Options) -> list[dict[str, Any]]:
+    """Measures, prints and returns one row for each of the two, and one that compares them."""
+    start_jax()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        photos = _photos(folder / "photos", options.photos)
+        ways: dict[str, Callable[[Path], Turn]] = {
+            "plain job": lambda out: _plain(photos, out),
+            f"Ray, {options.workers} workers": lambda out: _on_ray(photos, out, options.workers),
+        }
+        turns: dict[str, list[Turn]] = {way: [] for way in ways}
+        for number in range(options.rounds + 1):
+            for way in list(ways) if number % 2 else reversed(ways):
+                turn = ways[way](folder / f"{way} {number}")
+                if number:  # programs are compiled and kept in the first
+                    turns[way].append(turn)
+    rows: list[dict[str, Any]] = []
+    for way, taken in turns.items():
+        rate, start = spread([turn.rate() for turn in taken]), spread([turn.start() for turn in taken])
+        rows.append(
+            {
+                "way": way,
+                "photos_per_s": rate.median,
+                "photos_per_s_quartiles": rate[1:],
+                "start_s": start.median,
+                "start_s_quartiles": start[1:],
+            }
+        )
+        print(
+            f"{way:20} {rate.median:6.2f} photos/s ({rate.lower:.2f} to {rate.upper:.2f}), start {start.median:.1f} s"
+        )
+    plain, cluster = turns.values()
+    ratio = spread([b.rate() / a.rate() for a, b in zip(plain, cluster)])
+    rows.append({"way": "Ray / plain", "ratio": ratio.median, "ratio_quartiles": ratio[1:]})
+    print(f"steady rate of Ray over that of the plain job: {ratio.median:.2f} ({ratio.lower:.2f} to {ratio.upper:.2f})")
+    if options.json is not None:
+        described = {"photos": options.photos, "rounds": options.rounds, "workers": options.workers}
+        results_file.write(options.json, "cluster", rows, described | {"settings": _SETTINGS.to_json()})
+    return rows
+
+
+def _plain(photos: Path, out: Path) -> Turn:
+    begin = time.perf_counter()
+    return _run(delf_jax.load(settings=_SETTINGS), photos, out, begin)
+
+
+def _on_ray(photos: Path, out: Path, workers: int) -> Turn:
+    begin = time.perf_counter()
+    here = delf_jax.load(settings=_SETTINGS)
+    with ray_session.connected("local", workers=workers) as room:
+        extractor = RayExtractor(
+            _load, room, settings=here.settings, fingerprint=here.fingerprint, dimension=here.dimension
+        )
+        return _run(extractor, photos, out, begin)
+
+
+def _load() -> job.PhotoExtractor:
+    start_jax()
+    return delf_jax.load(settings=_SETTINGS)
+
+
+def _run(extractor: job.PhotoExtractor, photos: Path, out: Path, begin: float) -> Turn:
+    seconds: list[float] = []
+    job.run(extractor, [photos], out, progress=lambda progress: seconds.append(time.perf_counter() - begin))
+    return Turn(seconds)
+
+
+def _photos(folder: Path, count: int) -> Path:
+    """So many JPEG files: the packaged photos, each time shifted a little further around."""
+    folder.mkdir()
+    sources = [load_photo(_PHOTOS / name, max_side=480).pixels for name in _LIST.read_text().split()]
+    for number in range(count):
+        pixels = np.roll(sources[number % len(sources)], 7 * (number // len(sources)), axis=1)
+        cv2.imwrite(str(folder / f"{number:05d}.jpg"), pixels[:, :, ::-1])
+    return folder
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Options, description=__doc__))
+    except DelfError as error:
+        sys.exit(str(error))
