@@ -92,12 +92,15 @@ def _pass(make: Callable[[Workers], Work], paths: list[str], workers: Workers, s
     if not paths:
         return
     import ray.data
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     tables = [pa.table({"path": paths[begin : begin + size]}) for begin in range(0, len(paths), size)]
     dataset = ray.data.from_arrow(tables)
     dataset.context.enable_progress_bars = False
     dataset.context.print_on_execution_start = False
-    ledger = ray.remote(num_cpus=0)(_Ledger).remote()
+    # Beside this process, which is lost with its node anyway.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    ledger = ray.remote(num_cpus=0, scheduling_strategy=here)(_Ledger).remote()
     dataset = dataset.map_batches(
         _Worker,
         fn_constructor_args=(make, workers, ledger),

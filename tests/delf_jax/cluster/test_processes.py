@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 
@@ -128,6 +129,17 @@ def test_whoever_opens_the_store_takes_in_what_dead_processes_left(tmp_path: Pat
     job.run(FakeExtractor(), [photos], tmp_path / "here")
     assert rows(out) == rows(tmp_path / "here")
     assert not list((out / "processes").iterdir())
+
+
+def test_an_object_store_copies_the_parts_itself(tmp_path: Path) -> None:
+    photos = save_photos(tmp_path / "photos", map(str, range(6)))
+    out = f"memory://{tmp_path.name}/store"
+    job.run(FakeExtractor(), [photos / "0.bmp"], out)
+    job.run(FakeExtractor(), [photos], f"{out}/processes/00002", part_photos=3)
+    assert job.run(FakeExtractor(), [photos], out) == (0, 6, [], 6)
+    assert len(list(FeatureStore.open(out))) == 6
+    assert FeatureStore.open(out).check() == []
+    assert not fsspec.filesystem("memory").exists(f"{out}/processes/00002")
 
 
 def test_parts_of_a_process_are_listed_once_when_merging_was_interrupted(
