@@ -20,7 +20,9 @@ QUIET = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
-WAIT = 60_000
+# Milliseconds: the first search also compiles.
+WAIT = 120_000
+sync_api.expect.set_options(timeout=WAIT)
 
 
 @pytest.fixture(scope="module")
