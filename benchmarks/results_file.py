@@ -13,7 +13,7 @@ import jax
 from delf_jax import atomic
 from delf_jax.command.report import plain
 
-_PACKAGES = ("jax", "numpy", "opencv-python-headless", "scann", "torch", "kornia")
+_PACKAGES = ("jax", "numpy", "opencv-python-headless", "scann", "faiss-cpu", "torch", "kornia")
 
 
 def write(path: Path, benchmark: str, rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> None:

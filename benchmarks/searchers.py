@@ -60,16 +60,16 @@ def methods(count: int, *, full: bool) -> list[Method]:
     found = [
         Method("ScaNN", True, _scann),
         Method("exact JAX", True, _exact),
-        _faiss("faiss IVF-PQ fast-scan", f"IVF{lists},PQ64x4fs,RFlat", fast),
-        _faiss("faiss IVF-PQ fast-scan, fp16", f"IVF{lists},PQ64x4fs,Refine(SQfp16)", fast),
+        _faiss("faiss fast-scan", f"IVF{lists},PQ64x4fs,RFlat", fast),
+        _faiss("faiss fast-scan fp16", f"IVF{lists},PQ64x4fs,Refine(SQfp16)", fast),
         _faiss("faiss IVF-PQ", f"IVF{lists},PQ32,RFlat", fast),
         _faiss("faiss flat", "Flat", [""]),
     ]
     if full:
         efforts = [f"efSearch={n}" for n in (80, 160, 240, 320)]
         found += [
-            _faiss("faiss OPQ, IVF-PQ fast-scan", f"OPQ64_128,IVF{lists},PQ64x4fs,RFlat", fast),
-            _faiss("faiss HNSW, 8 bits", "HNSW32,SQ8", efforts),
+            _faiss("faiss OPQ fast-scan", f"OPQ64_128,IVF{lists},PQ64x4fs,RFlat", fast),
+            _faiss("faiss HNSW 8 bits", "HNSW32,SQ8", efforts),
         ]
     return found
 
