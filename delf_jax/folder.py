@@ -118,3 +118,12 @@ class Folder:
         else:
             remedy = f"cannot be read or written ({error}); check the disk or the connection and give the command again"
         return StoreError(f"{self.address}: {remedy}")
+
+
+def is_inside(name: str) -> bool:
+    """Whether a file name that a manifest gives stays in the manifest's folder.
+
+    >>> is_inside("parts/0.npy"), is_inside("../secret"), is_inside("/etc/passwd")
+    (True, False, False)
+    """
+    return not os.path.isabs(name) and ".." not in Path(name).parts and "\0" not in name

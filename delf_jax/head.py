@@ -7,6 +7,7 @@ says which layer it belongs to, whether descriptors are whitened, and at which `
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from delf_jax.errors import ModelError
 from delf_jax.pca import Pca
 from delf_jax.settings import Scorer
 
+_PCA = ("pca_mean", "pca_basis", "pca_variance")
 _ATTENTION = ("hidden_kernel", "hidden_bias", "kernel", "bias")
 _AUTOENCODER = ("encode_kernel", "encode_bias", "decode_kernel", "decode_bias")
 
@@ -60,8 +62,9 @@ class Head:
         description, tensors = model_file.read(Path(path))
         if description.get("kind") != "head":
             raise ModelError(f"{path}: this is a {description.get('kind')} file, not a head; name a head file")
+        _require_fit(os.fspath(path), description, tensors)
         pca = None
-        if "pca_basis" in tensors:
+        if all(name in tensors for name in _PCA):
             pca = Pca(tensors["pca_mean"], tensors["pca_basis"], tensors["pca_variance"])
         attention = {name: tensors[f"attention.{name}"] for name in _ATTENTION if f"attention.{name}" in tensors}
         autoencoder = {
@@ -146,3 +149,30 @@ class Head:
         if self.autoencoder is not None:
             arrays["autoencoder"] = self.autoencoder
         return arrays
+
+
+def _require_fit(path: str, description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
+    """Refuses a description without what every head says, and arrays that do not belong together."""
+    threshold = description.get("log10_nfa_threshold")
+    told = {"whiten": bool, "layer": str, "notes": dict}
+    if not all(isinstance(description.get(name), kind) for name, kind in told.items()) or not (
+        threshold is None or type(threshold) in (int, float)
+    ):
+        raise ModelError(f"{path}: its description is not that of a head; get the file again")
+    groups = {
+        "": _PCA,
+        "attention.": _ATTENTION,
+        "autoencoder.": _AUTOENCODER,
+    }
+    for prefix, names in groups.items():
+        there = [f"{prefix}{name}" in tensors for name in names]
+        if any(there) and not all(there):
+            raise ModelError(f"{path}: lacks {prefix}{names[there.index(False)]}; get the file again")
+    if "pca_basis" in tensors:
+        mean, basis, variance = (tensors[name] for name in _PCA)
+        if basis.ndim != 2 or mean.shape != basis.shape[1:] or variance.shape != basis.shape[:1]:
+            raise ModelError(f"{path}: its PCA has arrays of different sizes; get the file again")
+    if "foreground" in tensors and tensors["foreground"].ndim != 1:
+        raise ModelError(f"{path}: its foreground vector is not a vector; get the file again")
+    if "autoencoder.encode_kernel" in tensors and tensors["autoencoder.encode_kernel"].ndim != 2:
+        raise ModelError(f"{path}: its autoencoder's kernel is not a matrix; get the file again")

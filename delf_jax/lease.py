@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from delf_jax import strict_json
 from delf_jax.errors import StoreError
 from delf_jax.folder import Folder
 
@@ -128,10 +129,16 @@ class Lease:
 
     def _read(self) -> dict[str, Any] | None:
         try:
-            held: dict[str, Any] = json.loads(self._folder.read(FILE))
-            return held if {"owner", "host", "computer", "process", "time"} <= held.keys() else None
-        except (FileNotFoundError, ValueError, AttributeError):
+            held = strict_json.loads_object(self._folder.read(FILE))
+        except (FileNotFoundError, ValueError):
             return None
+        except OSError as error:
+            raise StoreError(
+                f"{self._folder.address}: its {FILE} cannot be read ({error}); "
+                "check the disk or the connection and give the command again"
+            ) from None
+        known = {"owner", "host", "computer", "process", "time"} <= held.keys()
+        return held if known and isinstance(held["time"], (int, float)) else None
 
 
 def _computer() -> str:

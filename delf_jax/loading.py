@@ -62,11 +62,19 @@ def load(
     description, tensors = model_file.read(backbone_path)
     if description.get("kind") != "backbone":
         raise ModelError(f"{backbone_path}: this is a {description.get('kind')} file, not a backbone")
-    config = _configured(read_config(description), settings)
+    try:
+        config = _configured(read_config(description), settings)
+        backbone = network_of(config).fold(tensors, config)
+        preprocess = {name: [float(value) for value in description["preprocess"][name]] for name in ("mean", "std")}
+        if not all(len(values) == 3 for values in preprocess.values()):
+            raise ValueError("preprocess needs three channels")
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"{backbone_path}: does not describe its own tensors ({reason}); get the file again") from None
     return Extractor(
         config,
-        network_of(config).fold(tensors, config),
-        description["preprocess"],
+        backbone,
+        preprocess,
         chosen,
         settings,
         fingerprint=_fingerprint(backbone_path, chosen),

@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any
 
+from delf_jax import strict_json
 from delf_jax.errors import StoreError
 from delf_jax.settings import ExtractionSettings
 
@@ -76,7 +77,7 @@ class Manifest:
         """Reads what ``to_bytes`` wrote; StoreError, naming the store ``name``, when it is damaged or newer."""
         damaged = StoreError(f"{name}: its {FILE} is damaged; restore that file or extract into another folder")
         try:
-            envelope = json.loads(data)
+            envelope = strict_json.loads_object(data)
             version = envelope["version"]
             if envelope["format"] != "delf-jax feature store":
                 raise StoreError(f"{name}: is not a feature store; give one that `delf-jax extract` wrote")
@@ -86,7 +87,7 @@ class Manifest:
             if _digest(body) != envelope["sha256"]:
                 raise damaged
             return cls._from_body(body)
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, AttributeError):
             raise damaged from None
 
     @classmethod
@@ -94,6 +95,14 @@ class Manifest:
         parts = tuple(Part(**(part | {"superseded": frozenset(part["superseded"])})) for part in body["parts"])
         if not all(_PART.fullmatch(part.name) for part in parts):  # a name must not lead out of the folder
             raise ValueError("a part's name is not one that a store gives")
+        numbers = [body["dimension"], body["next_part"], *(n for p in parts for n in (p.rows, p.size, *p.superseded))]
+        texts = [body["fingerprint"], body["head"] or "", *(part.sha256 for part in parts)]
+        if not all(type(n) is int and 0 <= n < 1 << 62 for n in numbers) or not all(type(t) is str for t in texts):
+            raise ValueError("a number or a text is of the wrong kind")
+        if body["dimension"] < 1:
+            raise ValueError("descriptors have at least one value")
+        if any(row >= part.rows for part in parts for row in part.superseded):
+            raise ValueError("a row that no part has is superseded")
         return cls(
             settings=ExtractionSettings.from_json(body["settings"]),
             fingerprint=body["fingerprint"],

@@ -10,7 +10,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from delf_jax import atomic
+from delf_jax import atomic, strict_json
 from delf_jax.errors import ModelError
 
 METADATA_KEY = "delf_jax"
@@ -40,7 +40,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.nda
             metadata = file.metadata() or {}
             if METADATA_KEY not in metadata:
                 raise ModelError(f"{path}: a safetensors file, but not a delf-jax model; import it first")
-            description = json.loads(metadata[METADATA_KEY])
+            description = strict_json.loads_object(metadata[METADATA_KEY])
             if description["format_version"] > FORMAT_VERSION:
                 raise ModelError(
                     f"{path}: model format {description['format_version']} is newer than this delf-jax reads "

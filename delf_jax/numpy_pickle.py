@@ -1,10 +1,13 @@
 """Reads pickles of plain containers, numbers, text and NumPy arrays without running what they ask for."""
 
+import io
 import os
 import pickle
 from typing import Any
 
 import numpy as np
+
+from delf_jax.safe_pickle import require_modest
 
 # Numbers alone: an array of objects would hold whatever the pickle makes.
 _CODES = frozenset({"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"})
@@ -25,7 +28,9 @@ def read_numpy_pickle(path: str | os.PathLike[str]) -> Any:
     """
     try:
         with open(path, "rb") as file:
-            return _arrays(_NumpyUnpickler(file).load())
+            data = io.BytesIO(file.read())
+        require_modest(data)
+        return _Copier(len(data.getbuffer())).copy(_NumpyUnpickler(data).load())
     except OSError as error:
         raise UnreadablePickle(f"cannot be read ({error.strerror or error})") from error
     except UnreadablePickle:
@@ -109,11 +114,23 @@ class _NumpyUnpickler(pickle.Unpickler):
         return _KNOWN[module, name]
 
 
-def _arrays(content: Any) -> Any:
-    if isinstance(content, dict):
-        return {_arrays(name): _arrays(child) for name, child in content.items()}
-    if isinstance(content, (list, tuple)):
-        return type(content)(map(_arrays, content))
-    if isinstance(content, _Array):
-        return content.array()
-    return content.number() if isinstance(content, _Scalar) else content
+class _Copier:
+    """Turns the records in nested containers into arrays, of which there cannot be more than the pickle has bytes.
+
+    A few bytes may hold a container in itself, or one in another twice and so on: copied, they would have no end.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._left = most
+
+    def copy(self, content: Any) -> Any:
+        self._left -= 1
+        if self._left < 0:
+            raise ValueError("it holds itself, or the same things over and over")
+        if isinstance(content, dict):
+            return {self.copy(name): self.copy(child) for name, child in content.items()}
+        if isinstance(content, (list, tuple)):
+            return type(content)(map(self.copy, content))
+        if isinstance(content, _Array):
+            return content.array()
+        return content.number() if isinstance(content, _Scalar) else content

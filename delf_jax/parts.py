@@ -10,6 +10,22 @@ import pyarrow.parquet as pq
 
 from delf_jax.features import LocalFeatures
 
+UNREADABLE = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError)
+"""What reading a damaged part may raise."""
+
+_TYPES = {
+    "path": "string",
+    "size": "int64",
+    "mtime_ns": "int64",
+    "content_hash": "string",
+    "height": "int32",
+    "width": "int32",
+    "keypoints": "list<element: float>",
+    "scales": "list<element: float>",
+    "scores": "list<element: float>",
+    "descriptors": "list<element: halffloat>",
+}
+
 
 class StoredPhoto(NamedTuple):
     """A photo of a store.
@@ -74,15 +90,21 @@ def decode(
     Descriptors are made float32 of unit length again, or ``as_kept`` stay float16, for writing them once more.
     """
     # Arrow's threads may outlive the interpreter and abort it at exit (apache/arrow#34314).
-    table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False).combine_chunks()
+    file = pq.ParquetFile(pa.BufferReader(data))
+    _require_honest(file, len(data))
+    table = file.read(use_threads=False).combine_chunks()
+    for name, kind in _TYPES.items():
+        if str(table.schema.field(name).type) != kind or table.column(name).null_count:
+            raise ValueError(f"its column {name} is not of the type {kind}, or has gaps")
     scalars = {name: table.column(name).to_pylist() for name in ("path", "size", "mtime_ns", "content_hash")}
     heights, widths = table.column("height").to_pylist(), table.column("width").to_pylist()
     ends, scores = _lists(table, "scores", 1)
-    _, scales = _lists(table, "scales", 1)
-    _, keypoints = _lists(table, "keypoints", 2)
-    _, descriptors = _lists(table, "descriptors", dimension)
-    if not len(scores) == len(scales) == len(keypoints) == len(descriptors):
+    columns = [
+        _lists(table, name, width) for name, width in (("scales", 1), ("keypoints", 2), ("descriptors", dimension))
+    ]
+    if not all(np.array_equal(ends, others) for others, _ in columns):
         raise ValueError("its columns have different lengths")
+    scales, keypoints, descriptors = (values for _, values in columns)
     for row in range(len(table)):
         if row in skip:
             continue
@@ -116,4 +138,16 @@ def _lists(table: pa.Table, name: str, width: int) -> tuple[np.ndarray, np.ndarr
     if len(column) == 0:
         return np.zeros(1, np.int64), np.zeros((0, width), np.float32)
     chunk = column.chunk(0)
-    return chunk.offsets.to_numpy() // width, chunk.values.to_numpy().reshape(-1, width)
+    offsets = chunk.offsets.to_numpy()
+    if (offsets % width).any():
+        raise ValueError(f"its column {name} has a row that is no multiple of {width}")
+    return offsets // width, chunk.values.to_numpy().reshape(-1, width)
+
+
+def _require_honest(file: pq.ParquetFile, size: int) -> None:
+    """Refuses a file that says it would become far larger in memory than it is, before any of it is read."""
+    described = file.metadata
+    # Not by column: PyArrow ends the process at damaged statistics of one.
+    uncompressed = sum(described.row_group(group).total_byte_size for group in range(described.num_row_groups))
+    if uncompressed > size or 4 * described.num_rows > size:
+        raise ValueError("it claims more rows or values than it has bytes for")

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from delf_jax import strict_json
 from delf_jax.errors import StoreError
 
 FORMAT = "delf-jax run"
@@ -85,16 +86,29 @@ class RunReport:
         """Reads what ``to_bytes`` wrote; StoreError, naming the file ``name``, when it is damaged or newer."""
         damaged = StoreError(f"{name}: this run report is damaged; `delf-jax check STORE --repair` removes it")
         try:
-            envelope = json.loads(data)
+            envelope = strict_json.loads_object(data)
             if envelope["version"] > VERSION:
                 raise StoreError(f"{name}: was written by a newer delf-jax; update delf-jax")
             body = envelope["run"]
             if envelope["format"] != FORMAT or _digest(body) != envelope["sha256"]:
                 raise damaged
             fields = {field.name: body[field.name] for field in dataclasses.fields(cls)}
-            return cls(**(fields | {"devices": tuple(fields["devices"])}))
-        except (KeyError, TypeError, ValueError, RecursionError):
+            report = cls(**(fields | {"devices": tuple(map(str, fields["devices"]))}))
+            if not report._is_plausible():
+                raise damaged
+            return report
+        except (KeyError, TypeError, ValueError, AttributeError):
             raise damaged from None
+
+    def _is_plausible(self) -> bool:
+        counts = (self.done, self.skipped, self.failed, self.bytes_read, self.bytes_written, self.parts, self.process)
+        programs = (self.compiled, self.cached, *self.failures.values())
+        times = (self.started, self.seconds, self.compile_seconds, *self.stages.values())
+        return (
+            all(type(count) is int and 0 <= count < 1 << 62 for count in (*counts, *programs))
+            and all(type(time) in (int, float) and 0 <= time < 1e15 for time in times)
+            and all(type(text) is str for text in (self.outcome, self.host, self.error or ""))
+        )
 
     def to_prometheus(self) -> bytes:
         """The text file that a node exporter's textfile collector picks up; metrics named ``delf_jax_extract_...``."""
@@ -111,7 +125,8 @@ class RunReport:
         ) -> None:
             metric: Any = kind(f"delf_jax_extract_{name}", help, [label] if label else [], registry=registry)
             for key, value in values.items() if isinstance(values, Mapping) else [(None, values)]:
-                child = metric if key is None else metric.labels(key)
+                # The file is UTF-8, which lone surrogates of undecodable names are not.
+                child = metric if key is None else metric.labels(key.encode(errors="replace").decode())
                 child.inc(value) if kind is Counter else child.set(value)
 
         photos = {"done": self.done, "skipped": self.skipped, "failed": self.failed}

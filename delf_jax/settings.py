@@ -44,6 +44,9 @@ class ExtractionSettings:
     quantile: float | None = None
 
     def __post_init__(self) -> None:
+        numbers = (self.max_features, self.max_side, *self.scales)
+        if not isinstance(self.model, str) or not all(isinstance(number, (int, float)) for number in numbers):
+            raise ValueError("the model is a name, and max_features, max_side and scales are numbers")
         if self.max_features < 1:
             raise ValueError(f"max_features is {self.max_features}; it must be at least 1")
         if self.max_side < 16:

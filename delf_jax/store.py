@@ -3,16 +3,13 @@
 import contextlib
 import dataclasses
 import hashlib
-import json
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import pyarrow as pa
-
-from delf_jax import atomic, parts
+from delf_jax import atomic, parts, strict_json
 from delf_jax import manifest as manifests
 from delf_jax.errors import StoreError
 from delf_jax.folder import Folder
@@ -75,7 +72,7 @@ class FeatureStore:
             data = _checked(self._folder, part)
             try:
                 yield list(parts.decode(data, dimension=self.dimension, skip=part.superseded))
-            except (pa.ArrowException, ValueError, KeyError, TypeError) as error:
+            except parts.UNREADABLE as error:
                 raise damaged(self._folder, part.name, f"it is not readable: {error}") from None
 
     @property
@@ -93,12 +90,12 @@ class FeatureStore:
     def failures(self) -> list[tuple[str, str]]:
         """(path, reason) of every photo that the last extraction could not use."""
         try:
-            lines = self._folder.read(FAILURES).decode().splitlines()
+            lines = self._folder.read(FAILURES).splitlines()
         except FileNotFoundError:
             return []
         try:
-            return [(entry["image"], entry["error"]) for entry in map(json.loads, lines)]
-        except (ValueError, KeyError, TypeError):
+            return [(str(entry["image"]), str(entry["error"])) for entry in map(strict_json.loads_object, lines)]
+        except (ValueError, KeyError):
             return []  # a list for people, made anew by every extraction
 
     def runs(self) -> list[RunReport]:
@@ -122,7 +119,7 @@ class FeatureStore:
                     damages.append(Damage(part.name, f"it has {photos} photos instead of {part.rows}"))
             except StoreError as error:
                 damages.append(Damage(part.name, str(error)))
-            except (pa.ArrowException, ValueError, KeyError, TypeError) as error:
+            except parts.UNREADABLE as error:
                 damages.append(Damage(part.name, f"it is not readable: {error}"))
         if self._manifest.head is not None:
             try:

@@ -8,8 +8,6 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import pyarrow as pa
-
 from delf_jax import lease as leases
 from delf_jax import manifest as manifests
 from delf_jax import parts
@@ -241,7 +239,7 @@ def _learn(table: PhotoTable, folder: Folder, position: int, part: Part) -> list
             columns = parts.identities(file)
     except FileNotFoundError:
         raise damaged(folder, part.name, "it is missing") from None
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+    except parts.UNREADABLE as error:
         raise damaged(folder, part.name, f"it is not readable: {error}") from None
     paths = []
     for row, (path, size, mtime_ns, content_hash) in enumerate(zip(*columns.values(), strict=True)):

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from delf_jax import atomic, model_file
+from delf_jax import atomic, model_file, strict_json
 from delf_jax.errors import ImageError, PredictorError
+from delf_jax.folder import is_inside
 from localization import solvers
 from localization.encoders import Dense, Encoder, Source, as_encoder, open_encoder, run_at_scales
 from localization.explain import Explainer, Explanation, Index, Ranking, cells_of
@@ -315,11 +316,20 @@ class Predictor:
 def read_manifest(folder: Path) -> Mapping[str, Any]:
     """The manifest of a predictor folder; PredictorError when there is none that this version reads."""
     try:
-        manifest: Mapping[str, Any] = json.loads((folder / _MANIFEST).read_bytes())
+        manifest = strict_json.loads_object((folder / _MANIFEST).read_bytes())
         kind, version = manifest["kind"], manifest["version"]
+        files = manifest["files"] if kind == "predictor" else {}
+        if not isinstance(version, int) or not all(is_inside(name) for name in files):
+            raise ValueError("its version is no number, or it lists a file that lies elsewhere")
+        if kind == "predictor" and version <= _VERSION:
+            thresholds = manifest["map_threshold"], manifest["found_threshold"]
+            if manifest["optimum"] not in (None, *files) or not all(isinstance(t, (int, float)) for t in thresholds):
+                raise ValueError("its optimum is no file of it, or a threshold is no number")
+            if manifest["points"] not in (True, False):
+                raise ValueError("it does not say whether it has points")
     except OSError as error:
         raise PredictorError(f"{folder}: no predictor there ({error.strerror}); make one with fit-localizer") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise PredictorError(f"{folder}: its manifest is damaged; fit the predictor again") from error
     if kind != "predictor":
         raise PredictorError(f"{folder}: this is a {kind}, not a predictor")

@@ -2,13 +2,14 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from delf_jax import strict_json
 from delf_jax.errors import SearchIndexError
 from delf_jax.features import LocalFeatures
 
@@ -97,12 +98,36 @@ class PhotoColumns:
 
     @classmethod
     def open(cls, folder: Path) -> "PhotoColumns":
-        """Reads what ``save`` or a ``ColumnWriter`` wrote."""
-        arrays = {
-            column: np.load(folder / f"{column}.npy", mmap_mode="r" if column in _FEATURES else None)
-            for column in _ARRAYS
-        }
-        return cls(tuple(json.loads((folder / "names.json").read_text())), **arrays)
+        """Reads what ``save`` or a ``ColumnWriter`` wrote; SearchIndexError where files are damaged or do not fit."""
+        try:
+            # Mapped first: a file is not believed to hold more than it does.
+            columns = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
+            names = strict_json.loads((folder / "names.json").read_bytes())
+            _require_fit(names, columns)
+            columns |= {name: np.array(columns[name]) for name in _ARRAYS if name not in _FEATURES}
+        except Exception as error:  # NumPy raises what its parser of headers happens to
+            reason = " ".join(str(error).split())[:200]
+            raise SearchIndexError(f"{folder}: its columns are damaged ({reason}); build the index again") from None
+        return cls(tuple(names), **columns)
+
+
+def _require_fit(names: Any, columns: Mapping[str, np.ndarray]) -> None:
+    offsets, rows = columns["offsets"], len(columns["scores"])
+    shapes = {
+        "image_sizes": ("<i4", (len(names), 2)),
+        "offsets": ("<i8", (len(names) + 1,)),
+        "keypoints": ("<f4", (rows, 2)),
+        "scales": ("<f4", (rows,)),
+        "scores": ("<f4", (rows,)),
+        "descriptors": ("<f2", (rows, columns["descriptors"].shape[-1])),
+    }
+    for name, (kind, shape) in shapes.items():
+        if columns[name].dtype.str != kind or columns[name].shape != shape:
+            raise ValueError(f"{name} is {columns[name].dtype} {columns[name].shape}")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("the names are not a list of texts")
+    if offsets[0] != 0 or offsets[-1] != rows or (np.diff(offsets) < 0).any():
+        raise ValueError("the offsets do not ascend from 0 to the number of features")
 
 
 class PhotoList:

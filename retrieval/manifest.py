@@ -5,7 +5,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from delf_jax import strict_json
 from delf_jax.errors import SearchIndexError
+from delf_jax.folder import is_inside
 
 NAME = "manifest.json"
 FORMAT = "delf-jax index"
@@ -58,7 +60,7 @@ def read(folder: Path, kind: str = FORMAT) -> dict[str, Any]:
     if not folder.is_dir():
         raise SearchIndexError(f"{folder}: no such index; make it with delf-jax index")
     try:
-        manifest = json.loads((folder / NAME).read_text())
+        manifest = strict_json.loads((folder / NAME).read_bytes())
     except FileNotFoundError:
         raise SearchIndexError(f"{folder}: not an index, it has no {NAME}; make one with delf-jax index") from None
     except ValueError:
@@ -82,7 +84,7 @@ def read(folder: Path, kind: str = FORMAT) -> dict[str, Any]:
 def damage(folder: Path, manifest: dict[str, Any]) -> list[str]:
     """One line for every file that is missing, changed, or not listed; empty when all is well."""
     listed = manifest.get("files")
-    if not isinstance(listed, dict):
+    if not isinstance(listed, dict) or not all(isinstance(expected, dict) for expected in listed.values()):
         return [f"{NAME} lists no files"]
     found = [reason for name, expected in listed.items() if (reason := file_damage(folder, name, expected))]
     present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
@@ -93,11 +95,13 @@ def damage(folder: Path, manifest: dict[str, Any]) -> list[str]:
 def file_damage(folder: Path, name: str, expected: dict[str, Any]) -> str | None:
     """What is wrong with a file, going by its ``file_entry``; None when nothing is."""
     path = folder / name
+    if not is_inside(name):
+        return f"{NAME} lists {name!r}, which lies elsewhere"
     if not path.is_file():
         return f"{name} is missing"
-    if path.stat().st_size != expected["bytes"]:
-        return f"{name} has {path.stat().st_size} bytes instead of {expected['bytes']}"
-    if _sha256(path) != expected["sha256"]:
+    if path.stat().st_size != expected.get("bytes"):
+        return f"{name} has {path.stat().st_size} bytes instead of {expected.get('bytes')}"
+    if _sha256(path) != expected.get("sha256"):
         return f"{name} does not match its checksum"
     return None
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from delf_jax import strict_json
 from delf_jax.command import pictures
 from delf_jax.command.options import UsageError
 from delf_jax.photo_files import PhotoFile
@@ -33,15 +34,13 @@ class Findings:
         self._recipe = recipe
         self._lines: dict[str, dict[str, Any]] = {}
         try:
-            text = (self._folder / _LINES).read_text(encoding="utf-8")
+            text = (self._folder / _LINES).read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             text = ""
         for line in text.splitlines():
-            try:
-                entry = json.loads(line)
+            entry = _entry(line)
+            if entry is not None:
                 self._lines[entry["image"]] = entry
-            except (ValueError, KeyError, TypeError):
-                continue  # cut short when a run was killed: that photo is done again
         self._taken = {entry["file"] for entry in self._lines.values()}
         self._begin = "" if text.endswith("\n") or not text else "\n"
 
@@ -106,3 +105,25 @@ class Findings:
             number += 1
             name = f"{stem}_{number}.jpg"
         return name
+
+
+def _entry(line: str) -> dict[str, Any] | None:
+    """What a line says; None where it was cut short when a run was killed, or is not ours: that photo is done again."""
+    try:
+        entry = strict_json.loads_object(line)
+        file = entry["file"]
+        # Pictures are written where it says: that must not be elsewhere.
+        named = all(isinstance(entry[name], str) for name in ("image", "file", "stamp"))
+        if not named or os.path.basename(file) != file or not file.endswith(".jpg") or not file.isprintable():
+            return None
+        numbers = [
+            *entry["areas"],
+            entry["height"],
+            entry["width"],
+            *(number for box in entry["boxes"] for number in box),
+        ]
+        whole = len(entry["areas"]) == len(entry["boxes"]) and all(len(box) == 5 for box in entry["boxes"])
+        labelled = isinstance(entry.get("label", ""), str)
+        return entry if whole and labelled and all(type(n) in (int, float) for n in numbers) else None
+    except (ValueError, KeyError, TypeError):
+        return None

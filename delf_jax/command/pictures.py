@@ -32,14 +32,19 @@ def file_names(photos: Sequence[str]) -> list[str]:
 
     >>> file_names(["a/x.png", "b/x.jpg", "y"])
     ['x.jpg', 'x_2.jpg', 'y.jpg']
+    >>> file_names(["a/x.png", "b/x.jpg", "x_2.jpg"])
+    ['x.jpg', 'x_2.jpg', 'x_2_2.jpg']
     """
-    taken: collections.Counter[str] = collections.Counter()
-    names = []
+    names: dict[str, None] = {}
+    repeated: collections.Counter[str] = collections.Counter()
     for photo in photos:
         stem = os.path.splitext(os.path.basename(photo))[0]
-        taken[stem] += 1
-        names.append(f"{stem}.jpg" if taken[stem] == 1 else f"{stem}_{taken[stem]}.jpg")
-    return names
+        name = f"{stem}.jpg"
+        while name in names:
+            repeated[stem] += 1
+            name = f"{stem}_{repeated[stem] + 1}.jpg"
+        names[name] = None
+    return list(names)
 
 
 def panel(photo: "Source", features: "delf_jax.features.LocalFeatures") -> "retrieval.draw.Panel":

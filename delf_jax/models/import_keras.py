@@ -1,6 +1,5 @@
 """Keras ResNet weights (TensorFlow.js folders, or arrays by their names in an .h5 file) -> this project's tensors."""
 
-import json
 import math
 import os
 import re
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from delf_jax import strict_json
 from delf_jax.errors import ModelError
 from delf_jax.models.backbone import ImportedBackbone, count_units
 from delf_jax.models.resnet import ResNetConfig
@@ -82,7 +82,7 @@ def _target(layer: str) -> str | None:
 def _read_tensorflowjs(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Every tensor of a TensorFlow.js layers model: each manifest group is one byte string cut into shards."""
     try:
-        model = json.loads((folder / "model.json").read_bytes())
+        model = strict_json.loads_object((folder / "model.json").read_bytes())
         arrays: dict[str, np.ndarray] = {}
         for group in model["weightsManifest"]:
             data = b"".join((folder / Path(shard).name).read_bytes() for shard in group["paths"])
@@ -91,7 +91,7 @@ def _read_tensorflowjs(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, A
         return arrays, model["modelTopology"]
     except OSError as error:
         raise ModelError(f"{error.filename or folder}: {error.strerror}; unpack the whole package") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ModelError(f"{folder}/model.json: not a TensorFlow.js layers model ({error})") from error
 
 
@@ -110,8 +110,13 @@ def _cut(data: bytes, weights: list[dict[str, Any]], folder: Path) -> Iterator[t
 
 
 def _epsilon(topology: Mapping[str, Any]) -> float:
-    layers = topology["model_config"]["config"]["layers"]
-    epsilons = {layer["config"]["epsilon"] for layer in layers if layer["class_name"].startswith("BatchNorm")}
+    try:
+        layers = topology["model_config"]["config"]["layers"]
+        epsilons = {
+            float(layer["config"]["epsilon"]) for layer in layers if layer["class_name"].startswith("BatchNorm")
+        }
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise ModelError(f"model.json: does not describe its layers ({error!r}); export the model again") from None
     if len(epsilons) != 1:
         raise ModelError(f"model.json: batch-norm epsilons {sorted(epsilons)}; expected one for the whole network")
-    return float(epsilons.pop())
+    return epsilons.pop()

@@ -32,7 +32,7 @@ def read_onnx(path: str) -> dict[str, np.ndarray]:
         raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
-    except (ValueError, KeyError, StopIteration) as error:
+    except (ValueError, KeyError, StopIteration, OverflowError) as error:
         raise ModelError(f"{path}: damaged or not an ONNX file ({type(error).__name__}: {error})") from error
 
 

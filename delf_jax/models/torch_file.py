@@ -14,7 +14,9 @@ import ml_dtypes
 import numpy as np
 
 from delf_jax.errors import ModelError
+from delf_jax.safe_pickle import require_modest
 
+_MOST_TENSORS, _MOST_SHARING, _DEEPEST = 100_000, 4, 16
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _STORAGES = {
     "DoubleStorage": np.dtype("<f8"),
@@ -61,30 +63,33 @@ def read_torch_file(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
-                return _read_zip(archive)
+                return _read_zip(archive, os.path.getsize(path))
         with open(path, "rb") as file:
-            return _read_legacy(file)
+            return _read_legacy(io.BytesIO(file.read()))
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
     except Exception as error:
         # A damaged pickle raises almost anything; all of it means the same to the user.
-        raise ModelError(f"{path}: damaged or not a PyTorch file ({type(error).__name__}: {error})") from error
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"{path}: damaged or not a PyTorch file ({type(error).__name__}: {reason})") from error
 
 
-def _read_zip(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
+def _read_zip(archive: zipfile.ZipFile, size: int) -> dict[str, np.ndarray]:
     index = next((name for name in archive.namelist() if name.endswith("/data.pkl")), None)
     if index is None:
         raise ModelError("a zip file, but not one that PyTorch wrote (no data.pkl)")
+    if any(entry.compress_type != zipfile.ZIP_STORED or entry.file_size > size for entry in archive.infolist()):
+        raise ModelError("its entries are compressed, as PyTorch writes none; save the state_dict again")
     root = index.removesuffix("data.pkl")
     if f"{root}byteorder" in archive.namelist() and archive.read(f"{root}byteorder") != b"little":
         raise ModelError("written on a big-endian machine; save it again as safetensors")
     content = _TensorUnpickler(io.BytesIO(archive.read(index))).load()
-    return _materialise(content, lambda key: archive.read(f"{root}data/{key}"))
+    return _materialise(content, lambda key: archive.read(f"{root}data/{key}"), size)
 
 
-def _read_legacy(file: io.BufferedIOBase) -> dict[str, np.ndarray]:
+def _read_legacy(file: io.BytesIO) -> dict[str, np.ndarray]:
     """Pickles of magic number, version, machine, content and storage keys, then each storage with its length."""
     if _TensorUnpickler(file).load() != _LEGACY_MAGIC:
         raise ModelError("not a PyTorch file")
@@ -97,13 +102,14 @@ def _read_legacy(file: io.BufferedIOBase) -> dict[str, np.ndarray]:
     for key in _TensorUnpickler(file).load():
         (count,) = struct.unpack("<q", file.read(8))
         storages[key] = file.read(count * unpickler.dtypes[key].itemsize)
-    return _materialise(content, storages.__getitem__)
+    return _materialise(content, storages.__getitem__, len(file.getbuffer()))
 
 
 class _TensorUnpickler(pickle.Unpickler):
     """An unpickler for which only plain containers and tensors exist, the latter as records of where their data lie."""
 
-    def __init__(self, file: io.BufferedIOBase) -> None:
+    def __init__(self, file: io.BytesIO) -> None:
+        require_modest(file)
         super().__init__(file)
         self.dtypes: dict[str, np.dtype] = {}
 
@@ -137,15 +143,25 @@ def _rebuild_parameter(tensor: _Tensor, *_: Any) -> _Tensor:
     return tensor
 
 
-def _materialise(content: Any, read_storage: Callable[[str], bytes]) -> dict[str, np.ndarray]:
+def _materialise(content: Any, read_storage: Callable[[str], bytes], size: int) -> dict[str, np.ndarray]:
+    """The arrays, which may share storages but not add up to far more than the ``size`` of the file in bytes."""
     if not isinstance(content, Mapping):
         raise ModelError("does not hold a state_dict; save model.state_dict()")
     # Views of one storage stand together, where there are any.
     read_once = functools.lru_cache(maxsize=1)(read_storage)
-    return {name: _array(name, tensor, read_once) for name, tensor in _flatten(content, "")}
+    arrays: dict[str, np.ndarray] = {}
+    total = 0
+    for number, (name, tensor) in enumerate(_flatten(content, "")):
+        arrays[name] = _array(name, tensor, read_once)
+        total += arrays[name].nbytes
+        if total > _MOST_SHARING * size or number > _MOST_TENSORS:
+            raise ModelError("its tensors are far more than the file; save its state_dict again")
+    return arrays
 
 
 def _flatten(content: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, _Tensor]]:
+    if prefix.count(".") > _DEEPEST:
+        raise ModelError("holds dicts in dicts without end; save its state_dict again")
     for name, value in content.items():
         if isinstance(value, _Tensor):
             yield f"{prefix}{name}", value

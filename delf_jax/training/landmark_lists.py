@@ -142,11 +142,14 @@ def _table(path: str | os.PathLike[str]) -> pa.Table:
     numbers = {name: pa.float64() for name in ("latitude", "longitude")}
     try:
         with open(path, "rb") as file:
-            return pa.csv.read_csv(
+            table = pa.csv.read_csv(
                 file,
                 read_options=pa.csv.ReadOptions(block_size=_BLOCK_BYTES),
                 convert_options=pa.csv.ConvertOptions(column_types=texts | numbers, strings_can_be_null=False),
             )
+        return table.rename_columns(table.column_names)  # names that are not UTF-8 come out here
+    except UnicodeDecodeError:
+        raise TrainingDataError(f"{path}: is not in UTF-8; save it as UTF-8") from None
     except OSError as error:
         raise TrainingDataError(f"{path}: cannot be read ({error.strerror}); check the path") from None
     except pa.ArrowInvalid as error:
