@@ -7,6 +7,7 @@ are the pure JAX functions underneath, ``metrics`` says how good it all is, ``dr
 
 from retrieval import draw, matching, metrics, ransac
 from retrieval.index import Index
+from retrieval.pairs import match_pairs, retrieved_pairs
 from retrieval.search import DEFAULT_THRESHOLD, Match, SearchResult, match
 from retrieval.sharded_index import ShardedIndex, open_index
 
@@ -18,8 +19,10 @@ __all__ = [
     "ShardedIndex",
     "draw",
     "match",
+    "match_pairs",
     "matching",
     "metrics",
     "open_index",
     "ransac",
+    "retrieved_pairs",
 ]

@@ -49,6 +49,7 @@ class Match:
         query_points: float32 [putative, 2], the matched keypoints of the query.
         points: float32 [putative, 2], their partners in the photo.
         is_inlier: bool [putative].
+        rows: int32 [putative, 2], the rows of the matched features: of the query, of the photo.
     """
 
     image: str
@@ -62,12 +63,14 @@ class Match:
     query_points: Float[np.ndarray, "m 2"]
     points: Float[np.ndarray, "m 2"]
     is_inlier: Bool[np.ndarray, " m"]
+    rows: Int[np.ndarray, "m 2"]
 
     @classmethod
     def unverified(cls, image: str, score: float, *, model: Model) -> "Match":
         """A photo ranked by the first stage alone."""
         points = np.zeros((0, 2), np.float32)
-        return cls(image, score, 0, 0, model, None, None, False, points, points, np.zeros(0, bool))
+        rows = np.zeros((0, 2), np.int32)
+        return cls(image, score, 0, 0, model, None, None, False, points, points, np.zeros(0, bool), rows)
 
     def rank(self) -> tuple[bool, int, float]:
         """What verified matches are sorted by: accepted ones first, then by inliers, then by the first stage."""
@@ -129,10 +132,12 @@ def verify_candidates(
     query_max_side: int,
     seed: int,
     photos_verified: int | None = None,
+    radius: float = INLIER_RADIUS,
 ) -> list[Match]:
     """Verify all candidates (name, votes, features) in one call each of matching and RANSAC, in their order.
 
     ``photos_verified`` is the number of photos verified for the query, where other candidates are verified elsewhere.
+    Inliers have an error below ``radius`` pixels of the photos as they were looked at, reduced to ``max_side``.
     Arrays are padded, which changes no result, so that queries and photos of all sizes share a few compiled programs.
     """
     if not candidates:
@@ -162,7 +167,7 @@ def verify_candidates(
         trials=TRIALS,
         src_scales=scales.reshape(2 * count, room),
         dst_scales=scales[::-1].reshape(2 * count, room),
-        threshold=INLIER_RADIUS * pixel[::-1].reshape(2 * count),
+        threshold=radius * pixel[::-1].reshape(2 * count),
         target_size=sizes[::-1].reshape(2 * count, 2),
         photos_verified=2 * (len(photos) if photos_verified is None else photos_verified),
         cell=CELL * np.stack([pixel.reshape(2 * count), pixel[::-1].reshape(2 * count)], axis=1),
@@ -185,6 +190,7 @@ def verify_candidates(
                 query_points=points[0, i][mask[i]],
                 points=points[1, i][mask[i]],
                 is_inlier=inliers[j][mask[i]],
+                rows=np.stack(pairs[i], axis=1).astype(np.int32),
             )
         )
     return matches

@@ -41,6 +41,7 @@ _COMMANDS: dict[str, str | dict[str, str]] = {
         "localization": "delf_jax.command.evaluate_localization:EvaluateLocalization",
         "retrieval": "delf_jax.command.evaluate_retrieval:EvaluateRetrieval",
     },
+    "export": "delf_jax.command.export:Export",
     "check": "delf_jax.command.check:Check",
     "weights": "delf_jax.command.weights:Weights",
 }

@@ -1,0 +1,35 @@
+"""Features as NumPy's ``.npz``, one file a photo, for anything that reads arrays."""
+
+import os
+import zipfile
+from typing import Any
+
+import numpy as np
+
+from delf_jax import atomic
+from delf_jax.errors import FileFormatError
+from delf_jax.features import LocalFeatures
+
+_COLUMNS = ("keypoints", "scales", "scores", "descriptors")
+
+
+def write_npz(path: str | os.PathLike[str], features: LocalFeatures) -> None:
+    """Writes keypoints, scales, scores, descriptors (as in ``LocalFeatures``) and image_size (height, width)."""
+    columns: dict[str, Any] = {name: np.asarray(getattr(features, name), np.float32) for name in _COLUMNS}
+    with atomic.replacing(path) as aside, open(aside, "wb") as file:
+        np.savez(file, **columns, image_size=np.array(features.image_size, np.int32))
+
+
+def read_npz(path: str | os.PathLike[str]) -> LocalFeatures:
+    """The features of a photo that ``write_npz`` wrote; FileFormatError where the file is missing or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            columns = [np.asarray(arrays[name], np.float32) for name in _COLUMNS]
+            height, width = arrays["image_size"].tolist()
+    except FileNotFoundError:
+        raise FileFormatError(f"{os.fspath(path)}: there is no such file") from None
+    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        reason = " ".join(str(error).split())
+        raise FileFormatError(f"{os.fspath(path)}: damaged or not features ({reason}); write it again") from None
+    keypoints, scales, scores, descriptors = columns
+    return LocalFeatures(keypoints, scales, scores, descriptors, image_size=(height, width))

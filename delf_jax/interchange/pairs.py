@@ -1,0 +1,96 @@
+"""Pairs of photos to match, and what matching one of them found, in the terms of hloc and COLMAP."""
+
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from delf_jax.datum import read_bytes
+from delf_jax.errors import FileFormatError
+
+
+class PairMatches(NamedTuple):
+    """The matches of two photos.
+
+    Attributes:
+        a, b: names of the photos.
+        rows: int32 [m, 2], rows of the matched features in each photo.
+        similarities: float32 [m], cosine of the descriptors.
+        verified: bool [m], matches that agree on the geometry; all False where there is none.
+        fundamental: float64 [3, 3], F with b^T F a = 0 for points (x, y, 1) in this project's pixels; None where no
+            geometry was found.
+    """
+
+    a: str
+    b: str
+    rows: Int[np.ndarray, "m 2"]
+    similarities: Float[np.ndarray, " m"]
+    verified: Bool[np.ndarray, " m"]
+    fundamental: Float[np.ndarray, "3 3"] | None
+
+
+def relative_names(paths: Iterable[str], *, root: str | None = None) -> dict[str, str]:
+    """Each photo's path, and its name below ``root``: what hloc and COLMAP call it.
+
+    Args:
+        paths: absolute paths or fsspec addresses, as in a feature store.
+        root: the folder of the photos; their deepest common folder if not given.
+
+    Raises:
+        FileFormatError: a photo does not lie below the root.
+
+    >>> relative_names(["/photos/db/a.jpg", "/photos/query/b.jpg"])
+    {'/photos/db/a.jpg': 'db/a.jpg', '/photos/query/b.jpg': 'query/b.jpg'}
+    """
+    given = {path: PurePosixPath(path.replace("\\", "/")) for path in paths}
+    if root is None:
+        common: tuple[str, ...] = ()
+        for parts in zip(*(path.parent.parts for path in given.values())):
+            if len(set(parts)) > 1:
+                break
+            common = (*common, parts[0])
+        folder = PurePosixPath(*common)
+    else:
+        folder = PurePosixPath(root.replace("\\", "/"))
+    try:
+        return {path: str(pure.relative_to(folder)) for path, pure in given.items()}
+    except ValueError:
+        outside = next(path for path, pure in given.items() if not pure.is_relative_to(folder))
+        raise FileFormatError(f"{outside}: does not lie in {root}; give the folder that holds all photos") from None
+
+
+def all_pairs(names: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Every two different photos once, the earlier one first."""
+    ordered = list(names)
+    return ((a, b) for i, a in enumerate(ordered) for b in ordered[i + 1 :])
+
+
+def read_pairs(path: str, *, names: Collection[str]) -> list[tuple[str, str]]:
+    """The pairs of a text file as hloc and COLMAP have it: two names a line. A pair that comes twice counts once.
+
+    Raises:
+        FileFormatError: the file is missing, a line is not two names, or names a photo that is not in ``names``.
+    """
+    try:
+        lines = read_bytes(path).decode().splitlines()
+    except UnicodeDecodeError:
+        raise FileFormatError(f"{path}: is not text; give a file of pairs, two names a line") from None
+    pairs: dict[tuple[str, str], None] = {}
+    for number, line in enumerate(lines, start=1):
+        pair = line.split()
+        if not pair or line.startswith("#"):
+            continue
+        if len(pair) != 2:
+            raise FileFormatError(f"{path}: line {number} is not two names; names must not contain spaces")
+        for name in pair:
+            if name not in names:
+                example = next(iter(names), "none")
+                raise FileFormatError(
+                    f"{path}: line {number} names {name}, which is not there; names are like {example}"
+                )
+        a, b = pair
+        if a != b and (b, a) not in pairs:
+            pairs[a, b] = None
+    return list(pairs)

@@ -1,0 +1,88 @@
+"""Matches of many pairs of photos, as structure from motion asks for them."""
+
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Mapping
+
+import numpy as np
+
+from delf_jax.features import LocalFeatures
+from delf_jax.interchange.pairs import PairMatches
+from retrieval.index import Index
+from retrieval.search import CANDIDATES, verify_candidates
+
+# Pixels off the epipolar line, at the size that features are computed at: half a cell of the feature map.
+EPIPOLAR_RADIUS = 8.0
+
+
+def match_pairs(
+    photos: Mapping[str, LocalFeatures],
+    pairs: Iterable[tuple[str, str]],
+    *,
+    max_side: int,
+    radius: float = EPIPOLAR_RADIUS,
+    threshold: float = 0.0,
+    seed: int = 0,
+) -> Iterator[PairMatches]:
+    """Mutual nearest neighbours of every pair of photos, and which of them agree on one epipolar geometry.
+
+    Pairs that follow one another and share their first photo are verified in one call.
+
+    Args:
+        photos: features by name.
+        pairs: names of two photos each.
+        max_side: longest side in pixels that the features were computed at.
+        radius: largest distance of an inlier from its epipolar line, in pixels at that size.
+        threshold: pairs whose ``log10_nfa`` is above it get no geometry.
+        seed: of the random samples.
+
+    Yields:
+        The matches of every pair that has any, in order; ``verified`` marks inliers, ``fundamental`` is their F.
+    """
+    for first, group in itertools.groupby(pairs, key=lambda pair: pair[0]):
+        for batch in _batches((b for _, b in group), CANDIDATES[-2]):
+            query = photos[first]
+            candidates = [(name, 0.0, photos[name]) for name in batch if len(photos[name])]
+            if not len(query):
+                continue
+            found = verify_candidates(
+                query,
+                candidates,
+                threshold=threshold,
+                model="fundamental",
+                max_side=max_side,
+                query_max_side=max_side,
+                seed=seed,
+                radius=radius,
+            )
+            for match in found:
+                if not match.putative:
+                    continue
+                a, b = match.rows.T
+                theirs = photos[match.image].descriptors[b]
+                cosines = np.sum(np.asarray(query.descriptors[a], np.float32) * theirs, axis=1)
+                verified = match.is_inlier & match.accepted
+                fundamental = None
+                if match.accepted and match.transform is not None:
+                    fundamental = np.asarray(match.transform, np.float64)
+                yield PairMatches(first, match.image, match.rows, cosines, verified, fundamental)
+
+
+def retrieved_pairs(index: Index, photos: Mapping[str, LocalFeatures], *, top: int) -> Iterator[tuple[str, str]]:
+    """Each photo and the ``top`` others that the index votes for first, every pair once.
+
+    ``photos`` are features by the names that the index has, made with its model and settings.
+    """
+    seen: set[frozenset[str]] = set()
+    for name, features in photos.items():
+        found = index.search(features, verify=0, top=top, exclude=[name])
+        for match in found.matches:
+            pair = frozenset((name, match.image))
+            if match.image in photos and pair not in seen:
+                seen.add(pair)
+                yield name, match.image
+
+
+def _batches(names: Iterable[str], size: int) -> Iterator[Collection[str]]:
+    iterator = iter(names)
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch
