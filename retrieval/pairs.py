@@ -32,7 +32,7 @@ def match_pairs(
         pairs: names of two photos each.
         max_side: longest side in pixels that the features were computed at.
         radius: largest distance of an inlier from its epipolar line, in pixels at that size.
-        threshold: pairs whose ``log10_nfa`` is above it get no geometry.
+        threshold: pairs whose ``log10_nfa``, with all ``photos`` as those verified, is above it get no geometry.
         seed: of the random samples.
 
     Yields:
@@ -52,6 +52,7 @@ def match_pairs(
                 max_side=max_side,
                 query_max_side=max_side,
                 seed=seed,
+                photos_verified=len(photos),
                 radius=radius,
             )
             for match in found:

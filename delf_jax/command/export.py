@@ -117,7 +117,8 @@ class Export:
         folder = Path(self.out)
         folder.mkdir(parents=True, exist_ok=True)
         counts = {"features": 0}
-        hloc.write_features(folder / "features.h5", _counted(store, names, counts, advance))
+        rows = _counted(store, names, counts, advance)
+        hloc.write_features(folder / "features.h5", rows, max_side=store.settings.max_side)
         if not self._with_matches:
             return counts
         photos = _in_memory(store, names)

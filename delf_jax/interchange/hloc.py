@@ -19,15 +19,16 @@ from delf_jax.errors import FileFormatError
 from delf_jax.features import LocalFeatures
 from delf_jax.interchange.pairs import PairMatches
 
+# Pixels of a keypoint at the size that features are computed at. hloc verifies matches within four times as many.
+UNCERTAINTY = 2.0
 
-def write_features(
-    path: str | os.PathLike[str], photos: Iterable[tuple[str, LocalFeatures]], *, uncertainty: float = 1.0
-) -> None:
+
+def write_features(path: str | os.PathLike[str], photos: Iterable[tuple[str, LocalFeatures]], *, max_side: int) -> None:
     """Writes a feature file that appears whole or not at all.
 
     Args:
         photos: (name below the root, features); one photo is in memory at a time.
-        uncertainty: of a keypoint in pixels of the original photo, which hloc keeps as an attribute.
+        max_side: longest side in pixels that the features were computed at: decides the keypoints' ``uncertainty``.
 
     Raises:
         FileFormatError: h5py is absent, or a name comes twice.
@@ -37,7 +38,7 @@ def write_features(
             group = _new_group(file, name)
             height, width = features.image_size
             group["keypoints"] = np.asarray(features.keypoints, np.float32)
-            group["keypoints"].attrs["uncertainty"] = uncertainty
+            group["keypoints"].attrs["uncertainty"] = UNCERTAINTY * max(1.0, max(height, width) / max_side)
             group["descriptors"] = np.asarray(features.descriptors, np.float16).T
             group["scores"] = np.asarray(features.scores, np.float32)
             group["scales"] = np.asarray(features.scales, np.float32)
