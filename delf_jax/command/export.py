@@ -114,56 +114,72 @@ class Export:
         from delf_jax import atomic
         from delf_jax.interchange import hloc
 
+        spaced = next((name for name in names.values() if len(name.split()) > 1), None)
+        if self._with_matches and spaced is not None:
+            raise UsageError(f"{spaced}: hloc's lists of pairs allow no spaces in names; rename it and extract again")
+        photos, pairs = self._photos_and_pairs(store, names)
         folder = Path(self.out)
         folder.mkdir(parents=True, exist_ok=True)
         counts = {"features": 0}
         rows = _counted(store, names, counts, advance)
         hloc.write_features(folder / "features.h5", rows, max_side=store.settings.max_side)
-        if not self._with_matches:
-            return counts
-        photos = _in_memory(store, names)
-        pairs = self._pairs(photos, names)
-        counts |= {"pairs": len(pairs), "verified_pairs": 0}
-        found = _counted_pairs(self._matched(photos, pairs, store.settings.max_side), counts, advance)
-        hloc.write_matches(folder / "matches.h5", ((pair, len(photos[pair.a])) for pair in found))
-        atomic.write_bytes(folder / "pairs.txt", "".join(f"{a} {b}\n" for a, b in pairs).encode())
+        if self._with_matches:
+            found = self._matched(photos, pairs, store.settings.max_side, counts, advance)
+            hloc.write_matches(folder / "matches.h5", ((pair, len(photos[pair.a])) for pair in found))
+            atomic.write_bytes(folder / "pairs.txt", "".join(f"{a} {b}\n" for a, b in pairs).encode())
         return counts
 
     def _colmap(self, store: "FeatureStore", names: dict[str, str], advance: Advance) -> dict[str, int]:
         from delf_jax.interchange import colmap
 
         camera = None if self.camera is None else colmap.parse_intrinsics(self.camera)
+        photos, pairs = self._photos_and_pairs(store, names)
         paths = {name: path for path, name in names.items()}
         counts = {"features": 0}
         rows = ((name, photo, paths[name]) for name, photo in _counted(store, names, counts, advance))
         found: Iterable[PairMatches] = ()
         if self._with_matches:
-            photos = _in_memory(store, names)
-            pairs = self._pairs(photos, names)
-            counts |= {"pairs": len(pairs), "verified_pairs": 0}
-            found = _counted_pairs(self._matched(photos, pairs, store.settings.max_side), counts, advance)
+            found = self._matched(photos, pairs, store.settings.max_side, counts, advance)
         Path(self.out).parent.mkdir(parents=True, exist_ok=True)
         colmap.write_database(self.out, rows, found, camera=camera)
         return counts
 
-    def _pairs(self, photos: "dict[str, LocalFeatures]", names: dict[str, str]) -> list[tuple[str, str]]:
+    def _photos_and_pairs(
+        self, store: "FeatureStore", names: dict[str, str]
+    ) -> "tuple[dict[str, LocalFeatures], list[tuple[str, str]]]":
+        """Features by name and the pairs to match; nothing where no pairs are asked for."""
+        if not self._with_matches:
+            return {}, []
         import retrieval
         from delf_jax.interchange.pairs import all_pairs, read_pairs
 
-        if self.index is not None:
-            index = retrieval.Index.open(self.index)
-            by_path = {path: photos[name] for path, name in names.items()}
-            return [(names[a], names[b]) for a, b in retrieval.retrieved_pairs(index, by_path, top=self.top)]
-        if self.pairs == "all":
-            return list(all_pairs(photos))
-        return read_pairs(str(self.pairs), names=photos)
+        if self.pairs is not None and self.pairs != "all":
+            pairs = read_pairs(self.pairs, names=names.values())
+            return _in_memory(store, names), pairs
+        photos = _in_memory(store, names)
+        if self.index is None:
+            return photos, list(all_pairs(photos))
+        by_path = {path: photos[name] for path, name in names.items()}
+        found = retrieval.retrieved_pairs(retrieval.Index.open(self.index), by_path, top=self.top)
+        return photos, [(names[a], names[b]) for a, b in found]
 
     def _matched(
-        self, photos: "dict[str, LocalFeatures]", pairs: list[tuple[str, str]], max_side: int
+        self,
+        photos: "dict[str, LocalFeatures]",
+        pairs: list[tuple[str, str]],
+        max_side: int,
+        counts: dict[str, int],
+        advance: Advance,
     ) -> "Iterator[PairMatches]":
+        """The matches of each pair, counted as they come."""
         import retrieval
 
-        return retrieval.match_pairs(photos, pairs, max_side=max_side, radius=self.max_error)
+        counts |= {"pairs": len(pairs), "verified_pairs": 0}
+        found = retrieval.match_pairs(photos, pairs, max_side=max_side, radius=self.max_error)
+        for done, pair in enumerate(found, start=1):
+            counts["verified_pairs"] += pair.fundamental is not None
+            yield pair
+            advance(done, len(pairs))
 
 
 def _file_names(names: Collection[str], suffix: str) -> dict[str, str]:
@@ -179,13 +195,6 @@ def _counted(
         counts["features"] += len(photo.features)
         yield names[photo.path], photo.features
         advance(done, len(names))
-
-
-def _counted_pairs(pairs: "Iterable[PairMatches]", counts: dict[str, int], advance: Advance) -> "Iterator[PairMatches]":
-    for done, pair in enumerate(pairs, start=1):
-        counts["verified_pairs"] += pair.fundamental is not None
-        yield pair
-        advance(done, counts["pairs"])
 
 
 def _in_memory(store: "FeatureStore", names: dict[str, str]) -> "dict[str, LocalFeatures]":

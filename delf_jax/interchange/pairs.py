@@ -77,6 +77,7 @@ def read_pairs(path: str, *, names: Collection[str]) -> list[tuple[str, str]]:
         lines = read_bytes(path).decode().splitlines()
     except UnicodeDecodeError:
         raise FileFormatError(f"{path}: is not text; give a file of pairs, two names a line") from None
+    known = dict.fromkeys(names)
     pairs: dict[tuple[str, str], None] = {}
     for number, line in enumerate(lines, start=1):
         pair = line.split()
@@ -85,11 +86,9 @@ def read_pairs(path: str, *, names: Collection[str]) -> list[tuple[str, str]]:
         if len(pair) != 2:
             raise FileFormatError(f"{path}: line {number} is not two names; names must not contain spaces")
         for name in pair:
-            if name not in names:
-                example = next(iter(names), "none")
-                raise FileFormatError(
-                    f"{path}: line {number} names {name}, which is not there; names are like {example}"
-                )
+            if name not in known:
+                like = next(iter(known), "none")
+                raise FileFormatError(f"{path}: line {number} names {name}, which is not there; names are like {like}")
         a, b = pair
         if a != b and (b, a) not in pairs:
             pairs[a, b] = None

@@ -3,7 +3,8 @@
     python docs/examples/export_program.py save extractor.bin [MODEL]
     python docs/examples/export_program.py run extractor.bin photo.jpg
 
-The second command imports JAX, Pillow and flatbuffers (JAX's file format) only. The file is made for batches of one photo on a 256 x 256 canvas.
+The second command imports JAX, Pillow and flatbuffers (JAX's file format) only. The file is made for batches of one
+photo on a 256 x 256 canvas.
 """
 
 import sys
