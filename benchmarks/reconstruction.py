@@ -10,7 +10,6 @@ the same mapper. Poses are compared after the similarity that brings the camera 
 import dataclasses
 import sys
 import tempfile
-import time
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, NamedTuple
@@ -99,15 +98,12 @@ def main(options: Options) -> list[dict[str, Any]]:
 def reconstruct(
     photos: Path, scratch: Path, *, max_side: int, scales: tuple[float, ...]
 ) -> tuple[Poses, dict[str, Any]]:
-    """From our features and matches: the poses, and a row of counts and seconds."""
+    """From our features and matches: the poses, and a row of counts."""
     paths = _photos(photos)
     settings = ExtractionSettings(scorer="norm", max_features=4000, max_side=max_side, scales=scales)
-    begin = time.perf_counter()
     found = delf_jax.load(settings=settings)(paths)
     features = {path.name: photo for path, photo in zip(paths, found)}
-    extracted = time.perf_counter()
     pairs = list(retrieval.match_pairs(features, all_pairs(features), max_side=max_side))
-    matched = time.perf_counter()
     database = scratch / "ours.db"
     rows = ((name, photo, None) for name, photo in features.items())
     colmap.write_database(database, rows, pairs, camera=intrinsics(photos))
@@ -120,15 +116,13 @@ def reconstruct(
         "pairs": len(pairs),
         "verified_pairs": sum(pair.fundamental is not None for pair in pairs),
         **counts,
-        "seconds": [extracted - begin, matched - extracted, time.perf_counter() - matched],
     }
 
 
 def reconstruct_with_sift(photos: Path, scratch: Path) -> tuple[Poses, dict[str, Any]]:
-    """With COLMAP's SIFT and matcher: the poses, and a row of counts and seconds."""
+    """With COLMAP's SIFT and matcher: the poses, and a row of counts."""
     pycolmap = _pycolmap()
     database, camera, paths = scratch / "sift.db", intrinsics(photos), _photos(photos)
-    begin = time.perf_counter()
     reader = pycolmap.ImageReaderOptions()
     reader.camera_model, reader.camera_params = camera.model, ",".join(map(str, camera.parameters))
     pycolmap.extract_features(
@@ -139,12 +133,9 @@ def reconstruct_with_sift(photos: Path, scratch: Path) -> tuple[Poses, dict[str,
         reader_options=reader,
         device=pycolmap.Device.cpu,
     )
-    extracted = time.perf_counter()
     pycolmap.match_exhaustive(database, device=pycolmap.Device.cpu)
-    matched = time.perf_counter()
     poses, counts = _map(database, photos, scratch / "sift", tolerance=1.0)
-    seconds = [extracted - begin, matched - extracted, time.perf_counter() - matched]
-    return poses, {"photos": len(paths), **counts, "seconds": seconds}
+    return poses, {"photos": len(paths), **counts}
 
 
 def agreement(poses: Poses, reference: Poses) -> Agreement:
