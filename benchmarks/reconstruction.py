@@ -38,12 +38,15 @@ class Options:
         data: folder of the photos with ground truth; default $DELF_SHARED, then ../shared/data beside the repository.
         max_side: size that our features are computed at.
         scales: image scales of our features.
+        tolerance: factor of COLMAP's error limits, which are made for keypoints of the whole photo: ours were found
+            in one reduced from 1416 pixels.
         json: write the results, with the poses of both, to this file too.
     """
 
     data: Path | None = None
     max_side: int = 1024
     scales: tuple[float, ...] = (0.7071, 1.0, 1.4142, 2.0)
+    tolerance: float = 1.38
     json: Annotated[Path | None, arg(metavar="FILE")] = None
 
 
@@ -79,7 +82,8 @@ def main(options: Options) -> list[dict[str, Any]]:
     """Reconstructs twice, prints, and returns one row each."""
     folder = data_folder(options.data) / "sceaux" / "images"
     with tempfile.TemporaryDirectory() as scratch:
-        ours, row = reconstruct(folder, Path(scratch), max_side=options.max_side, scales=options.scales)
+        asked: dict[str, Any] = {"max_side": options.max_side, "scales": options.scales, "tolerance": options.tolerance}
+        ours, row = reconstruct(folder, Path(scratch), **asked)
         theirs, reference = reconstruct_with_sift(folder, Path(scratch))
     found = agreement(ours, theirs)
     rows = [{"features": "delf-jax", **row, **found._asdict(), **_plain(ours)}]
@@ -90,15 +94,14 @@ def main(options: Options) -> list[dict[str, Any]]:
     print(f"rotations differ by {found.rotation[0]:.2f} degrees (median; largest {found.rotation[1]:.2f}), centres by "
           f"{found.centre[0]:.2f} % of the path (largest {found.centre[1]:.2f})")  # fmt: skip
     if options.json is not None:
-        settings = {"max_side": options.max_side, "scales": options.scales, "max_features": 4000}
-        results_file.write(options.json, "reconstruction", rows, settings)
+        results_file.write(options.json, "reconstruction", rows, {**asked, "max_features": 4000})
     return rows
 
 
 def reconstruct(
-    photos: Path, scratch: Path, *, max_side: int, scales: tuple[float, ...]
+    photos: Path, scratch: Path, *, max_side: int, scales: tuple[float, ...], tolerance: float
 ) -> tuple[Poses, dict[str, Any]]:
-    """From our features and matches: the poses, and a row of counts."""
+    """From our features and matches, with COLMAP's error limits times ``tolerance``: the poses, and a row of counts."""
     paths = _photos(photos)
     settings = ExtractionSettings(scorer="norm", max_features=4000, max_side=max_side, scales=scales)
     found = delf_jax.load(settings=settings)(paths)
@@ -107,9 +110,7 @@ def reconstruct(
     database = scratch / "ours.db"
     rows = ((name, photo, None) for name, photo in features.items())
     colmap.write_database(database, rows, pairs, camera=intrinsics(photos))
-    # COLMAP's limits are made for keypoints of the whole photo: ours were found in a smaller one.
-    reduced = max(found[0].image_size) / max_side
-    poses, counts = _map(database, photos, scratch / "ours", tolerance=max(1.0, reduced))
+    poses, counts = _map(database, photos, scratch / "ours", tolerance=tolerance)
     return poses, {
         "photos": len(paths),
         "keypoints": sum(map(len, found)),
