@@ -126,4 +126,5 @@ def is_inside(name: str) -> bool:
     >>> is_inside("parts/0.npy"), is_inside("../secret"), is_inside("/etc/passwd")
     (True, False, False)
     """
-    return not os.path.isabs(name) and ".." not in Path(name).parts and "\0" not in name
+    short = len(name.encode(errors="replace")) <= 255
+    return short and not os.path.isabs(name) and ".." not in Path(name).parts and "\0" not in name

@@ -77,7 +77,7 @@ class Head:
             attention=attention or None,
             autoencoder=autoencoder or None,
             layer=description["layer"],
-            log10_nfa_threshold=description["log10_nfa_threshold"],
+            log10_nfa_threshold=description.get("log10_nfa_threshold"),
             released_settings=description.get("released_settings", {}),
             notes=description["notes"],
         )
@@ -159,12 +159,7 @@ def _require_fit(path: str, description: Mapping[str, Any], tensors: Mapping[str
         threshold is None or type(threshold) in (int, float)
     ):
         raise ModelError(f"{path}: its description is not that of a head; get the file again")
-    groups = {
-        "": _PCA,
-        "attention.": _ATTENTION,
-        "autoencoder.": _AUTOENCODER,
-    }
-    for prefix, names in groups.items():
+    for prefix, names in {"": _PCA, "attention.": _ATTENTION, "autoencoder.": _AUTOENCODER}.items():
         there = [f"{prefix}{name}" in tensors for name in names]
         if any(there) and not all(there):
             raise ModelError(f"{path}: lacks {prefix}{names[there.index(False)]}; get the file again")

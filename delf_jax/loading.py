@@ -59,18 +59,7 @@ def load(
     settings = dataclasses.replace(settings, **overrides)
     backbone_path, head_path = model_paths(settings.model)
     chosen = head if isinstance(head, Head) else Head.open(head or head_path)
-    description, tensors = model_file.read(backbone_path)
-    if description.get("kind") != "backbone":
-        raise ModelError(f"{backbone_path}: this is a {description.get('kind')} file, not a backbone")
-    try:
-        config = _configured(read_config(description), settings)
-        backbone = network_of(config).fold(tensors, config)
-        preprocess = {name: [float(value) for value in description["preprocess"][name]] for name in ("mean", "std")}
-        if not all(len(values) == 3 for values in preprocess.values()):
-            raise ValueError("preprocess needs three channels")
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ModelError(f"{backbone_path}: does not describe its own tensors ({reason}); get the file again") from None
+    config, backbone, preprocess = read_backbone(backbone_path, settings)
     return Extractor(
         config,
         backbone,
@@ -97,6 +86,29 @@ def released_settings(name: str | os.PathLike[str], settings: ExtractionSettings
     if "scales" in known:
         known["scales"] = tuple(known["scales"])
     return dataclasses.replace(settings or ExtractionSettings(), model=os.fspath(name), **known)
+
+
+def read_backbone(
+    path: str | os.PathLike[str], settings: ExtractionSettings
+) -> tuple[Config, dict[str, Any], dict[str, list[float]]]:
+    """Network, parameters and preprocessing of a backbone's file.
+
+    Raises:
+        ModelError: missing, damaged, another kind of file, or one whose description does not fit its tensors.
+    """
+    description, tensors = model_file.read(path)
+    if description.get("kind") != "backbone":
+        raise ModelError(f"{path}: this is a {description.get('kind')} file, not a backbone")
+    try:
+        config = _configured(read_config(description), settings)
+        backbone = network_of(config).fold(tensors, config)
+        preprocess = {name: [float(value) for value in description["preprocess"][name]] for name in ("mean", "std")}
+        if not all(len(values) == 3 for values in preprocess.values()):
+            raise ValueError("preprocess needs three channels")
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"{path}: does not describe its own tensors ({reason}); get the file again") from None
+    return config, backbone, preprocess
 
 
 def model_paths(name: str) -> tuple[Path, Path]:

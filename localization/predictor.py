@@ -319,8 +319,8 @@ def read_manifest(folder: Path) -> Mapping[str, Any]:
         manifest = strict_json.loads_object((folder / _MANIFEST).read_bytes())
         kind, version = manifest["kind"], manifest["version"]
         files = manifest["files"] if kind == "predictor" else {}
-        if not isinstance(version, int) or not all(is_inside(name) for name in files):
-            raise ValueError("its version is no number, or it lists a file that lies elsewhere")
+        if not isinstance(version, int) or not isinstance(files, dict) or not all(is_inside(name) for name in files):
+            raise ValueError("its version is no number, or it lists no files, or one that lies elsewhere")
         if kind == "predictor" and version <= _VERSION:
             thresholds = manifest["map_threshold"], manifest["found_threshold"]
             if manifest["optimum"] not in (None, *files) or not all(isinstance(t, (int, float)) for t in thresholds):

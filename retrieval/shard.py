@@ -74,7 +74,7 @@ class Shard:
             if Layout.read(root).entry(name) == entry:
                 raise damaged_shard(root, name, damaged[0])
         self.index = Index.open_checked(root / entry.folder)
-        self.numbers: Int[np.ndarray, " p"] = np.load(root / entry.numbers_file)
+        self.numbers: Int[np.ndarray, " p"] = np.load(root / entry.numbers_file, allow_pickle=False)
         self.generation = entry.generation
 
     def neighbours(self, query: LocalFeatures, count: int, exclude: Collection[str] = ()) -> Neighbours:

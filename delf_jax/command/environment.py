@@ -1,6 +1,7 @@
 """What a process of the command sets up around JAX: quiet logs, and programs compiled once and kept on disk."""
 
 import os
+import warnings
 
 from delf_jax.cache import cache_folder
 
@@ -12,6 +13,8 @@ def quiet() -> None:
     """Keeps the C++ logs of XLA and friends off stderr, unless the user asked for them. Before JAX is imported."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    # What Pillow thinks of a damaged photo's metadata matters to nobody; that a photo is damaged is told.
+    warnings.filterwarnings("ignore", module="PIL")
 
 
 def quiet_absl() -> None:

@@ -114,8 +114,8 @@ def decode_boxes(data: bytes, *, image_size: tuple[int, int], name: str = "a .bo
     try:
         rows = [_parse_box(field.data) for field in fields(data) if field.number == _BOX]
         numbers = np.array([numbers for numbers, _ in rows], np.float32).reshape(-1, 5)
-        if not np.isfinite(numbers).all():
-            raise ValueError("it holds numbers that are not finite")
+        if not np.isfinite(numbers).all() or (np.abs(numbers) > 1e6).any():
+            raise ValueError("it holds numbers that no fraction of a photo can be")
     except ValueError as error:
         raise FileFormatError(f"{name}: damaged or not a .boxes file ({error}); detect the regions again") from None
     classes = np.array([number for _, number in rows], np.int32)

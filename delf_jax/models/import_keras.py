@@ -88,18 +88,26 @@ def _read_tensorflowjs(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, A
             data = b"".join((folder / Path(shard).name).read_bytes() for shard in group["paths"])
             for name, array in _cut(data, group["weights"], folder):
                 arrays[name] = array
-        return arrays, model["modelTopology"]
+        topology = model["modelTopology"]
+        if not isinstance(topology, dict):
+            raise TypeError("its topology is no object")
+        return arrays, topology
     except OSError as error:
         raise ModelError(f"{error.filename or folder}: {error.strerror}; unpack the whole package") from error
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise ModelError(f"{folder}/model.json: not a TensorFlow.js layers model ({error})") from error
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"{folder}/model.json: not a TensorFlow.js layers model ({reason})") from error
 
 
 def _cut(data: bytes, weights: list[dict[str, Any]], folder: Path) -> Iterator[tuple[str, np.ndarray]]:
     offset = 0
     for weight in weights:
+        if not isinstance(weight["name"], str):
+            raise TypeError("a weight's name is no text")
         if weight["dtype"] != "float32" or "quantization" in weight:
             raise ModelError(f"{folder}: {weight['name']} is quantised; use a float32 export of the model")
+        if not isinstance(weight["name"], str) or not all(type(n) is int and n >= 0 for n in weight["shape"]):
+            raise ValueError("a tensor's name is no text, or its shape no numbers")
         count = math.prod(weight["shape"])
         if offset + 4 * count > len(data):
             raise ModelError(f"{folder}: the shards end inside {weight['name']}; unpack the package again")

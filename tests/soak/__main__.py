@@ -58,7 +58,8 @@ def table(lines: dict[str, dict[str, Any]]) -> str:
     )
     rows = [heads, ("---",) * len(heads)]
     for line in lines.values():
-        time = f"{line['recovery_seconds_median']:.1f} s ({line['recovery_seconds_worst']:.1f} s)"
+        median, worst = line["recovery_seconds_median"], line["recovery_seconds_worst"]
+        time = "nothing to do" if median is None else f"{median:.1f} s ({worst:.1f} s)"
         notes = "; ".join(f"{note}: {count}" for note, count in line["notes"].items())
         counts = (line[key] for key in ("tried", "rows_lost", "rows_doubled", "rows_wrong"))
         rows.append((line["fault"], *map(str, counts), time, notes))

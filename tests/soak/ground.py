@@ -51,17 +51,21 @@ class Tally:
 
     def to_json(self) -> dict[str, Any]:
         """The line of the table."""
-        seconds = sorted(self.seconds) or [0.0]
+        seconds = sorted(self.seconds) or [None]
         return {
             "fault": self.fault,
             "tried": self.tried,
             "rows_lost": self.lost,
             "rows_doubled": self.doubled,
             "rows_wrong": self.wrong,
-            "recovery_seconds_median": round(seconds[len(seconds) // 2], 2),
-            "recovery_seconds_worst": round(seconds[-1], 2),
+            "recovery_seconds_median": _rounded(seconds[len(seconds) // 2]),
+            "recovery_seconds_worst": _rounded(seconds[-1]),
             "notes": dict(self.notes),
         }
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 2)
 
 
 def save_photos(folder: Path, count: int) -> Path:
@@ -146,11 +150,11 @@ def damaged_files(folder: Path) -> Iterator[tuple[str, Path]]:
 
 def damage(path: Path, how: str, at: float) -> None:
     """Damages a file at a share of its length."""
-    data = bytearray(path.read_bytes())
+    data = bytearray(path.read_bytes() or b" ")
     if how == "missing":
         path.unlink()
     elif how == "cut short":
         path.write_bytes(data[: int(len(data) * at)])
-    else:
+    elif data:  # an empty file has no bit to flip
         data[min(int(len(data) * at), len(data) - 1)] ^= 1 << int(at * 997) % 8
         path.write_bytes(data)
