@@ -18,9 +18,10 @@ def require_modest(file: io.BytesIO) -> None:
     # Texts of Python 2 may hold any byte, where genops wants ASCII; nothing else of its protocol 0 does.
     head = file.read(1)
     file.seek(begin)
-    scanned = (
-        file if head == b"\x80" else io.BytesIO(file.read().decode("ascii", "replace").replace("\ufffd", "?").encode())
-    )
+    scanned = file
+    if head != b"\x80":
+        text = file.read().decode("ascii", "replace").replace("\ufffd", "?").replace("\\", ".")
+        scanned = io.BytesIO(text.encode())
     for number, (operation, argument, place) in enumerate(pickletools.genops(scanned)):
         if operation.name in _MEMO and isinstance(argument, int) and argument > number:
             raise ValueError("it numbers what it remembers beyond what it holds")

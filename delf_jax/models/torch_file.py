@@ -16,7 +16,7 @@ import numpy as np
 from delf_jax.errors import ModelError
 from delf_jax.safe_pickle import require_modest
 
-_MOST_TENSORS, _MOST_SHARING, _DEEPEST = 100_000, 4, 16
+_MOST_TENSORS, _MOST_SHARING, _DEEPEST = 100_000, 1000, 16
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _STORAGES = {
     "DoubleStorage": np.dtype("<f8"),
