@@ -332,7 +332,7 @@ def read_manifest(folder: Path) -> Mapping[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise PredictorError(f"{folder}: its manifest is damaged; fit the predictor again") from error
     if kind != "predictor":
-        raise PredictorError(f"{folder}: this is a {kind}, not a predictor")
+        raise PredictorError(f"{folder}: this is a {kind!r}, not a predictor")
     if version > _VERSION:
         raise PredictorError(f"{folder}: written by a newer version of delf-jax; update delf-jax")
     return manifest

@@ -48,12 +48,13 @@ def test_a_real_scene_from_our_matches(shared_data: Path, tmp_path: Path) -> Non
     results = json.loads((ROOT / "benchmarks" / "results" / "reconstruction.json").read_text())
     sift = next(row for row in results["rows"] if row["features"].startswith("SIFT"))
     reference = Poses(sift["names"], np.array(sift["rotations"]), np.array(sift["centres"]))
-    # Smaller photos and fewer scales than the benchmark has, to be quick.
+    # Smaller photos than the benchmark has, to be quick.
     ours, row = reconstruct(
-        shared_data / "sceaux" / "images", tmp_path, max_side=708, scales=(0.7071, 1.0, 1.4142), tolerance=1.38
+        shared_data / "sceaux" / "images", tmp_path, max_side=708, scales=(0.7071, 1.0, 1.4142, 2.0), tolerance=1.38
     )
     assert row["registered"] >= 9
     found = agreement(ours, reference)
     assert found.cameras >= 9
-    assert found.rotation[0] < 2
-    assert found.centre[0] < 5
+    # Over COLMAP's seeds the medians range from 0.8 to 1.9 degrees and from 0.4 to 0.8 percent.
+    assert found.rotation[0] < 4
+    assert found.centre[0] < 3

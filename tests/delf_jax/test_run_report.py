@@ -177,18 +177,22 @@ def test_kinds_of_failures_stay_few() -> None:
     ]
 
 
-def test_the_job_logs_its_parts_and_failures(photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_job_logs_its_parts_and_failures(photos: Path, tmp_path: Path) -> None:
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = records.append  # type: ignore[method-assign]
     logger = logging.getLogger("delf_jax")
-    propagate, level, logger.propagate = logger.propagate, logger.level, True
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
     try:
-        with caplog.at_level(logging.INFO, logger="delf_jax"):
-            job.run(FakeExtractor(), [photos], tmp_path / "store", part_photos=3)
+        job.run(FakeExtractor(), [photos], tmp_path / "store", part_photos=3)
     finally:
-        logger.propagate = propagate
+        logger.removeHandler(handler)
         logger.setLevel(level)
-    events = [record.getMessage() for record in caplog.records]
+    events = [record.getMessage() for record in records]
     assert events[0] == "job started"
     assert events[-1] == "job finished"
     assert events.count("part written") == 2
     assert events.count("photo failed") == 3
-    assert json.dumps(vars(caplog.records[-1])["failed"]) == "3"
+    assert json.dumps(vars(records[-1])["failed"]) == "3"
