@@ -148,7 +148,7 @@ class _Server:
     def open(self) -> None:
         """Opens the generation that counts; an error is kept for those who ask."""
         try:
-            self._shard: Shard | SearchIndexError = Shard(self._root, self._name)
+            self._shard: Shard | SearchIndexError = Shard.open(self._root, self._name)
         except SearchIndexError as error:
             self._shard = error
 

@@ -13,7 +13,7 @@ from delf_jax.settings import ExtractionSettings
 from retrieval.geometry import Model
 from retrieval.index import Index
 from retrieval.search import Match, verify_candidates
-from retrieval.shard_layout import Layout, damaged_shard
+from retrieval.shard_layout import Layout, ShardEntry, damaged_shard
 
 
 class Neighbours(NamedTuple):
@@ -61,21 +61,23 @@ class Shard:
     Attributes:
         index: its photos.
         numbers: int64 [p], their numbers, ascending.
-        generation: which of its generations this is.
     """
 
-    def __init__(self, root: Path, name: str) -> None:
+    def __init__(self, root: Path, entry: ShardEntry) -> None:
+        """Opens a shard whose files have been compared with their checksums."""
+        self.index = Index.open_checked(root / entry.folder)
+        self.numbers: Int[np.ndarray, " p"] = np.load(root / entry.numbers_file, allow_pickle=False)
+
+    @classmethod
+    def open(cls, root: Path, name: str) -> "Shard":
         """Opens the generation that counts now; SearchIndexError where it is damaged."""
         while True:
             entry = Layout.read(root).entry(name)
             if not (damaged := entry.damage(root)):
-                break
+                return cls(root, entry)
             # A change that ended meanwhile takes the older generation away.
             if Layout.read(root).entry(name) == entry:
                 raise damaged_shard(root, name, damaged[0])
-        self.index = Index.open_checked(root / entry.folder)
-        self.numbers: Int[np.ndarray, " p"] = np.load(root / entry.numbers_file, allow_pickle=False)
-        self.generation = entry.generation
 
     def neighbours(self, query: LocalFeatures, count: int, exclude: Collection[str] = ()) -> Neighbours:
         """The nearest ``count`` descriptors, and which of the names to exclude are here."""

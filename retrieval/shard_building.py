@@ -97,7 +97,7 @@ def changed_shard(root: Path, entry: ShardEntry, *, removed: Collection[str], ad
     Raises:
         SearchIndexError: it is damaged, dimensions differ, or no feature would be left.
     """
-    shard = Shard(root, entry.name)
+    shard = Shard.open(root, entry.name)
     stays = np.array([name not in removed for name in shard.index.names], bool)
     numbers = np.concatenate([shard.numbers[stays], np.array([photo.number for photo in added], np.int64)])
     shard.index.change(removed, [(photo.name, photo.features) for photo in added])

@@ -116,8 +116,11 @@ class Layout:
         atomic.write_bytes(root / manifest.NAME, manifest.encoded(manifest.SHARDED, described))
 
     def entry(self, name: str) -> ShardEntry:
-        """The shard of this name."""
-        return next(entry for entry in self.shards if entry.name == name)
+        """The shard of this name; SearchIndexError where there is none."""
+        for entry in self.shards:
+            if entry.name == name:
+                return entry
+        raise SearchIndexError(f"shard {name}: is not in the index any more; open the index again")
 
     def replaced(self, changed: Iterable[ShardEntry], gone: Iterable[str] = ()) -> "Layout":
         """With shards in the place of those of their names, or beside them, and without those that are gone."""

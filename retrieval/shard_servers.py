@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from delf_jax.errors import SearchIndexError
 from retrieval.shard import Shard
-from retrieval.shard_layout import Layout, ShardEntry
+from retrieval.shard_layout import Layout, ShardEntry, damaged_shard
 
 
 class Answers(NamedTuple):
@@ -31,35 +31,48 @@ class Servers(Protocol):
 
 
 class LocalServers:
-    """Holds all shards in this process."""
+    """Holds shards in this process, each from the first question on.
+
+    Attributes:
+        lost: the damaged ones, and what is wrong with them.
+    """
 
     def __init__(self, root: Path) -> None:
+        self.lost: dict[str, str] = {}
         self._root = root
-        self._open: dict[str, Shard | SearchIndexError] = {}
         self._entries: dict[str, ShardEntry] = {}
+        self._open: dict[str, Shard] = {}
 
     def serve(self, layout: Layout) -> None:
-        """Opens what has changed; a damaged shard is lost, not an error."""
+        """Compares what has changed with its checksums; a damaged shard is lost, not an error."""
         entries = {entry.name: entry for entry in layout.shards}
-        for name, entry in entries.items():
-            if self._entries.get(name) != entry:
-                try:
-                    self._open[name] = Shard(self._root, name)
-                except SearchIndexError as error:
-                    self._open[name] = error
-        self._open = {name: self._open[name] for name in entries}
+        for name in self._entries.keys() | entries.keys():
+            if self._entries.get(name) != entries.get(name):
+                self._open.pop(name, None)
+                self.lost.pop(name, None)
+                if name in entries and (damaged := entries[name].damage(self._root)):
+                    self.lost[name] = str(damaged_shard(self._root, name, damaged[0]))
         self._entries = entries
 
     def ask(self, method: str, arguments: Mapping[str, tuple[Any, ...]]) -> Answers:
         """Calls one shard after the other."""
-        given, lost = {}, {}
+        given = {}
         for name, values in arguments.items():
-            shard = self._open[name]
-            if isinstance(shard, Shard):
-                given[name] = getattr(shard, method)(*values)
-            else:
-                lost[name] = str(shard)
-        return Answers(given, lost)
+            if name not in self.lost and name not in self._open:
+                try:
+                    self._open[name] = self._opened(name)
+                except SearchIndexError as error:
+                    self.lost[name] = str(error)
+            if name in self._open:
+                given[name] = getattr(self._open[name], method)(*values)
+        return Answers(given, {name: self.lost[name] for name in arguments.keys() & self.lost.keys()})
+
+    def _opened(self, name: str) -> Shard:
+        entry = self._entries[name]
+        if Layout.read(self._root).entry(name) == entry:
+            return Shard(self._root, entry)
+        # Somebody else has changed it since, and taken away the generation that was compared with its checksums.
+        return Shard.open(self._root, name)
 
     def close(self) -> None:
         """Closes the shards."""

@@ -45,8 +45,8 @@ class ShardedIndex:
     The index lives in its folder: ``build``, ``add``, ``remove`` and ``rebuild`` write it, one shard at a time.
     A shard that is damaged or does not answer is named in the answers, which are then those of the others.
 
-    Costs as in ``Index``, for one shard at a time while building; this process holds no features and no names, and with
-    ``on_ray`` no backend either.
+    Costs as in ``Index``, for one shard at a time while building or changing. This process holds a shard from the first
+    question to it on; with ``on_ray`` it holds none.
 
     Attributes:
         path: its folder.
@@ -106,8 +106,9 @@ class ShardedIndex:
                 shutil.copyfile(head_path, folder / HEAD)
                 head = manifest.file_entry(folder / HEAD)
             name = backend_class(backend).name
-            Layout(tuple(entries), photos_ever, dimension, name, **described, head=head).write(folder)
-        return cls.open(path)
+            layout = Layout(tuple(entries), photos_ever, dimension, name, **described, head=head)
+            layout.write(folder)
+        return cls(Path(path), layout, LocalServers(Path(path)))
 
     @classmethod
     def open(
@@ -130,8 +131,9 @@ class ShardedIndex:
             raise SearchIndexError(f"{root}: damaged, {reason}; build the index again")
         servers = RayServers(root, replicas=replicas, seconds=seconds) if on_ray else LocalServers(root)
         index = cls(root, layout, servers)
-        if not on_ray and len(lost := index.lost()) == len(layout.shards):
-            raise SearchIndexError(f"{root}: damaged, {next(iter(lost.values()))}; build the index again")
+        if isinstance(servers, LocalServers) and len(servers.lost) == len(layout.shards):
+            again = f"`delf-jax index STORE --out {root} --shards {len(layout.shards)}`"
+            raise SearchIndexError(f"{root}: all its shards are damaged; build the index again, with {again}")
         return index
 
     def __enter__(self) -> "ShardedIndex":
@@ -216,10 +218,6 @@ class ShardedIndex:
             SearchIndexError: ``fingerprint`` is not that of the index.
         """
         require_same_model(self, fingerprint)
-
-    def lost(self) -> dict[str, str]:
-        """The shards that cannot answer now, and why."""
-        return self._ask("names", ()).lost
 
     def search(
         self,

@@ -154,9 +154,24 @@ def test_a_damaged_shard_is_named_and_the_rest_answers(photos: dict[str, LocalFe
     assert sharded.rebuild(pick(photos, NAMES)) == {}
 
 
+def test_what_others_changed_before_the_first_question_is_answered_as_it_is_now(
+    photos: dict[str, LocalFeatures], copy: Path
+) -> None:
+    opened = retrieval.ShardedIndex.open(copy)
+    with retrieval.ShardedIndex.open(copy) as other:
+        other.remove(["leuvenA"])
+    assert answer(opened, photos["leuvenB"]) == answer(
+        single(photos, [name for name in NAMES if name != "leuvenA"]), photos["leuvenB"]
+    )
+
+    opened = retrieval.ShardedIndex.open(copy)
+    shutil.rmtree(copy / Layout.read(copy).shards[0].folder)
+    assert list(opened.search(photos["coffee"]).lost) == [Layout.read(copy).shards[0].name]
+
+
 def test_what_is_damaged_beyond_its_shards(photos: dict[str, LocalFeatures], copy: Path) -> None:
     shutil.rmtree(copy / "shards")
-    with pytest.raises(SearchIndexError, match=r"damaged, .* is missing"):
+    with pytest.raises(SearchIndexError, match=r"all its shards are damaged; .* --shards 3`"):
         retrieval.ShardedIndex.open(copy)
     (copy / "manifest.json").write_text(
         (copy / "manifest.json").read_text().replace('"photos_ever": 9', '"photos_ever": 1')
