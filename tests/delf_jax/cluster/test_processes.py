@@ -26,10 +26,12 @@ from tests.delf_jax.fake_extractor import FakeExtractor
 _CODE = """
 import sys
 from delf_jax.cluster import processes, shared_job
+from delf_jax.store_writer import StoreWriter
 from tests.delf_jax.fake_extractor import FakeExtractor
 
 photos, out, address, count, number, seconds = sys.argv[1:]
-shared_job._SILENT_SECONDS = 17  # a lease is renewed every 15
+StoreWriter.__init__.__kwdefaults__["lease_seconds"] = 8.0  # renewed every 2
+shared_job._SILENT_SECONDS = 6
 group = processes.join(address, int(count), int(number))
 try:
     extractor = FakeExtractor(seconds=float(seconds))
@@ -57,6 +59,12 @@ def start(photos: Path, out: Path, count: int, seconds: list[float]) -> list["su
     return [run([*command, str(number), str(seconds[number])]) for number in range(count)]
 
 
+def wait_for_a_part(store: Path, process: "subprocess.Popen[str]") -> None:
+    while not list(store.glob("parts/*.parquet")):
+        time.sleep(0.05)
+        assert process.poll() is None
+
+
 def ends(processes: list["subprocess.Popen[str]"]) -> list[str]:
     outputs = [process.communicate(timeout=120) for process in processes]
     assert [(process.returncode, err) for process, (_, err) in zip(processes, outputs)] == [(0, "")] * len(outputs)
@@ -73,11 +81,8 @@ def test_three_processes_fill_the_store_of_one_and_a_killed_one_costs_only_time(
     out = tmp_path / "there"
 
     processes = start(photos, out, 3, [0, 0.5, 0])
-    own = out / "processes" / "00001"
-    while not list(own.glob("parts/*.parquet")):
-        time.sleep(0.05)
-        assert processes[1].poll() is None
-    processes[1].send_signal(signal.SIGKILL)
+    wait_for_a_part(out / "processes" / "00001", processes[1])
+    processes[1].kill()
     processes[1].communicate()
     message = "process 1 of 3: it died; what is finished is in the store, give the same command again in all processes"
     first, third = ends([processes[0], processes[2]])
@@ -95,6 +100,26 @@ def test_three_processes_fill_the_store_of_one_and_a_killed_one_costs_only_time(
     assert sorted(FeatureStore.open(out).failures()) == sorted(here.failed)
     assert FeatureStore.open(out).check() == []
     assert list((out / "processes").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_without_process_0_the_others_end_and_all_that_is_finished_is_kept(tmp_path: Path) -> None:
+    photos = save_photos(tmp_path / "photos", map(str, range(30)))
+    out = tmp_path / "there"
+    first, second = start(photos, out, 2, [0.5, 0])
+    wait_for_a_part(out, first)
+    wait_for_a_part(out / "processes" / "00001", second)
+    first.kill()
+    first.communicate()
+    second.communicate(timeout=120)
+    assert second.returncode == -signal.SIGABRT  # by JAX
+
+    report = job.run(FakeExtractor(), [photos], out)
+    assert report.skipped >= 2 + 2
+    assert report.done + report.skipped == report.stored == 30
+    job.run(FakeExtractor(), [photos], tmp_path / "here")
+    assert rows(out) == rows(tmp_path / "here")
+    assert FeatureStore.open(out).check() == []
 
 
 @pytest.mark.slow
