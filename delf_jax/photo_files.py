@@ -13,6 +13,7 @@ import fsspec
 
 from delf_jax import shards
 from delf_jax.errors import ImageError
+from delf_jax.key_set import KeySet
 
 _PHOTO_NAME = re.compile(
     r"[^.].*\.(jpe?g|jpe|jfif|png|webp|tiff?|gif|bmp|avif|jp2|j2k|p[pgn]m)", re.IGNORECASE | re.DOTALL
@@ -43,7 +44,7 @@ def find_photos(names: Iterable[str | os.PathLike[str]]) -> Iterator[PhotoFile |
     Args:
         names: paths, globs (``*``, ``?``, ``[]``, ``**``) or fsspec addresses of either.
     """
-    seen: set[int] = set()
+    seen = KeySet()
     folders: set[tuple[int, int]] = set()
     for name in names:
         name = os.fspath(name)
@@ -52,13 +53,9 @@ def find_photos(names: Iterable[str | os.PathLike[str]]) -> Iterator[PhotoFile |
         else:
             found = _local(os.path.abspath(name.removeprefix("file://")), folders)
         for photo in _with_members(found):
-            if isinstance(photo, PhotoFile):
-                # Names of millions of photos would fill the memory; eight bytes of a digest do not.
-                key = path_key(photo.path)
-                if key in seen:
-                    continue
-                seen.add(key)
-            yield photo
+            # Names of millions of photos would fill the memory; eight bytes of a digest do not.
+            if isinstance(photo, ImageError) or seen.add(path_key(photo.path)):
+                yield photo
 
 
 def _with_members(found: Iterator[PhotoFile | ImageError]) -> Iterator[PhotoFile | ImageError]:
@@ -109,23 +106,34 @@ def _walk(folder: str, entered: set[tuple[int, int]], links: list[str]) -> Itera
         if (status.st_dev, status.st_ino) in entered:
             return
         entered.add((status.st_dev, status.st_ino))
+        # Names alone: a folder may hold millions, whose entries would be several times as large.
+        names: list[str] = []
+        is_link: dict[str, bool] = {}
         with os.scandir(folder) as listing:
-            entries = sorted((entry for entry in listing if not entry.name.startswith(".")), key=lambda e: e.name)
+            for entry in listing:
+                if entry.name.startswith("."):
+                    continue
+                if _is_directory(entry):
+                    is_link[entry.name] = entry.is_symlink()
+                elif not is_photo_name(entry.name):
+                    continue
+                names.append(entry.name)
+        names.sort()
     except OSError as error:
         yield ImageError(
             folder, f"the folder cannot be listed ({error.strerror}); change its permissions or leave it out"
         )
         return
-    for entry in entries:
-        if _is_directory(entry):
-            if entry.is_symlink():
-                links.append(entry.path)
-            else:
-                yield from _walk(entry.path, entered, links)
-        elif is_photo_name(entry.name):
-            photo = _look_at(entry.path)
+    for name in names:
+        path = os.path.join(folder, name)
+        if name not in is_link:
+            photo = _look_at(path)
             if photo is not None:
                 yield photo
+        elif is_link[name]:
+            links.append(path)
+        else:
+            yield from _walk(path, entered, links)
 
 
 def _is_directory(entry: os.DirEntry[str]) -> bool:

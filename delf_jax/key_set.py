@@ -1,0 +1,24 @@
+"""A set of 64-bit keys in eight bytes each, so that those of many millions of photos fit in memory."""
+
+import numpy as np
+
+
+class KeySet:
+    """Keys that were met before."""
+
+    def __init__(self, *, merge_at: int = 1 << 16) -> None:
+        self._sorted = np.empty(0, np.uint64)
+        self._recent: set[int] = set()
+        self._merge_at = merge_at
+
+    def add(self, key: int) -> bool:
+        """Adds a key of 0 to 2^64 - 1; False where it is there already."""
+        place = int(np.searchsorted(self._sorted, np.uint64(key)))
+        if key in self._recent or (place < len(self._sorted) and int(self._sorted[place]) == key):
+            return False
+        self._recent.add(key)
+        if len(self._recent) >= self._merge_at:
+            recent = np.sort(np.fromiter(self._recent, np.uint64, len(self._recent)))
+            self._sorted = np.insert(self._sorted, np.searchsorted(self._sorted, recent), recent)
+            self._recent = set()
+        return True
