@@ -43,8 +43,8 @@ class Index:
     """Photos that can be searched by their local features.
 
     Costs a feature, with d dimensions: on disk 2 d bytes and 16 of geometry, both mapped, not read; in memory the
-    backend's own, 4 d exact and about 4.3 d ScaNN. Building holds twice the backend's for a while; without ``out``,
-    as in ``add`` and ``remove``, the columns too, twice.
+    backend's own, 4 d exact and about 2.5 d ScaNN. Building with ScaNN holds 15 d for a while; without ``out``, as in
+    ``add`` and ``remove``, the columns too, twice.
 
     Attributes:
         settings: what the features were extracted with; None if the index was built without.

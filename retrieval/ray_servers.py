@@ -16,7 +16,7 @@ _CACHE_OPTIONS = (
     "jax_persistent_cache_min_compile_time_secs",
     "jax_persistent_cache_min_entry_size_bytes",
 )
-_BYTES_A_DIMENSION = 4.3
+_BYTES_A_DIMENSION = {"exact": 4.0, "scann": 2.5}
 
 
 class RayServers:
@@ -66,7 +66,7 @@ class RayServers:
         waiting = []
         for name, entry in entries.items():
             if name not in self._actors:
-                self._actors[name] = [self._start(entry, layout.dimension) for _ in range(self._replicas)]
+                self._actors[name] = [self._start(entry, layout) for _ in range(self._replicas)]
             elif self._entries[name] != entry:
                 waiting += [actor.open.remote() for actor in self._actors[name]]
         self._entries = entries
@@ -118,7 +118,7 @@ class RayServers:
         for actor in itertools.chain(*(self._actors.pop(name) for name in names)):
             ray.kill(actor)
 
-    def _start(self, entry: ShardEntry, dimension: int) -> Any:
+    def _start(self, entry: ShardEntry, layout: Layout) -> Any:
         import jax
         import ray
 
@@ -126,7 +126,7 @@ class RayServers:
         actor = ray.remote(_Server).options(
             max_restarts=-1,
             scheduling_strategy="SPREAD",
-            memory=int(entry.features * dimension * _BYTES_A_DIMENSION),
+            memory=int(entry.features * layout.dimension * _BYTES_A_DIMENSION[layout.backend]),
         )
         return actor.remote(str(self._root), entry.name, kept)
 

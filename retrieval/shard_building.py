@@ -15,7 +15,7 @@ from delf_jax import atomic
 from delf_jax.errors import SearchIndexError
 from delf_jax.features import LocalFeatures
 from retrieval import manifest
-from retrieval.backends import backend_class
+from retrieval.backends import Backend, backend_class
 from retrieval.columns import ColumnWriter, require_dimension_of_others
 from retrieval.index import Index
 from retrieval.shard import Shard
@@ -73,11 +73,23 @@ def build_shards(
             few = f"{with_features} photos with features cannot fill {len(names)} shards"
             raise SearchIndexError(f"{few}; take at most {with_features}")
         for place, (writer, held) in enumerate(zip(writers, numbers)):
-            columns = writer.finish()
-            index = Index(columns, searcher.build(columns.descriptors), **described, head_path=None)
-            index.write_beside_columns(root / entries[place].folder)
-            entries[place] = written(root, entries[place], index, np.array(held, np.int64))
+            entries[place] = _finished(root, entries[place], writer, np.array(held, np.int64), searcher, described)
     return entries, number, dimension
+
+
+def _finished(
+    root: Path,
+    entry: ShardEntry,
+    writer: ColumnWriter,
+    numbers: Int[np.ndarray, " p"],
+    searcher: type[Backend],
+    described: dict[str, Any],
+) -> ShardEntry:
+    """Builds the backend of a shard whose columns are written, and lets go of it."""
+    columns = writer.finish()
+    index = Index(columns, searcher.build(columns.descriptors), **described, head_path=None)
+    index.write_beside_columns(root / entry.folder)
+    return written(root, entry, index, numbers)
 
 
 class NewPhoto(NamedTuple):

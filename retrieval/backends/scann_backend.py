@@ -38,7 +38,7 @@ class ScannBackend(Backend):
     Below 10 000 rows all dot products are taken. Above, 2 sqrt(n) partitions, of which 9.5 n^(1/6) are searched with
     4-bit codes of two dimensions, and the best are scored again in bfloat16, which leaves similarities right to about
     0.001. Chosen on a million descriptors for 95 % of the 60 nearest neighbours (``python -m benchmarks.search``).
-    Holds about 2.3 bytes a dimension a descriptor.
+    Holds about 2.5 bytes a dimension a descriptor.
 
     Attributes:
         effort: of every search from now on.

@@ -1,6 +1,7 @@
 """An index in shards in one process: the answers of a single index, whatever became of its shards."""
 
 import shutil
+import weakref
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from delf_jax.head import Head
 from delf_jax.lease import Lease
 from delf_jax.settings import ExtractionSettings
 from retrieval import manifest
+from retrieval.backends.exact_backend import ExactBackend
 from retrieval.shard import Neighbours
 from retrieval.shard_layout import Layout
 from tests.retrieval.sift import sift_features
@@ -209,6 +211,23 @@ def test_a_change_that_fails_leaves_all_as_it_was(photos: dict[str, LocalFeature
     lease.release()
     assert sorted(path.name for path in (copy / "shards").iterdir()) == before
     assert retrieval.ShardedIndex.open(copy).names == NAMES
+
+
+def test_memory_holds_one_shard_while_they_are_built(
+    photos: dict[str, LocalFeatures], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    living: weakref.WeakSet[ExactBackend] = weakref.WeakSet()
+    held: list[int] = []
+
+    class Counted(ExactBackend):
+        def __init__(self, descriptors: np.ndarray) -> None:
+            super().__init__(descriptors)
+            held.append(len(living))
+            living.add(self)
+
+    monkeypatch.setattr("retrieval.shard_building.backend_class", lambda name: Counted)
+    build(photos, tmp_path / "index")
+    assert held == [0, 0, 0]
 
 
 def test_what_cannot_be_built(photos: dict[str, LocalFeatures], tmp_path: Path) -> None:
