@@ -37,7 +37,8 @@ def read_numpy_pickle(path: str | os.PathLike[str]) -> Any:
         raise
     except Exception as error:
         # A damaged pickle raises almost anything; all of it means the same to the user.
-        raise UnreadablePickle(f"damaged or not a pickle of arrays ({type(error).__name__}: {error})") from error
+        reason = " ".join(str(error).split())[:200]
+        raise UnreadablePickle(f"damaged or not a pickle of arrays ({type(error).__name__}: {reason})") from error
 
 
 class _Dtype:

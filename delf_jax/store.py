@@ -84,13 +84,13 @@ class FeatureStore:
             return self._folder.path / HEAD
         copy = Path(tempfile.gettempdir()) / f"delf-jax-head-{self._manifest.head}.safetensors"
         if not copy.exists():
-            atomic.write_bytes(copy, self._folder.read(HEAD))
+            atomic.write_bytes(copy, _read(self._folder, HEAD))
         return copy
 
     def failures(self) -> list[tuple[str, str]]:
         """(path, reason) of every photo that the last extraction could not use."""
         try:
-            lines = self._folder.read(FAILURES).splitlines()
+            lines = _read(self._folder, FAILURES).splitlines()
         except FileNotFoundError:
             return []
         try:
@@ -123,10 +123,12 @@ class FeatureStore:
                 damages.append(Damage(part.name, f"it is not readable: {error}"))
         if self._manifest.head is not None:
             try:
-                if hashlib.sha256(self._folder.read(HEAD)).hexdigest() != self._manifest.head:
+                if hashlib.sha256(_read(self._folder, HEAD)).hexdigest() != self._manifest.head:
                     damages.append(Damage(HEAD, "its checksum is wrong; the store cannot be continued without it"))
             except FileNotFoundError:
                 damages.append(Damage(HEAD, "it is missing; the store cannot be continued without it"))
+            except StoreError as error:
+                damages.append(Damage(HEAD, str(error)))
         for name in self._run_names():
             try:
                 RunReport.from_bytes(self._folder.read(f"{RUNS}/{name}"), name)
@@ -178,6 +180,17 @@ def read_manifest(folder: Folder) -> Manifest | None:
             f"{folder.address}: cannot be read ({error}); check its permissions or the connection"
         ) from None
     return Manifest.from_bytes(data, folder.address)
+
+
+def _read(folder: Folder, name: str) -> bytes:
+    """The bytes of a file; FileNotFoundError where there is none, StoreError where it cannot be read."""
+    try:
+        return folder.read(name)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        remedy = "check the disk or the connection and give the command again"
+        raise StoreError(f"{folder.join(name)}: cannot be read ({error}); {remedy}") from None
 
 
 def _checked(folder: Folder, part: Part) -> bytes:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import cv2
 import numpy as np
 from jaxtyping import UInt8
 from PIL import ExifTags, Image
@@ -20,6 +21,7 @@ from delf_jax.prepared_sets import file_name, open_builder, open_split
 from localization import masks
 
 Edges = tuple[float, float, float, float]
+_UNDRAWABLE = (cv2.error, Image.DecompressionBombError)
 Mask = UInt8[np.ndarray, "H W"]
 
 
@@ -84,7 +86,7 @@ def read_yolo(root: Path) -> list[Annotated]:
             name = path.relative_to(root / "images").with_suffix(".txt")
             boxes = [_yolo_box(shape, width, height) for shape in _yolo_shapes(labels / name)]
             polygons = [shape for shape in _yolo_shapes(outlines / name) if len(shape) > 4]
-            mask = functools.partial(_yolo_mask, polygons, width, height) if polygons else None
+            mask = functools.partial(_drawn, labels / name, _yolo_mask, polygons, width, height) if polygons else None
             found.append(Annotated(path, boxes, mask=mask))
     return found
 
@@ -131,7 +133,7 @@ def read_coco(root: Path) -> list[Annotated]:
             boxes = [(x, y, x + w, y + h) for x, y, w, h in (a["bbox"] for a in own if not a.get("iscrowd"))]
             mask = None
             if all("segmentation" in annotation for annotation in own) and {"height", "width"} <= image.keys():
-                mask = functools.partial(masks.coco_mask, own, (image["height"], image["width"]))
+                mask = functools.partial(_drawn, file, masks.coco_mask, own, (image["height"], image["width"]))
             found.append(Annotated(folder / image["file_name"], boxes, train="train" in file.stem, mask=mask))
     return found
 
@@ -267,7 +269,16 @@ def _picture(file: Path, read_mask: Callable[[Image.Image], Mask]) -> Callable[[
         with Image.open(file) as picture:
             return read_mask(picture)
 
-    return read_picture
+    return functools.partial(_drawn, file, read_picture)
+
+
+def _drawn(file: Path, draw: Callable[..., Mask], *arguments: Any) -> Mask:
+    """A mask; DelfError where what the file says of it is damaged."""
+    try:
+        return draw(*arguments)
+    except (OSError, ValueError, LookupError, TypeError, ArithmeticError, SyntaxError, *_UNDRAWABLE) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise DelfError(f"{file}: the mask of a photo is damaged ({reason}); fetch the annotations again") from error
 
 
 def _xml_box(element: ElementTree.Element) -> Edges:

@@ -13,10 +13,19 @@ from delf_jax.errors import DelfError
 IGNORED = 255
 # OpenCV fills every pixel that an outline touches: drawn finer, that is an eighth of a pixel too much.
 _FINER = 4
+_MOST_PIXELS = 50_000_000
+
+
+def _require_modest(size: tuple[int, int]) -> None:
+    """Annotations can claim any size, and masks are drawn at sixteen times that."""
+    height, width = size
+    if not all(isinstance(side, int) and 0 < side <= _MOST_PIXELS for side in size) or height * width > _MOST_PIXELS:
+        raise DelfError(f"a mask of {width} x {height} pixels; fetch the annotations again")
 
 
 def polygon_mask(polygons: Sequence[Sequence[float]], size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
     """The union of polygons x0, y0, x1, y1, ... in pixel edges, in a photo of (height, width)."""
+    _require_modest(size)
     fine = np.zeros((size[0] * _FINER, size[1] * _FINER), np.uint8)
     for polygon in polygons:
         corners = np.asarray(polygon, np.float64).reshape(-1, 2) * _FINER - 0.5  # OpenCV's pixel centres are integers
@@ -31,6 +40,7 @@ def run_length_mask(counts: Sequence[int] | str | bytes, size: tuple[int, int]) 
     Raises:
         DelfError: the runs do not add up to the photo.
     """
+    _require_modest(size)
     runs = _uncompressed(counts) if isinstance(counts, str | bytes) else counts
     if sum(runs) != size[0] * size[1] or min(runs, default=0) < 0:
         raise DelfError(f"run lengths of {sum(runs)} pixels for a photo of {size[1]} x {size[0]}; fetch them again")
@@ -61,6 +71,7 @@ def _uncompressed(text: str | bytes) -> list[int]:
 
 def coco_mask(annotations: Sequence[dict[str, Any]], size: tuple[int, int]) -> UInt8[np.ndarray, "H W"]:
     """All objects of one COCO photo; crowds are ignored pixels."""
+    _require_modest(size)
     mask = np.zeros(size, np.uint8)
     for annotation in sorted(annotations, key=lambda a: not a.get("iscrowd")):
         form = annotation["segmentation"]
@@ -68,6 +79,8 @@ def coco_mask(annotations: Sequence[dict[str, Any]], size: tuple[int, int]) -> U
             inside = run_length_mask(form["counts"], (form["size"][0], form["size"][1]))
         else:
             inside = polygon_mask(form, size)
+        if inside.shape != mask.shape:
+            raise DelfError(f"a mask of {inside.shape} in a photo of {mask.shape}; fetch the annotations again")
         mask[inside] = IGNORED if annotation.get("iscrowd") else 1
     return mask
 

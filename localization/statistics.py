@@ -280,7 +280,7 @@ class Statistics:
         sums = self.total if label is None else self.classes[label]
         if sums.count < 1:
             raise PredictorError(f"{_of(label)}no positions to fit on; give at least one readable photo")
-        if not sums.feature.any():
+        if not (sums.feature.any() and sums.unit.any()):
             raise PredictorError(f"{_of(label)}all features are zero; check the encoder and its input")
         return sums.feature / sums.count, sums.unit / sums.count, sums.count
 
@@ -325,8 +325,32 @@ class Statistics:
         description, tensors = model_file.read(path)
         if description.get("kind") != _KIND:
             raise PredictorError(f"{path}: not foreground statistics but {description.get('kind')!r}")
-        if description["version"] > _VERSION:
-            raise PredictorError(f"{path}: written by a newer version; update delf-jax")
+        try:
+            if description["version"] > _VERSION:
+                raise PredictorError(f"{path}: written by a newer version; update delf-jax")
+            return cls._described(description, tensors)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise PredictorError(f"{path}: damaged ({reason}); fit the predictor again") from error
+
+    @classmethod
+    def _described(cls, description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> "Statistics":
+        """What a file holds; KeyError, TypeError or ValueError where that is no statistics."""
+        names, counts = description["classes"], description["class_counts"]
+        arrays = [tensors["feature_sum"], tensors["unit_sum"]]
+        if names:
+            arrays += [*tensors["class_feature_sums"], *tensors["class_unit_sums"]]
+        numbers = [description[name] for name in ("count", "photos")] + list(counts)
+        if len(arrays) != 2 + 2 * len(names) or len(counts) != len(set(names)):
+            raise ValueError("its classes do not have sums each")
+        if not all(array.shape == arrays[0].shape and array.ndim == 1 and np.isfinite(array).all() for array in arrays):
+            raise ValueError("its sums have several shapes, or are infinite")
+        if not all(type(number) is int and 0 <= number < 2**53 for number in numbers):
+            raise ValueError("a count that is none")
+        if not all(0 <= float(description[name]) < 1e150 for name in ("norm_sum", "norm_square_sum")):
+            raise ValueError("a sum of norms that is none")
+        if tensors["norm_histogram"].shape != (len(NORM_EDGES) - 1,):
+            raise ValueError("a histogram of other norms")
         classes = {
             name: Sums(tensors["class_feature_sums"][i], tensors["class_unit_sums"][i], description["class_counts"][i])
             for i, name in enumerate(description["classes"])
@@ -334,12 +358,12 @@ class Statistics:
         return cls(
             total=Sums(tensors["feature_sum"], tensors["unit_sum"], description["count"]),
             photos=description["photos"],
-            norm_sum=description["norm_sum"],
-            norm_square_sum=description["norm_square_sum"],
+            norm_sum=float(description["norm_sum"]),
+            norm_square_sum=float(description["norm_square_sum"]),
             norm_histogram=tensors["norm_histogram"],
             classes=classes,
-            norm_cap=np.inf if description["norm_cap"] is None else description["norm_cap"],
-            encoder=description["encoder"],
+            norm_cap=np.inf if description["norm_cap"] is None else float(description["norm_cap"]),
+            encoder=dict(description["encoder"]),
         )
 
 

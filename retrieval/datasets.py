@@ -90,13 +90,16 @@ def read(name: Name, root: Path, *, strangers: bool = False) -> Benchmark:
     if not root.is_dir():
         raise BenchmarkError(f"{root}: no such folder; name the folder of {name}")
     root = root.absolute()
-    if name in ("roxford5k", "rparis6k"):
-        return read_revisited(root, name)
-    if name in ("oxford5k", "paris6k"):
-        return read_buildings(root, name)
-    if name == "gldv2":
-        return read_gldv2(root, strangers=strangers)
-    return read_holidays(root) if name == "holidays" else read_ukbench(root)
+    try:
+        if name in ("roxford5k", "rparis6k"):
+            return read_revisited(root, name)
+        if name in ("oxford5k", "paris6k"):
+            return read_buildings(root, name)
+        if name == "gldv2":
+            return read_gldv2(root, strangers=strangers)
+        return read_holidays(root) if name == "holidays" else read_ukbench(root)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise BenchmarkError(f"{root}: a list of {name} is damaged ({error}); fetch its ground truth again") from error
 
 
 def read_revisited(root: Path, name: Name) -> Benchmark:
@@ -141,7 +144,7 @@ def read_buildings(root: Path, name: Name) -> Benchmark:
     places = {stem: place for place, stem in enumerate(files)}
     queries, judged = [], []
     for file in lists:
-        stem, *numbers = file.read_text(encoding="utf-8").split()
+        stem, *numbers = file.read_text(encoding="utf-8").split() or [""]
         # Oxford's lists name photos after the group's computer.
         photo = stem.removeprefix("oxc1_")
         queries.append(Query(_files(root, files, [photo])[0], _edges(numbers, file)))

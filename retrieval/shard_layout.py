@@ -101,12 +101,17 @@ class Layout:
         names = {field.name for field in dataclasses.fields(cls)}
         try:
             values = {name: described[name] for name in names}
-            values["shards"] = tuple(ShardEntry(**entry) for entry in described["shards"])
+            values["shards"] = tuple(map(_entry, described["shards"]))
             if values["settings"] is not None:
                 values["settings"] = ExtractionSettings.from_json(values["settings"])
+            if not isinstance(values["head"], dict | None) or not _are_counts(
+                values["photos_ever"], values["dimension"]
+            ):
+                raise ValueError("a count or its head is none")
             return cls(**values)
         except (KeyError, TypeError, ValueError) as error:
-            raise SearchIndexError(f"{root}: its manifest is damaged ({error}); build the index again") from error
+            reason = " ".join(str(error).split())[:200]
+            raise SearchIndexError(f"{root}: its manifest is damaged ({reason}); build the index again") from error
 
     def write(self, root: Path) -> None:
         """Replaces the manifest: from now on these shards count."""
@@ -144,6 +149,22 @@ class Layout:
                     shutil.rmtree(path, ignore_errors=True)
                 else:
                     path.unlink(missing_ok=True)
+
+
+def _entry(described: dict[str, Any]) -> ShardEntry:
+    """A shard as a manifest has it; TypeError or ValueError where it is none that ``Layout.write`` writes."""
+    entry = ShardEntry(**described)
+    if not isinstance(entry.name, str) or not entry.name.isdecimal():
+        raise ValueError(f"a shard named {entry.name!r:.40}")
+    if not _are_counts(entry.generation, entry.photos, entry.features):
+        raise ValueError(f"a count of shard {entry.name:.40} is none")
+    if not isinstance(entry.index, dict) or not isinstance(entry.numbers, dict):
+        raise ValueError(f"shard {entry.name:.40} lists no files")
+    return entry
+
+
+def _are_counts(*values: Any) -> bool:
+    return all(type(value) is int and value >= 0 for value in values)
 
 
 def damaged_shard(root: Path, name: str, reason: str) -> SearchIndexError:

@@ -1,7 +1,9 @@
 """Features as NumPy's ``.npz``, one file a photo, for anything that reads arrays."""
 
+import lzma
 import os
 import zipfile
+import zlib
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from delf_jax import atomic
 from delf_jax.errors import FileFormatError
 from delf_jax.features import LocalFeatures
 
+_BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 _COLUMNS = ("keypoints", "scales", "scores", "descriptors")
 
 
@@ -23,12 +26,12 @@ def write_npz(path: str | os.PathLike[str], features: LocalFeatures) -> None:
 def read_npz(path: str | os.PathLike[str]) -> LocalFeatures:
     """The features of a photo that ``write_npz`` wrote; FileFormatError where the file is missing or damaged."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             columns = [np.asarray(arrays[name], np.float32) for name in _COLUMNS]
             height, width = arrays["image_size"].tolist()
     except FileNotFoundError:
         raise FileFormatError(f"{os.fspath(path)}: there is no such file") from None
-    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, LookupError, TypeError, ValueError, RuntimeError, MemoryError, *_BROKEN_ZIP) as error:
         reason = " ".join(str(error).split())
         raise FileFormatError(f"{os.fspath(path)}: damaged or not features ({reason}); write it again") from None
     keypoints, scales, scores, descriptors = columns

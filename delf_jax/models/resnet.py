@@ -18,6 +18,10 @@ MAP_NAMES = ("conv1", "conv2", "conv3", "conv4", "conv5")
 STAGE_NAMES = MAP_NAMES[1:]
 
 
+# A description of a few bytes must not take hours to build; ResNet-152 has 50.
+_MOST_UNITS = 1000
+
+
 @dataclass(frozen=True)
 class ResNetConfig:
     """Which residual network a set of weights belongs to.
@@ -50,8 +54,11 @@ class ResNetConfig:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "ResNetConfig":
-        """Reads what ``to_json`` wrote; unknown keys raise TypeError."""
-        return cls(**(dict(values) | {"blocks": tuple(values["blocks"])}))
+        """Reads what ``to_json`` wrote; unknown keys raise TypeError, more units than any network has ValueError."""
+        config = cls(**(dict(values) | {"blocks": tuple(values["blocks"])}))
+        if sum(config.blocks) > _MOST_UNITS:
+            raise ValueError(f"{sum(config.blocks)} residual units")
+        return config
 
 
 _THIN = Layer(kernel=1, stride=2, padding=0)

@@ -21,6 +21,10 @@ MAP_NAMES = ("tokens", "relu")
 NORM_EPSILON = 1e-6
 
 
+# A description of a few bytes must not take hours to build; ViT-g has 40.
+_MOST_BLOCKS = 1000
+
+
 @dataclass(frozen=True)
 class VitConfig:
     """Which vision transformer a set of weights belongs to.
@@ -52,8 +56,11 @@ class VitConfig:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "VitConfig":
-        """Reads what ``to_json`` wrote; unknown keys raise TypeError."""
-        return cls(**values)
+        """Reads what ``to_json`` wrote; unknown keys raise TypeError, more blocks than any network has ValueError."""
+        config = cls(**values)
+        if config.depth > _MOST_BLOCKS:
+            raise ValueError(f"{config.depth} blocks")
+        return config
 
 
 def map_names(config: VitConfig) -> tuple[str, ...]:

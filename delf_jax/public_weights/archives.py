@@ -1,6 +1,7 @@
 """Unpacks the archives that weights are published in, trusting nothing in them."""
 
 import contextlib
+import errno
 import tarfile
 import tempfile
 import zipfile
@@ -9,32 +10,77 @@ from pathlib import Path
 
 from delf_jax.errors import ModelError
 
+# The largest release of weights is a tenth of that.
+MAX_BYTES = 8 << 30
+_MAX_ENTRIES = 100_000
+
 
 @contextlib.contextmanager
-def unpacked(path: Path) -> Iterator[Path]:
+def unpacked(path: Path, *, max_bytes: int = MAX_BYTES) -> Iterator[Path]:
     """What an archive holds, in a folder that goes away with the block; any other path as it is.
 
     Tar archives are unpacked by the standard library's ``data`` filter: nothing lands outside the folder, no devices,
-    no special rights. Python wheels are zip archives.
+    no special rights. Python wheels are zip archives. What would need more than ``max_bytes`` is refused beforehand.
 
     Raises:
-        ModelError: the archive is damaged, or wants to write elsewhere.
+        ModelError: the archive is damaged, too large, or wants to write elsewhere.
     """
     is_wheel = path.suffix == ".whl"
-    if not path.is_file() or not (is_wheel or tarfile.is_tarfile(path)):
+    if not path.is_file() or not (is_wheel or _is_tar(path)):
         yield path
         return
     with tempfile.TemporaryDirectory(prefix="delf-jax-") as name:
         folder = Path(name)
         try:
             if is_wheel:
-                with zipfile.ZipFile(path) as wheel:
-                    wheel.extractall(folder)
+                _unpack_wheel(path, folder, max_bytes)
             else:
-                with tarfile.open(path) as archive:
-                    archive.extractall(folder, filter="data")
+                _unpack_tar(path, folder, max_bytes)
+        except ModelError:
+            raise
         except tarfile.FilterError as error:
-            raise ModelError(f"{path}: not unpacked, because it wants to write elsewhere ({error})") from error
-        except (tarfile.TarError, zipfile.BadZipFile, EOFError, ValueError) as error:
-            raise ModelError(f"{path}: a damaged archive ({error}); get it again") from error
+            raise ModelError(f"{path}: not unpacked, because it wants to write elsewhere ({_line(error)})") from error
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+                remedy = "free some space there or set TMPDIR"
+                raise ModelError(
+                    f"{path}: cannot be unpacked in {folder.parent} ({error.strerror}); {remedy}"
+                ) from error
+            # A damaged archive raises almost anything; all of it means the same to the user.
+            raise ModelError(
+                f"{path}: a damaged archive ({type(error).__name__}: {_line(error)}); get it again"
+            ) from error
         yield folder
+
+
+def _is_tar(path: Path) -> bool:
+    try:
+        return tarfile.is_tarfile(path)
+    except Exception:  # what looks compressed and is damaged raises what its compression does
+        return True
+
+
+def _unpack_wheel(path: Path, folder: Path, max_bytes: int) -> None:
+    with zipfile.ZipFile(path) as wheel:
+        entries = wheel.infolist()
+        _refuse_too_large(path, sum(entry.file_size for entry in entries), len(entries), max_bytes)
+        wheel.extractall(folder)
+
+
+def _unpack_tar(path: Path, folder: Path, max_bytes: int) -> None:
+    with tarfile.open(path) as archive:
+        total = 0
+        for number, entry in enumerate(archive, start=1):  # one by one: of a bomb the headers alone fill the memory
+            total += entry.size
+            _refuse_too_large(path, total, number, max_bytes)
+        archive.extractall(folder, filter="data")
+
+
+def _refuse_too_large(path: Path, total: int, entries: int, max_bytes: int) -> None:
+    if total > max_bytes or entries > _MAX_ENTRIES:
+        limits = f"{max_bytes >> 20} MiB or {_MAX_ENTRIES} files"
+        raise ModelError(f"{path}: would need more than {limits}; unpack it yourself and name the folder")
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

@@ -25,6 +25,7 @@ from delf_jax.public_weights.archives import unpacked
 # The map that local features are taken from when a backbone comes without a head.
 _LAYERS = {"resnet": "conv4", "vgg": "conv5", "vit": "relu"}
 _CHECKPOINTS = ("*.index", "variables/variables.index", "*/variables/variables.index")
+_MOST_COMPRESSION = 1000
 _FILES = (".pth", ".pt", ".pth.tar", ".safetensors", ".onnx", ".h5", ".ckpt")
 
 
@@ -86,7 +87,7 @@ def _read_file(path: Path) -> ImportedBackbone:
     if path.suffix == ".ckpt":
         return import_vgg(path)
     if path.suffix == ".h5":
-        return import_keras(_read_h5(path))
+        return import_keras(read_h5(path))
     names = list(read_tensors(str(path)))
     importers: dict[str, Any] = {
         r"layer1\.0\.conv1\.weight$": import_torchvision,
@@ -101,23 +102,30 @@ def _read_file(path: Path) -> ImportedBackbone:
     raise ModelError(f"{path}: no ResNet, VGG or vision transformer in a known naming; it holds {known}, ...")
 
 
-def _read_h5(path: Path) -> dict[str, np.ndarray]:
+def read_h5(path: Path) -> dict[str, np.ndarray]:
     """{name: array} of a Keras .h5 file."""
     try:
         import h5py
     except ImportError as error:
         raise ModelError(f"{path}: .h5 files need h5py; install delf-jax[sfm]") from error
     arrays: dict[str, np.ndarray] = {}
+    left = _MOST_COMPRESSION * path.stat().st_size if path.is_file() else 0
 
     def keep(name: str, item: Any) -> None:
+        nonlocal left
         if isinstance(item, h5py.Dataset):
+            left -= item.nbytes  # a few bytes can describe an array of any size
+            if left < 0:
+                raise ValueError(f"{name} is far larger than the file")
             arrays[name] = np.asarray(item)
 
     try:
         with h5py.File(path, "r") as file:
             file.visititems(keep)
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read, or not an .h5 file ({error})") from error
+    except Exception as error:
+        # A damaged file raises almost anything; all of it means the same to the user.
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"{path}: cannot be read, or not an .h5 file ({reason})") from error
     return arrays
 
 

@@ -88,7 +88,10 @@ class Codebook:
         description, tensors = model_file.read(path)
         if description.get("kind") != KIND or set(tensors) != {"centroids"} or tensors["centroids"].ndim != 2:
             raise ModelError(f"{path}: is not a codebook; make one with `delf-jax codebook`")
-        return cls(np.asarray(tensors["centroids"], np.float32), description.get("fingerprint"))
+        fingerprint = description.get("fingerprint")
+        if not isinstance(fingerprint, str | None):
+            raise ModelError(f"{path}: is damaged, its fingerprint is no text; make it again with `delf-jax codebook`")
+        return cls(np.asarray(tensors["centroids"], np.float32), fingerprint)
 
 
 def train(

@@ -287,3 +287,17 @@ def test_an_object_store_gets_one_put_a_part() -> None:
         "manifest.json",
         os.path.basename(memory.ls("/puts/s/parts", detail=False)[0]),
     ]
+
+
+def test_an_object_store_that_fails_while_the_failures_are_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with writer("memory://fails/s") as store:
+        store.write_failures([("/1.jpg", "is empty")])
+    opened = FeatureStore.open("memory://fails/s")
+    assert opened.failures() == [("/1.jpg", "is empty")]
+
+    def reset(*_: object, **__: object) -> None:
+        raise ConnectionError("reset")
+
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "open", reset)
+    with pytest.raises(StoreError, match=r"memory://fails/s/failures.jsonl: cannot be read \(reset\)"):
+        opened.failures()

@@ -1,23 +1,31 @@
-"""The long runs: ``python -m tests.fuzz READER [--runs N] [--seed S] [--engine mutate|atheris]``.
+"""The long runs: ``python -m tests.fuzz [READER...] [--runs N] [--seconds T] [--seed S] [--engine mutate|atheris]``.
 
 Every input is read by one process with bounded memory; whatever is neither an answer nor a DelfError, takes more than
 ten seconds, or leaves a file elsewhere, is a finding. It is kept in the folder ``--findings``, and the counts are added
 to ``--results``. With atheris the bytes are mutated where that reaches new lines of this project's code.
+
+The table in ``docs/reliability.md`` is made by ``python -m tests.fuzz none --results benchmarks/results/fuzz.json
+--docs docs/reliability.md``.
 """
 
 import argparse
 import collections
+import contextlib
 import hashlib
 import json
 import mmap
 import os
+import random
 import resource
+import shutil
 import signal
 import sys
 import tempfile
 import time
 import traceback
 from pathlib import Path
+
+from tests.fuzz import results
 
 MEMORY = 4 << 30
 SECONDS = 10
@@ -28,17 +36,23 @@ class Hang(BaseException):
 
 
 def main() -> int:
-    """Runs one reader; the exit code is the number of kinds of findings."""
+    """Runs the readers, one after another; the exit code is 1 where something was found."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("reader")
+    parser.add_argument("readers", nargs="*", help="all of them if none is named; or none")
     parser.add_argument("--runs", type=int, default=100_000)
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="end earlier")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--engine", choices=("mutate", "atheris"), default="mutate")
     parser.add_argument("--findings", default="fuzz_findings")
-    parser.add_argument("--results")
+    parser.add_argument("--results", help="JSON file to which the counts are added")
+    parser.add_argument("--docs", help="Markdown file whose table is replaced by what --results holds")
     options = parser.parse_args()
     options.findings = os.path.abspath(options.findings)
     options.results = options.results and os.path.abspath(options.results)
+    if options.docs:
+        results.write_table(Path(options.docs), Path(options.results))
+    if options.readers == ["none"]:
+        return 0
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     if options.engine == "atheris":
@@ -48,8 +62,11 @@ def main() -> int:
             from tests.fuzz import readers
     else:
         from tests.fuzz import readers
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder:
-        return _guarded(_Run(options, readers.READERS[options.reader], Path(folder)))
+    found = 0
+    for name in options.readers or readers.READERS:
+        with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder:
+            found |= _guarded(_Run(options, name, readers.READERS[name], Path(folder)))
+    return found
 
 
 def _guarded(run: "_Run") -> int:
@@ -67,13 +84,14 @@ def _guarded(run: "_Run") -> int:
     if status < 0:
         size = int.from_bytes(run.last[:8], "little")
         run.found(f"ended by signal {-status}", run.last[8 : 8 + size])
-        return run.summary(0.0)
+        return run.summary()
     return status
 
 
 class _Run:
-    def __init__(self, options: argparse.Namespace, reader: object, folder: Path) -> None:
+    def __init__(self, options: argparse.Namespace, name: str, reader: object, folder: Path) -> None:
         self.options = options
+        self.name = name
         self.reader = reader
         self.place = folder / "inside"
         self.around = folder
@@ -82,6 +100,12 @@ class _Run:
         self.count: collections.Counter[str] = collections.Counter()
         self.findings: dict[str, bytes] = {}
         self.last = mmap.mmap(-1, 1 << 22)
+        self.begin = time.monotonic()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether inputs or time are used up."""
+        return self.count.total() >= self.options.runs or time.monotonic() - self.begin > self.options.seconds
 
     def one(self, data: bytes) -> None:
         """Reads one input and judges what happens."""
@@ -93,7 +117,10 @@ class _Run:
             self.reader.read(data, self.place)  # type: ignore[attr-defined]
             self.count["read"] += 1
         except DelfError as error:
-            self.count["refused" if "\n" not in str(error) else "refused in several lines"] += 1
+            if "\n" in str(error):
+                self.found(f"several lines: {type(error).__name__}", data)
+            else:
+                self.count["refused"] += 1
         except BaseException as error:
             frame = traceback.extract_tb(error.__traceback__)[-1]
             self.found(f"{type(error).__name__} in {Path(frame.filename).name}:{frame.name}", data)
@@ -118,37 +145,48 @@ class _Run:
         signal.signal(signal.SIGALRM, hang)
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
-        begin = time.monotonic()
+        self.begin = time.monotonic()
         if self.options.engine == "atheris":
             self._atheris()
         else:
-            source = readers.inputs(self.reader, self.around / "inside", seed=self.options.seed)  # type: ignore[arg-type]
-            for _, data in zip(range(self.options.runs), source):
+            for data in readers.inputs(self.reader, self.place, seed=self.options.seed):  # type: ignore[arg-type]
                 self.one(data)
-        return self.summary(time.monotonic() - begin)
+                if self.is_over:
+                    break
+        return self.summary()
 
     def _atheris(self) -> None:
         import atheris
 
+        seeds = self.reader.seeds(self.place)  # type: ignore[attr-defined]
         corpus = Path(tempfile.mkdtemp(dir=self.around.parent))
-        for number, data in enumerate(self.reader.seeds(self.place)):  # type: ignore[attr-defined]
+        for number, data in enumerate(seeds):
             (corpus / str(number)).write_bytes(data)
-        remaining = [self.options.runs]
-        begin = time.monotonic()
 
         def test(data: bytes) -> None:
             self.one(data)
-            remaining[0] -= 1
-            if remaining[0] == 0:  # libFuzzer ends the process by itself, without coming back
-                os._exit(self.summary(time.monotonic() - begin))
+            if self.is_over:  # libFuzzer ends the process by itself, without coming back
+                shutil.rmtree(corpus)
+                os._exit(self.summary())
+
+        def mutated(data: bytes, most: int, seed: int) -> bytes:
+            """Now and then as without coverage, which gets behind checksums."""
+            rng = random.Random(seed)
+            if rng.randrange(2):
+                with contextlib.suppress(Exception):  # of an input that is too broken for it
+                    return bytes(self.reader.mutate(data, seeds, rng)[:most])  # type: ignore[attr-defined]
+            return bytes(atheris.Mutate(data, most))
 
         os.chdir(corpus)
-        atheris.Setup(["fuzz", str(corpus), "-max_len=8192", "-rss_limit_mb=0", "-verbosity=0"], test)
+        longest = max(8192, *(2 * len(data) for data in seeds))
+        # Its own alarm would take the place of ours.
+        flags = (f"-max_len={longest}", f"-seed={self.options.seed + 1}", "-rss_limit_mb=0", "-timeout=0")
+        atheris.Setup(["fuzz", str(corpus), *flags, "-verbosity=0"], test, custom_mutator=mutated)
         atheris.Fuzz()
 
-    def summary(self, seconds: float) -> int:
+    def summary(self) -> int:
         """Prints and keeps what was found."""
-        name, options = self.options.reader, self.options
+        name, options = self.name, self.options
         for data in self.findings.values():
             folder = Path(options.findings) / name
             folder.mkdir(parents=True, exist_ok=True)
@@ -158,17 +196,16 @@ class _Run:
             "reader": name,
             "engine": options.engine,
             "seed": options.seed,
-            "inputs": sum(self.count.values()),
+            "inputs": self.count.total(),
             **self.count,
-            "seconds": round(seconds, 1),
+            "seconds": round(time.monotonic() - self.begin, 1),
             "peak_mib": memory,
             "kinds": sorted(self.findings),
         }
         print(json.dumps(record), flush=True)
         if options.results:
-            with open(options.results, "a") as file:
-                file.write(json.dumps(record) + "\n")
-        return len(self.findings)
+            results.add(Path(options.results), record)
+        return int(bool(self.findings))
 
 
 if __name__ == "__main__":

@@ -4,69 +4,40 @@ import dataclasses
 import hashlib
 import io
 import json
-import pickle
 import random
-import struct
-import zipfile
-from collections.abc import Callable, Iterator, Sequence
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image
-from safetensors.numpy import save as save_safetensors
 
-from delf_jax import manifest, model_file, parts
-from delf_jax.command import labels
+from delf_jax import manifest, parts, shards
 from delf_jax.command.findings import Findings
 from delf_jax.datum import decode_datum, encode_datum
-from delf_jax.features import LocalFeatures
+from delf_jax.errors import ImageError
 from delf_jax.folder import Folder
-from delf_jax.head import Head
-from delf_jax.images import load_photo
+from delf_jax.images import load_photo, read_bytes
 from delf_jax.interchange import official
-from delf_jax.loading import read_backbone
+from delf_jax.interchange.arrays import read_npz, write_npz
 from delf_jax.manifest import Manifest, Part
-from delf_jax.models.import_keras import import_keras
-from delf_jax.models.import_vgg import import_vgg
-from delf_jax.models.onnx_file import read_onnx
-from delf_jax.models.torch_file import read_torch_file
 from delf_jax.parts import StoredPhoto
 from delf_jax.run_report import RunReport
 from delf_jax.settings import ExtractionSettings
 from delf_jax.store import FeatureStore
-from delf_jax.training import landmark_lists
 from localization import predictor
+from localization.statistics import Statistics
 from retrieval import manifest as index_manifest
 from retrieval.columns import PhotoColumns
-from tests.fuzz.mutate import mutated, plain_json, sealed
-from tests.tiny_model import write_tiny_model
-
-Mutate = Callable[[bytes, Sequence[bytes], random.Random], bytes]
-
-
-@dataclasses.dataclass(frozen=True)
-class Reader:
-    """One reader.
-
-    Attributes:
-        seeds: good files, made in a folder that is empty.
-        read: reads a file's bytes; may use the folder. Raises a DelfError for what is no such file.
-        mutate: makes a hostile variant of a good file.
-    """
-
-    seeds: Callable[[Path], list[bytes]]
-    read: Callable[[bytes, Path], object]
-    mutate: Mutate = mutated
-
-
-def features(count: int = 3, dimension: int = 4, seed: int = 0) -> LocalFeatures:
-    """Random features."""
-    random = np.random.default_rng(seed)
-    descriptors = random.standard_normal((count, dimension)).astype(np.float32)
-    descriptors /= np.maximum(np.linalg.norm(descriptors, axis=1, keepdims=True), 1e-9)
-    scores = np.sort(random.uniform(size=count).astype(np.float32))[::-1].copy()
-    keypoints = random.uniform(0, 99, (count, 2)).astype(np.float32)
-    return LocalFeatures(keypoints, np.ones(count, np.float32), scores, descriptors, image_size=(100, 120))
+from retrieval.shard_layout import Layout, ShardEntry
+from tests.fuzz.lists import LIST_READERS
+from tests.fuzz.model_files import MODEL_READERS
+from tests.fuzz.mutate import plain_json, sealed
+from tests.fuzz.reader import Reader, features, of_file
 
 
 def _photo_seeds(folder: Path) -> list[bytes]:
@@ -216,168 +187,13 @@ def _read_columns(data: bytes, folder: Path) -> object:
     return [features.descriptors.sum() for _, features in columns], columns.photo_of(np.arange(len(columns.scores)))
 
 
-def _file(suffix: str, read: Callable[[Path], object]) -> Callable[[bytes, Path], object]:
-    def run(data: bytes, folder: Path) -> object:
-        path = folder / f"file{suffix}"
-        path.write_bytes(data)
-        return read(path)
-
-    return run
-
-
-def _head_seeds(folder: Path) -> list[bytes]:
-    return [(write_tiny_model(folder / "tiny") / "head.safetensors").read_bytes()]
-
-
-def _mutate_model(data: bytes, others: Sequence[bytes], rng: random.Random) -> bytes:
-    """Behind the checksum too: the description is changed, or the tensors are, and sealed again."""
-    from tests.fuzz.mutate import mutated_json
-
-    if rng.randrange(3) == 0:
-        return mutated(data, others, rng)
-    size = struct.unpack("<Q", data[:8])[0]
-    header = json.loads(data[8 : 8 + size])
-    description = json.loads(header.pop("__metadata__")[model_file.METADATA_KEY])
-    arrays = {
-        name: np.frombuffer(data[8 + size :][slice(*entry["data_offsets"])], np.float32).reshape(entry["shape"])
-        for name, entry in header.items()
-    }
-    checksum = description.pop("checksum")
-    if rng.randrange(2):
-        description = mutated_json(description, rng)
-    else:
-        name = rng.choice(sorted(arrays))
-        array = arrays.pop(name)
-        shape = [(), (0,), (1,), (7, 3), array.shape[::-1]][rng.randrange(5)]
-        arrays[rng.choice((name, "pca_basis", "x"))] = np.full(shape, rng.choice((0, np.nan, np.inf, 1e38)), np.float32)
-        checksum = model_file._checksum(arrays)
-    if isinstance(description, dict):
-        description["checksum"] = checksum
-    return save_safetensors(arrays, metadata={model_file.METADATA_KEY: json.dumps(description)})
-
-
-def _read_model(path: Path) -> object:
-    head = Head.open(path)
-    head.require("norm", name="x")
-    return head.arrays(), head.dimension
-
-
-def _read_backbone(path: Path) -> object:
-    return read_backbone(path, ExtractionSettings())
-
-
-def _backbone_seeds(folder: Path) -> list[bytes]:
-    write_tiny_model(folder / "tiny")
-    return [(folder / "tiny" / "backbone.safetensors").read_bytes()]
-
-
-def _torch_pickle() -> bytes:
-    """A state_dict as torch.save pickles it, by hand."""
-    tensor = (
-        b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x04tQ"
-        b"K\0K\x02K\x02\x86K\x02K\x01\x86\x89ccollections\nOrderedDict\n)RtR"
-    )
-    return b"\x80\x02}q\0(X\x01\0\0\0aq\x01" + tensor + b"X\x01\0\0\0bq\x02}X\x01\0\0\0c" + tensor + b"su."
-
-
-def _torch_seeds(folder: Path) -> list[bytes]:
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as archive:
-        archive.writestr("m/data.pkl", _torch_pickle())
-        archive.writestr("m/data/0", np.arange(4, dtype=np.float32).tobytes())
-        archive.writestr("m/byteorder", b"little")
-    legacy = [pickle.dumps(entry, 2) for entry in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})]
-    storages = pickle.dumps(["0"], 2) + struct.pack("<q", 4) + np.arange(4, dtype=np.float32).tobytes()
-    return [out.getvalue(), b"".join(legacy) + _torch_pickle() + storages]
-
-
-def _mutate_torch(data: bytes, others: Sequence[bytes], rng: random.Random) -> bytes:
-    """Behind the zip's checksums too."""
-    if data[:2] != b"PK" or rng.randrange(3) == 0:
-        return mutated(data, others, rng)
-    out = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(data)) as source, zipfile.ZipFile(out, "w") as archive:
-        for name in source.namelist():
-            content = source.read(name)
-            archive.writestr(name, mutated(content, [_torch_pickle()], rng) if rng.randrange(2) else content)
-    return out.getvalue()
-
-
-def _vgg_seeds(folder: Path) -> list[bytes]:
-    arrays = {
-        f"Conv_{n}": {"kernel": np.zeros((3, 3, 1, 1), np.float32), "bias": np.zeros(1, np.float32)} for n in range(13)
-    }
-    return [pickle.dumps({"VGG16_0": arrays}, 4), pickle.dumps({"VGG16_0": arrays}, 2)]
-
-
-def _message(*fields: tuple[int, bytes | int]) -> bytes:
-    """A protocol-buffers message of small fields."""
-    out = b""
-    for number, value in fields:
-        if isinstance(value, int):
-            out += bytes([number << 3, value])
-        else:
-            out += bytes([number << 3 | 2, len(value) & 0x7F | 0x80, len(value) >> 7]) + value
-    return out
-
-
-def _onnx_seeds(folder: Path) -> list[bytes]:
-    tensor = lambda name, n: _message((1, 2), (1, n), (2, 1), (8, name), (9, np.zeros(2 * n, np.float32).tobytes()))  # noqa: E731
-    graph = _message(
-        (5, tensor(b"layer.weight", 3)),
-        (5, tensor(b"onnx::MatMul_7", 2)),
-        (1, _message((1, b"x"), (1, b"onnx::MatMul_7"), (3, b"/encoder/query/MatMul"), (4, b"MatMul"))),
-    )
-    return [_message((1, 8), (7, graph))]
-
-
-def _keras_seeds(folder: Path) -> list[bytes]:
-    names = {f"{layer}/kernel": [1, 1, 3, 2] for layer in ("conv1", *(f"res{n}a_branch2a" for n in range(2, 6)))}
-    weights = [{"name": name, "shape": shape, "dtype": "float32"} for name, shape in names.items()]
-    layer = {"class_name": "BatchNormalization", "config": {"epsilon": 1e-3}}
-    topology = {"model_config": {"config": {"layers": [layer]}}}
-    return [
-        json.dumps({"modelTopology": topology, "weightsManifest": [{"paths": ["w.bin"], "weights": weights}]}).encode()
-    ]
-
-
-def _read_keras(data: bytes, folder: Path) -> object:
-    (folder / "model.json").write_bytes(data)
-    (folder / "w.bin").write_bytes(bytes(4 * 5 * 6))
-    return import_keras(folder)
-
-
-def _read_labels(data: bytes, folder: Path) -> object:
-    (folder / "labels.csv").write_bytes(data)
-    return labels.of_photos(str(folder / "labels.csv"), [str(folder / "a.jpg")], [], None)  # type: ignore[arg-type]
-
-
-def _landmark_seeds(folder: Path) -> list[bytes]:
-    return [
-        b'id,url,landmark_id\nabc,http://x/y.jpg,7\nabd,"a,b",8\n',
-        b"landmark_id,images\n7,abc abd\n8,abe\n",
-        b"id,landmark_id,latitude,longitude\nabc,7,47.1,8.5\nabd,8,-90,180\n",
-    ]
-
-
-def _read_landmarks(data: bytes, folder: Path) -> object:
-    (folder / "abc.jpg").touch()
-    (folder / "list.csv").write_bytes(data)
-    rule = "radius:25" if b"latitude" in data else "landmark"
-    return landmark_lists.from_csv(folder / "list.csv", folder, positives=rule)
-
-
 def _predictor_seeds(folder: Path) -> list[bytes]:
-    described = {
-        "kind": "predictor",
-        "version": 1,
-        "files": {"statistics.safetensors": "0" * 64},
-        "optimum": None,
-        "points": False,
-        "map_threshold": 0.5,
-        "found_threshold": 1.0,
-    }
-    return [json.dumps(described).encode()]
+    """Beside the good files that its manifest lists."""
+    maps = np.random.default_rng(0).random((3, 3, 4), np.float32)
+    with tempfile.TemporaryDirectory() as aside:
+        predictor.Predictor(Statistics.of_photo(maps)).save(aside)
+        shutil.copytree(aside, folder, dirs_exist_ok=True)
+    return [(folder / "manifest.json").read_bytes()]
 
 
 def _read_predictor(data: bytes, folder: Path) -> object:
@@ -402,8 +218,70 @@ def _read_findings(data: bytes, folder: Path) -> object:
     return None
 
 
+def _layout_seeds(folder: Path) -> list[bytes]:
+    (folder / "shards" / "00000.1").mkdir(parents=True)
+    (folder / "shards" / "00000.1" / index_manifest.NAME).write_bytes(
+        _index_manifest_seeds(folder / "shards" / "00000.1")[0]
+    )
+    np.save(folder / "shards" / "00000.1.npy", np.arange(2))
+    entry = ShardEntry("00000", 1, 2, 5)
+    files = (f"{entry.folder}/{index_manifest.NAME}", entry.numbers_file)
+    index, numbers = (index_manifest.file_entry(folder / name) for name in files)
+    entry = dataclasses.replace(entry, index=index, numbers=numbers)
+    Layout((entry,), 2, 4, "exact", ExtractionSettings(), None, -2.0, None).write(folder)
+    return [(folder / index_manifest.NAME).read_bytes()]
+
+
+def _read_layout(data: bytes, folder: Path) -> object:
+    (folder / index_manifest.NAME).write_bytes(data)
+    return Layout.read(folder).damage(folder)
+
+
+def _tar_seeds(folder: Path) -> list[bytes]:
+    seeds = []
+    for form in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        out = io.BytesIO()
+        with tarfile.open(fileobj=out, mode="w:", format=form) as archive:
+            for name in ("a.jpg", "b" * 90 + "/c.png", "d.txt"):
+                entry = tarfile.TarInfo(name)
+                entry.size, entry.mtime = 3, 1.5 if form == tarfile.PAX_FORMAT else 1
+                archive.addfile(entry, io.BytesIO(b"abc"))
+        used = len(out.getvalue().rstrip(b"\0"))
+        seeds.append(out.getvalue()[: (used + 511) // 512 * 512 + 1024])
+    return seeds
+
+
+def _parquet_seeds(folder: Path) -> list[bytes]:
+    columns = (
+        {"path": ["a.jpg", "b.jpg"], "image": [b"abc", b"d"]},
+        {"image": [{"bytes": b"abc", "path": "a"}]},
+    )
+    seeds = []
+    for column in columns:
+        out = io.BytesIO()
+        pq.write_table(pa.table(column), out)
+        seeds.append(out.getvalue())
+    return seeds
+
+
+def _read_shard(path: Path) -> object:
+    found = list(shards.members(str(path), size=path.stat().st_size, mtime_ns=path.stat().st_mtime_ns))
+    for member in found:
+        if isinstance(member, ImageError):
+            raise member
+        read_bytes(member.address)
+    return found
+
+
+def _npz_seeds(folder: Path) -> list[bytes]:
+    write_npz(folder / "seed.npz", features())
+    return [(folder / "seed.npz").read_bytes()]
+
+
 READERS: dict[str, Reader] = {
     "photo": Reader(_photo_seeds, lambda data, folder: load_photo(data, max_side=64)),
+    "tar": Reader(_tar_seeds, of_file(".tar", _read_shard)),
+    "parquet": Reader(_parquet_seeds, of_file(".parquet", _read_shard)),
     "store": Reader(_store_seeds, _read_store, sealed("store")),
     "part": Reader(_part_seeds, _read_part),
     "run": Reader(
@@ -413,15 +291,9 @@ READERS: dict[str, Reader] = {
         lambda folder: [b'{"image": "a", "error": "b"}\n{"image": "c", "error": "d"}\n'], _read_failures
     ),
     "index": Reader(_index_manifest_seeds, _read_index_manifest, sealed(None, spaces=True)),
+    "index in shards": Reader(_layout_seeds, _read_layout, sealed(None, spaces=True)),
     "columns": Reader(_columns_seeds, _read_columns),
-    "head": Reader(_head_seeds, _file(".safetensors", _read_model), _mutate_model),
-    "backbone": Reader(_backbone_seeds, _file(".safetensors", _read_backbone), _mutate_model),
-    "torch": Reader(_torch_seeds, _file(".pth", read_torch_file), _mutate_torch),
-    "vgg": Reader(_vgg_seeds, _file(".ckpt", import_vgg)),
-    "onnx": Reader(_onnx_seeds, _file(".onnx", lambda path: read_onnx(str(path)))),
-    "keras": Reader(_keras_seeds, _read_keras, plain_json),
-    "labels": Reader(lambda folder: [b'file,label\na.jpg,x\n"b\n.jpg",y\n'], _read_labels),
-    "landmarks": Reader(_landmark_seeds, _read_landmarks),
+    "npz": Reader(_npz_seeds, of_file(".npz", read_npz)),
     "delf": Reader(
         lambda folder: [official.encode_delf(features(2)), official.encode_delf(features(0))],
         lambda data, folder: official.decode_delf(data, image_size=(100, 120)),
@@ -433,6 +305,8 @@ READERS: dict[str, Reader] = {
     ),
     "predictor": Reader(_predictor_seeds, _read_predictor, plain_json),
     "findings": Reader(_findings_seeds, _read_findings, plain_json),
+    **MODEL_READERS,
+    **LIST_READERS,
 }
 
 

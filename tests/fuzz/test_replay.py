@@ -7,6 +7,7 @@ import pickle
 import struct
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -19,8 +20,12 @@ from delf_jax.command.findings import Findings
 from delf_jax.command.pictures import file_names
 from delf_jax.errors import DelfError, ImageError, ModelError
 from delf_jax.images import load_photo
+from delf_jax.models.architectures import read_config
 from delf_jax.models.import_vgg import import_vgg
 from delf_jax.models.torch_file import read_torch_file
+from delf_jax.public_weights.archives import unpacked
+from delf_jax.public_weights.importing import read_h5
+from localization import masks
 from tests.conftest import ROOT
 from tests.fuzz.readers import READERS, inputs
 
@@ -44,7 +49,7 @@ def judge(name: str, data: bytes, folder: Path) -> None:
 def test_hostile_files_are_read_or_refused(name: str, tmp_path: Path) -> None:
     inside = tmp_path / "inside"
     inside.mkdir()
-    for data in itertools.islice(inputs(READERS[name], inside, seed=7), FEWER.get(name, 300)):
+    for data in itertools.islice(inputs(READERS[name], inside, seed=7), FEWER.get(name, 150)):
         judge(name, data, inside)
     assert [path.name for path in tmp_path.iterdir()] == ["inside"]
 
@@ -61,7 +66,7 @@ def test_what_was_found_stays_found(path: Path, tmp_path: Path) -> None:
 @example(b'{"version": 1, "format": "delf-jax run", "run": ' + b"[" * 100_000, "run")
 @example(b"\x80\x04r\xff\xff\xff\x7f.", "vgg")
 def test_any_bytes_are_read_or_refused(tmp_path: Path, data: bytes, name: str) -> None:
-    READERS[name].seeds(tmp_path) if name in ("index", "columns") else None
+    READERS[name].seeds(tmp_path) if name in ("index", "index in shards", "columns", "predictor") else None
     judge(name, data, tmp_path)
 
 
@@ -155,6 +160,49 @@ def test_a_pickle_of_dicts_without_end_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bomb.pth").write_bytes(out.getvalue())
     with pytest.raises(ModelError, match="without end"):
         read_torch_file(tmp_path / "bomb.pth")
+
+
+@pytest.mark.parametrize(
+    "described",
+    [
+        {"config": {"layout": "keras_v1", "norm_epsilon": None, "blocks": [3, 4, 10**9, 3]}},
+        {"architecture": "vit", "config": {"patch": 14, "grid": 37, "depth": 10**9}},
+    ],
+)
+def test_a_network_of_a_billion_layers_is_not_built(described: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"10000000[01]0"):
+        read_config(described)
+
+
+@pytest.mark.parametrize("suffix", [".whl", ".tar.gz"])
+def test_an_archive_that_would_fill_the_disk_is_not_unpacked(suffix: str, tmp_path: Path) -> None:
+    zeros = bytes(3 << 20)
+    path = tmp_path / f"bomb{suffix}"
+    if suffix == ".whl":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as wheel:
+            wheel.writestr("a", zeros)
+    else:
+        with tarfile.open(path, "w:gz") as archive:
+            entry = tarfile.TarInfo("a")
+            entry.size = len(zeros)
+            archive.addfile(entry, io.BytesIO(zeros))
+    with unpacked(path, max_bytes=3 << 20) as folder:
+        assert (folder / "a").stat().st_size == 3 << 20
+    with pytest.raises(ModelError, match="more than 2 MiB"), unpacked(path, max_bytes=2 << 20):
+        pass
+
+
+def test_an_h5_file_cannot_promise_arrays_far_larger_than_itself(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "bomb.h5", "w") as file:
+        file.create_dataset("conv1/kernel", shape=(1 << 40,), chunks=(1 << 10,), dtype="f4")
+    with pytest.raises(ModelError, match="far larger than the file"):
+        read_h5(tmp_path / "bomb.h5")
+
+
+def test_a_mask_cannot_promise_more_pixels_than_a_photo_has() -> None:
+    with pytest.raises(DelfError, match="100000 x 100000 pixels"):
+        masks.polygon_mask([[0, 0, 1, 0, 1, 1]], (100_000, 100_000))
 
 
 def test_a_zip_bomb_is_refused(tmp_path: Path) -> None:
