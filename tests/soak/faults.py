@@ -23,31 +23,31 @@ from tests.soak.ground import Tally
 
 
 def kill_job(tries: int, folder: Path, rng: random.Random) -> Tally:
-    """kill -9 at any instant; a store is begun anew once it is full."""
+    """kill -9 at any instant, over and over on one store; a store is begun anew once it is full."""
     tally = Tally("kill -9 of the job")
-    photos, store, number = ground.save_photos(folder / "photos", 60), folder / "store0", 0
+    photos = ground.save_photos(folder / "photos", 12 * tries)
+    full, number = 3 * tries, 0  # parts
     while tally.tried < tries:
-        process = ground.start(photos, store, seconds=0.01)
-        time.sleep(rng.uniform(0.2, 1.6))
+        store = folder / f"store{number}"
+        process = ground.start(photos, store, seconds=0.02)
+        time.sleep(rng.uniform(0.0, 1.2))
         if process.is_alive():
             tally.tried += 1
             ground.kill(process)
         process.join()
-        if ground.parts(store) == -(-60 // ground.PART_PHOTOS):  # full: what came of it so far?
+        if store.exists() and tally.tried < tries:
+            before, begin = ground.parts(store), time.monotonic()
+            process = ground.start(photos, store, seconds=0.02)
+            while process.is_alive() and ground.parts(store) == before:
+                time.sleep(0.002)
+            if ground.parts(store) > before:
+                tally.seconds.append(time.monotonic() - begin)
+            tally.tried += process.is_alive()
+            ground.kill(process)
+        if ground.parts(store) == full or tally.tried >= tries:
             ground.finish(photos, store, tally)
             ground.count_rows(tally, store, photos)
             number += 1
-            store = folder / f"store{number}"
-        elif store.exists():
-            before, begin = ground.parts(store), time.monotonic()
-            process = ground.start(photos, store, seconds=0.01)
-            while process.is_alive() and ground.parts(store) == before:
-                time.sleep(0.002)
-            tally.seconds.append(time.monotonic() - begin)
-            ground.kill(process)
-            tally.tried += 1
-    ground.finish(photos, store, tally)
-    ground.count_rows(tally, store, photos)
     return tally
 
 

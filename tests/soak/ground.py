@@ -50,22 +50,16 @@ class Tally:
     notes: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
 
     def to_json(self) -> dict[str, Any]:
-        """The line of the table."""
-        seconds = sorted(self.seconds) or [None]
+        """What the line of the table is made of."""
         return {
             "fault": self.fault,
             "tried": self.tried,
             "rows_lost": self.lost,
             "rows_doubled": self.doubled,
             "rows_wrong": self.wrong,
-            "recovery_seconds_median": _rounded(seconds[len(seconds) // 2]),
-            "recovery_seconds_worst": _rounded(seconds[-1]),
             "notes": dict(self.notes),
+            "recovery_seconds": [round(seconds, 2) for seconds in self.seconds],
         }
-
-
-def _rounded(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds, 2)
 
 
 def save_photos(folder: Path, count: int) -> Path:
