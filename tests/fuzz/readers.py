@@ -144,6 +144,7 @@ def _columns() -> PhotoColumns:
 
 
 def _index_manifest_seeds(folder: Path) -> list[bytes]:
+    (folder / "manifest.json").unlink(missing_ok=True)
     _columns().save(folder)
     description = {
         "backend": "exact",
@@ -219,12 +220,10 @@ def _read_findings(data: bytes, folder: Path) -> object:
 
 
 def _layout_seeds(folder: Path) -> list[bytes]:
-    (folder / "shards" / "00000.1").mkdir(parents=True)
-    (folder / "shards" / "00000.1" / index_manifest.NAME).write_bytes(
-        _index_manifest_seeds(folder / "shards" / "00000.1")[0]
-    )
-    np.save(folder / "shards" / "00000.1.npy", np.arange(2))
     entry = ShardEntry("00000", 1, 2, 5)
+    (folder / entry.folder).mkdir(parents=True, exist_ok=True)
+    _index_manifest_seeds(folder / entry.folder)
+    np.save(folder / entry.numbers_file, np.arange(2))
     files = (f"{entry.folder}/{index_manifest.NAME}", entry.numbers_file)
     index, numbers = (index_manifest.file_entry(folder / name) for name in files)
     entry = dataclasses.replace(entry, index=index, numbers=numbers)
