@@ -3,9 +3,21 @@
 Every message is one line that names the input and says what to do about it; the command prints it as it is.
 """
 
+import re
+
+# Names in files from elsewhere may hold anything, also what moves a terminal's cursor.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+
 
 class DelfError(Exception):
-    """Base of every error that this project raises on purpose."""
+    """Base of every error that this project raises on purpose.
+
+    >>> str(DelfError("a.jpg\\n\\x1b[2J: is no photo"))
+    'a.jpg [2J: is no photo'
+    """
+
+    def __str__(self) -> str:
+        return _CONTROL.sub(" ", super().__str__())
 
 
 class ImageError(DelfError):

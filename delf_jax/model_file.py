@@ -52,7 +52,8 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.nda
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{path}: damaged or not a model file ({error}); get it again") from error
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"{path}: damaged or not a model file ({reason}); get it again") from error
     if description.get("checksum") != _checksum(tensors):
         raise ModelError(f"{path}: its tensors do not match their checksum; the file is damaged, get it again")
     return description, tensors

@@ -28,7 +28,7 @@ def read_npz(path: str | os.PathLike[str]) -> LocalFeatures:
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             columns = [np.asarray(arrays[name], np.float32) for name in _COLUMNS]
-            height, width = arrays["image_size"].tolist()
+            height, width = np.asarray(arrays["image_size"], np.int64).tolist()
     except FileNotFoundError:
         raise FileFormatError(f"{os.fspath(path)}: there is no such file") from None
     except (OSError, EOFError, LookupError, TypeError, ValueError, RuntimeError, MemoryError, *_BROKEN_ZIP) as error:

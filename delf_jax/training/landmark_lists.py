@@ -147,13 +147,16 @@ def _table(path: str | os.PathLike[str]) -> pa.Table:
                 read_options=pa.csv.ReadOptions(block_size=_BLOCK_BYTES),
                 convert_options=pa.csv.ConvertOptions(column_types=texts | numbers, strings_can_be_null=False),
             )
-        return table.rename_columns(table.column_names)  # names that are not UTF-8 come out here
+        table = table.rename_columns(table.column_names)  # names that are not UTF-8 come out here
     except UnicodeDecodeError:
         raise TrainingDataError(f"{path}: is not in UTF-8; save it as UTF-8") from None
     except OSError as error:
         raise TrainingDataError(f"{path}: cannot be read ({error.strerror}); check the path") from None
     except pa.ArrowInvalid as error:
         raise TrainingDataError(f"{path}: is not a list with a header line ({' '.join(str(error).split())})") from None
+    if len(set(table.column_names)) < table.num_columns:
+        raise TrainingDataError(f"{path}: has two columns of one name; rename one")
+    return table
 
 
 def _pairs(path: str | os.PathLike[str], table: pa.Table) -> tuple[list[str], list[str]]:

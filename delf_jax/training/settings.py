@@ -230,7 +230,7 @@ def _as(name: str, value: Any, example: Any, place: str) -> Any:
         value = value if isinstance(value, list) else [value]
         if value and all(isinstance(entry, int) and entry > 0 for entry in value):
             return tuple(value)
-    elif isinstance(example, float) and isinstance(value, (int, float)) and not isinstance(value, bool):
+    elif isinstance(example, float) and (isinstance(value, float) or (type(value) is int and abs(value) < 1e300)):
         return float(value)
     elif type(value) is type(example):
         return value
