@@ -1,10 +1,14 @@
 """No code of this project runs what a file says."""
 
 import ast
+import configparser
+import re
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.conftest import ROOT
 
@@ -71,3 +75,48 @@ def test_unpicklers_know_a_few_names_alone(name: str) -> None:
         assert len(find) == 1
         assert any(isinstance(entry, ast.Raise) for entry in ast.walk(find[0]))
         assert not any(called.startswith("super") for called, _ in names(find[0]))
+
+
+# As packages write them. MPL-2.0 asks for the source of changed files of the package itself, and nothing of its users.
+LICENCES = {
+    "0BSD", "3-Clause BSD License", "AFL-2.1", "Apache License", "Apache Software License", "Apache-2.0", "BSD License",
+    "BSD-2-Clause", "BSD-3-Clause", "CC0-1.0", "ISC", "MIT", "MIT License", "MIT-CMU", "MPL-2.0",
+    "Mozilla Public License 2.0 (MPL 2.0)", "PSF-2.0", "Python Software Foundation License", "Zlib",
+}  # fmt: skip
+
+
+def licences(package: metadata.Distribution) -> list[str]:
+    """All that a package is under, or may be taken under."""
+    entries = package.metadata.get_all("Classifier") or []
+    named = [entry.split(" :: ")[-1] for entry in entries if entry.startswith("License :: ")]
+    free = (package.metadata.get("License") or "unknown").splitlines()[:1]
+    stated = package.metadata.get("License-Expression")
+    return [one for entry in ([stated] if stated else named or free) for one in re.split(r" (?:AND|OR) ", entry)]
+
+
+def dependencies() -> dict[str, metadata.Distribution]:
+    """Every package that an installation without extras brings, by name."""
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    lines = config["options"]["install_requires"].splitlines()
+    waiting = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    found: dict[str, metadata.Distribution] = {}
+    for wanted in waiting:  # grows while it is walked
+        extras = {"", *wanted.extras}
+        if wanted.marker and not any(wanted.marker.evaluate({"extra": extra}) for extra in extras):
+            continue
+        package = metadata.distribution(wanted.name)
+        if package.name not in found:
+            found[package.name] = package
+            for line in package.requires or ():
+                inner = Requirement(line)
+                if inner.marker is None or any(inner.marker.evaluate({"extra": extra}) for extra in extras):
+                    inner.marker = None
+                    waiting.append(inner)
+    return found
+
+
+def test_every_dependency_may_be_used_and_passed_on() -> None:
+    found = dependencies()
+    assert {"jax", "numpy", "pillow", "orbax-checkpoint"} <= found.keys()
+    assert {name: unknown for name, package in found.items() if (unknown := set(licences(package)) - LICENCES)} == {}
