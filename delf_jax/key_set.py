@@ -6,7 +6,7 @@ import numpy as np
 class KeySet:
     """Keys that were met before."""
 
-    def __init__(self, *, merge_at: int = 1 << 16) -> None:
+    def __init__(self, *, merge_at: int = 1 << 13) -> None:
         self._sorted = np.empty(0, np.uint64)
         self._recent: set[int] = set()
         self._merge_at = merge_at

@@ -39,7 +39,7 @@ class KnownPhoto(NamedTuple):
 class PhotoTable:
     """From a photo's path to what is known of it; the last one added counts."""
 
-    def __init__(self, *, merge_at: int = 1 << 16) -> None:
+    def __init__(self, *, merge_at: int = 1 << 13) -> None:
         self._rows = np.empty(0, _ROW)
         self._recent: dict[int, KnownPhoto] = {}
         self._merge_at = merge_at
@@ -62,7 +62,10 @@ class PhotoTable:
 
     def _merge(self) -> None:
         recent = np.array([(key, *known) for key, known in self._recent.items()], _ROW)
-        kept = self._rows[~np.isin(self._rows["key"], recent["key"])]
-        joined = np.concatenate([kept, recent])
-        self._rows = joined[np.argsort(joined["key"])]
+        recent = recent[np.argsort(recent["key"])]
+        places = np.searchsorted(self._rows["key"], recent["key"])
+        again = places < len(self._rows)
+        again[again] = self._rows["key"][places[again]] == recent["key"][again]
+        self._rows[places[again]] = recent[again]
+        self._rows = np.insert(self._rows, places[~again], recent[~again])
         self._recent = {}
