@@ -1,0 +1,165 @@
+"""Time and memory against the number of photos and of descriptors.
+
+    python -m benchmarks.growth --full --model FOLDER --model-name "random, 8 channels" --json growth.json
+
+Every row is measured in a process of its own. Extraction and fitting read JPEG tiles of 160 x 120 pixels, cut from the
+packaged photos. Their memory can grow with the photos whatever the model, so a small one (``tests.tiny_model`` writes
+one) leaves time for more of them. Indexes hold 100 features a photo: real ones of the packaged photos, seen from
+elsewhere and with noise (``growth_photos.warped``), as no time would be left to extract so many.
+"""
+
+import dataclasses
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from tyro.conf import arg
+
+from benchmarks import growth_photos, growth_probe, results_file
+from delf_jax.command.environment import start_jax
+from delf_jax.errors import DelfError
+
+Part = Literal["extract", "fit-localizer", "index"]
+Rows = list[dict[str, Any]]
+
+# Photos of extraction and fitting; what takes longest comes last.
+_QUICK, _FULL = ((100, 1000),), ((1000, 10_000), (100_000,))
+# Photos of each index, and its shards; 0 is one index.
+_INDEXES = ((1000, 0), (1000, 4), (10_000, 0), (10_000, 4))
+_LARGE_INDEXES = ((50_000, 0), (100_000, 10))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """Measures growth.
+
+    Attributes:
+        json: write the results to this file too, after every row.
+        full: up to 100 000 photos, for extraction and fitting only with a small model in less than hours, and indexes
+            of 5 million descriptors, which takes 10 GB of memory, and of 10 million in ten shards.
+        parts: only these; ``index`` measures search too.
+        model: name or folder, of extraction and fitting.
+        model_name: what the results call it, if not as ``model`` does.
+        work: folder for photos, features and indexes, which takes 12 GB with --full.
+    """
+
+    json: Annotated[Path | None, arg(metavar="FILE")] = None
+    full: bool = False
+    parts: tuple[Part, ...] = ("extract", "fit-localizer", "index")
+    model: str = "delf-r50"
+    model_name: str | None = None
+    work: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: a temporary folder)")] = None
+
+
+def main(options: Options) -> Rows:
+    """Measures the parts asked for, prints the table, and returns its rows."""
+    start_jax()
+    described = {
+        "full": options.full,
+        "model": options.model_name or options.model,
+        "parts": options.parts,
+        "cores": len(os.sched_getaffinity(0)),
+    }
+    with tempfile.TemporaryDirectory(dir=options.work) as folder:
+        data = Path(folder)
+        rows: Rows = []
+        passes = [_passes(options, data, counts) for counts in (_FULL if options.full else _QUICK)]
+        for row in itertools.chain(passes[0], _indexes(options, data), *passes[1:]):
+            rows.append(row)
+            print(table([row]), file=sys.stderr, flush=True)
+            if options.json is not None:
+                results_file.write(options.json, "growth", rows, described)
+    print(table(rows))
+    return rows
+
+
+def _passes(options: Options, data: Path, counts: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Extraction and fitting."""
+    if {"extract", "fit-localizer"} & set(options.parts):
+        for count in counts:
+            growth_photos.write_tiles(data / f"tiles-{count}", count)
+    passes: tuple[tuple[Part, bool], ...] = (("extract", False), ("fit-localizer", False), ("fit-localizer", True))
+    for part, points in passes:
+        for count in counts if part in options.parts else ():
+            probe = growth_probe.Options(part=part, photos=count, data=data, model=options.model, points=points)
+            row = {"part": part} | ({"points": growth_probe.MAX_POINTS if points else 0} if part != "extract" else {})
+            photos = {"photos": count, "photos_are": "JPEG tiles of 160 x 120 of real photos"}
+            yield row | photos | {"model": options.model_name or options.model} | _of_process(probe)
+
+
+def _indexes(options: Options, data: Path) -> Iterator[dict[str, Any]]:
+    """Indexes and searches in them."""
+    if "index" not in options.parts:
+        return
+    growth_photos.save_features(data / "features.npz", growth_photos.real_features())
+    for count, shards in (*_INDEXES, *(_LARGE_INDEXES if options.full else ())):
+        for part in ("index", "search"):
+            probe = growth_probe.Options(part=part, photos=count, data=data, shards=shards)
+            row = {"part": part, "photos": count, "shards": shards or 1}
+            described = {"in_shards": bool(shards), "features_are": "real, seen from elsewhere, with noise"}
+            yield row | described | _of_process(probe)
+
+
+def _of_process(options: growth_probe.Options) -> dict[str, Any]:
+    values = dataclasses.asdict(options)
+    arguments = [str(values.pop("part"))]
+    for name, value in values.items():
+        if value is not False:
+            arguments += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+    finished = subprocess.run(
+        [sys.executable, "-m", "benchmarks.growth_probe", *arguments],
+        cwd=Path(__file__).resolve().parent.parent,
+        env=os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
+        capture_output=True,
+        text=True,
+    )
+    if finished.returncode < 0:
+        return {"failed": f"ended by {signal.Signals(-finished.returncode).name}; memory may not have sufficed"}
+    if finished.returncode:
+        return {"failed": finished.stderr.strip().splitlines()[-1]}
+    result: dict[str, Any] = json.loads(finished.stdout)
+    return result
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows as plain text."""
+    lines = []
+    for row in rows:
+        what = f"{row['part']} in {row['shards']} shards" if row.get("in_shards") else row["part"]
+        if row.get("points"):
+            what += f", {row['points']} points"
+        cells = [f"{what:32}{row['photos']:>8} photos"]
+        cells += [form.format(row[name]) for name, form in _CELLS.items() if name in row]
+        lines.append("  ".join(cells))
+    return "\n".join(lines)
+
+
+_CELLS = {
+    "descriptors": "{:>9} descriptors",
+    "seconds": "{:8.1f} s",
+    "photos_per_s": "{:7.1f} photos/s",
+    "seconds_to_open": "{:6.2f} s to open",
+    "ms_votes": "{:7.1f} ms votes",
+    "ms_query": "{:7.1f} ms a query",
+    "before_megabytes": "{:6.0f} MB before",
+    "open_megabytes": "{:6.0f} MB open",
+    "peak_megabytes": "{:6.0f} MB at most",
+    "disk_megabytes": "{:6.0f} MB on disk",
+    "bytes_a_descriptor": "{:6.0f} bytes a descriptor",
+    "failed": "failed: {}",
+}
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Options, description=__doc__))
+    except DelfError as error:
+        sys.exit(str(error))
