@@ -6,6 +6,7 @@ files a tensor lies. TensorFlow 2 numbers the tensors and keeps beside them a gr
 Sources: LevelDB's table_format.md; TensorFlow's tensor_bundle.proto and trackable_object_graph.proto.
 """
 
+import math
 import os
 import struct
 from collections.abc import Iterator, Mapping
@@ -99,7 +100,7 @@ class TensorBundle(Mapping[str, np.ndarray]):
         if entry.is_partitioned:
             raise ModelError(f"{self.prefix}: {name} is stored in slices; save the checkpoint without partitioning")
         path, data = self._read(entry)
-        if len(data) != np.prod(entry.shape, dtype=int) * entry.dtype.itemsize:
+        if len(data) != math.prod(entry.shape) * entry.dtype.itemsize:
             raise ModelError(f"{path}: ends inside {name}; get it again")
         if _masked_crc(data) != entry.checksum:
             raise ModelError(f"{path}: {name} does not match its checksum; the file is damaged, get it again")
@@ -119,6 +120,8 @@ class TensorBundle(Mapping[str, np.ndarray]):
         path = f"{self.prefix}.data-{entry.shard:05d}-of-{self._shards:05d}"
         try:
             with open(path, "rb") as file:
+                if entry.offset + entry.size > os.fstat(file.fileno()).st_size:
+                    return path, b""  # memory would be taken for all that is asked for
                 file.seek(entry.offset)
                 return path, file.read(entry.size)
         except OSError as error:

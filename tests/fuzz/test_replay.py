@@ -10,6 +10,7 @@ import sys
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,10 +23,12 @@ from delf_jax.errors import DelfError, ImageError, ModelError
 from delf_jax.images import load_photo
 from delf_jax.models.architectures import read_config
 from delf_jax.models.import_vgg import import_vgg
+from delf_jax.models.tensor_bundle import TensorBundle
 from delf_jax.models.torch_file import read_torch_file
 from delf_jax.public_weights.archives import unpacked
 from delf_jax.public_weights.importing import read_h5
 from localization import masks
+from tests.bundle_writer import write_bundle
 from tests.conftest import ROOT
 from tests.fuzz.readers import READERS, inputs
 
@@ -190,6 +193,17 @@ def test_an_archive_that_would_fill_the_disk_is_not_unpacked(suffix: str, tmp_pa
         assert (folder / "a").stat().st_size == 3 << 20
     with pytest.raises(ModelError, match="more than 2 MiB"), unpacked(path, max_bytes=2 << 20):
         pass
+
+
+@pytest.mark.parametrize(
+    "claim", [{"size": 1 << 62}, {"offset": 1 << 69}, {"shape": (1 << 32, (1 << 32) + 1), "size": 4}]
+)
+def test_a_checkpoint_cannot_ask_for_more_than_its_data_file_holds(claim: dict[str, Any], tmp_path: Path) -> None:
+    bundle = TensorBundle(write_bundle(tmp_path / "model", {"a": np.arange(3, dtype=np.float32)}))
+    assert bundle["a"].tolist() == [0, 1, 2]
+    bundle._entries["a"] = bundle._entries["a"]._replace(**claim)
+    with pytest.raises(ModelError, match="ends inside a"):
+        bundle["a"]
 
 
 def test_an_h5_file_cannot_promise_arrays_far_larger_than_itself(tmp_path: Path) -> None:

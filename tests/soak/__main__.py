@@ -42,8 +42,8 @@ def main() -> int:
             lines = json.loads(path.read_bytes()) if path.exists() else {}
             if options.add and name in lines:
                 line = added(lines[name], line)
-            lines = {fault: (lines | {name: line})[fault] for fault in known if fault in {*lines, name}}
-            path.write_text(written(lines))
+            lines[name] = line
+            path.write_text(written({fault: lines[fault] for fault in known if fault in lines}))
     if options.docs:
         page = Path(options.docs)
         lines = json.loads(Path(options.out).read_bytes())
