@@ -58,6 +58,12 @@ def workers() -> Iterator[Workers]:
         yield workers
 
 
+@pytest.fixture(scope="module")
+def worker(workers: Workers) -> Workers:
+    """One alone, where the second would add nothing but the time that it takes to start."""
+    return workers._replace(number=1)
+
+
 def spread(load: type[FakeExtractor], workers: Workers) -> RayExtractor:
     local = FakeExtractor()
     return RayExtractor(
@@ -94,7 +100,7 @@ def test_lost_workers_cost_nothing_and_a_photo_that_kills_them_is_listed(
     assert rows(tmp_path / "store") == rows(tmp_path / "here")
 
 
-def test_an_interrupted_job_goes_on(workers: Workers, tmp_path: Path) -> None:
+def test_an_interrupted_job_goes_on(worker: Workers, tmp_path: Path) -> None:
     photos = save_photos(tmp_path / "photos", map(str, range(20)))
 
     def interrupt(progress: job.Progress) -> None:
@@ -102,12 +108,12 @@ def test_an_interrupted_job_goes_on(workers: Workers, tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        job.run(spread(FakeExtractor, workers), [photos], tmp_path / "store", progress=interrupt)
+        job.run(spread(FakeExtractor, worker), [photos], tmp_path / "store", progress=interrupt)
     assert len(FeatureStore.open(tmp_path / "store")) == 5
-    assert job.run(spread(FakeExtractor, workers), [photos], tmp_path / "store") == (15, 5, [], 20)
+    assert job.run(spread(FakeExtractor, worker), [photos], tmp_path / "store") == (15, 5, [], 20)
 
 
-def test_merged_sums_are_those_of_a_single_pass(workers: Workers, tmp_path: Path) -> None:
+def test_merged_sums_are_those_of_a_single_pass(worker: Workers, tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     for i in range(12):
         np.save(tmp_path / f"{i}.npy", generator.gamma(2, size=(5, 4 + i % 3, 6)).astype(np.float32))
@@ -121,7 +127,7 @@ def test_merged_sums_are_those_of_a_single_pass(workers: Workers, tmp_path: Path
         paths,
         **options,
         on_error=lambda error: failed["there"].append(error.source),
-        gather=functools.partial(spreading.gather_on_ray, load=localization.MapEncoder, workers=workers),
+        gather=functools.partial(spreading.gather_on_ray, load=localization.MapEncoder, workers=worker),
     )
     assert failed["here"] == failed["there"] == [str(tmp_path / "broken.npy")]
     assert_same_fit(here, there)
@@ -138,10 +144,10 @@ def fail(error: Exception) -> FakeExtractor:
         (ImportError("no module named x"), "the workers cannot start .*no module named x.*the same delf-jax"),
     ],
 )
-def test_workers_that_cannot_start_say_why(workers: Workers, tmp_path: Path, error: Exception, message: str) -> None:
+def test_workers_that_cannot_start_say_why(worker: Workers, tmp_path: Path, error: Exception, message: str) -> None:
     photos = save_photos(tmp_path / "photos", "ab")
     with pytest.raises(ClusterError, match=message):
-        job.run(spread(functools.partial(fail, error), workers), [photos], tmp_path / "store")
+        job.run(spread(functools.partial(fail, error), worker), [photos], tmp_path / "store")
 
 
 def test_the_command_on_a_cluster_that_runs_already(
@@ -153,7 +159,7 @@ def test_the_command_on_a_cluster_that_runs_already(
     address = ray.get_runtime_context().gcs_address
     command = [sys.executable, "-m", "delf_jax.command.main", "extract", *photos, *options]
     found = {}
-    for name, place in {"here": [], "there": ["--ray", address, "--ray-workers", "2"]}.items():
+    for name, place in {"here": [], "there": ["--ray", address, "--ray-workers", "1"]}.items():
         ended = subprocess.run(
             [*map(str, command), "--out", tmp_path / name, *place], cwd=ROOT, capture_output=True, text=True
         )
