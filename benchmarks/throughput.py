@@ -57,7 +57,7 @@ class Options:
     full: bool = False
     parts: tuple[Part, ...] = ("cases", "stages", "job", "processes")
     model: str = "delf-r50"
-    budget: float = 8.0
+    budget: float = 5.0
     rounds: int = 3
 
 

@@ -2,6 +2,7 @@
 
 import collections
 import copy
+import functools
 import itertools
 import tempfile
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ import numpy as np
 from benchmarks.throughput_cases import LAYER, fitted
 from benchmarks.timing import spread, take_turns
 from delf_jax import job
+from delf_jax.compiling import compiler_options
 from delf_jax.extractor import Extractor
 from delf_jax.features import LocalFeatures
 from delf_jax.images import load_photo
@@ -45,7 +47,7 @@ def stages(extractor: Extractor, photos: Sequence[Path], size: tuple[int, int], 
     pyramid, backbone, selection = _programs(extractor)
     levels = pyramid(extractor.params, *device)
     maps = backbone(extractor.params, *levels)
-    whole = jax.jit(extractor.apply)
+    whole = _jit(extractor)(extractor.apply)
     found = jax.device_get(whole(extractor.params, *device))
     with tempfile.TemporaryDirectory() as folder:
         writer = StoreWriter(
@@ -124,18 +126,20 @@ def _programs(extractor: Extractor) -> tuple[Callable[..., Any], Callable[..., A
     """The three stages of ``extractor.apply`` as programs of their own."""
     scales = extractor.settings.scales
 
-    @jax.jit
+    jit = _jit(extractor)
+
+    @jit
     def pyramid(params: Any, images: Any, valid_hw: Any) -> Any:
         return [resize(images, valid_hw, scale) for scale in scales]
 
-    @jax.jit
+    @jit
     def backbone(params: Any, *levels: Any) -> Any:
         return {
             scale: extractor.dense(params, level, level_hw, last=LAYER)[LAYER]
             for scale, (level, level_hw) in zip(scales, levels)
         }
 
-    @jax.jit
+    @jit
     def selection(maps: Any, images: Any, valid_hw: Any) -> Any:
         given = copy.copy(extractor)
         # What `apply` does after the backbone, on maps that are there.
@@ -146,6 +150,11 @@ def _programs(extractor: Extractor) -> tuple[Callable[..., Any], Callable[..., A
         return given.apply(extractor.params, images, valid_hw)
 
     return pyramid, backbone, selection
+
+
+def _jit(extractor: Extractor) -> Callable[..., Any]:
+    """``jax.jit`` with what the extractor's own programs are compiled with."""
+    return functools.partial(jax.jit, compiler_options=compiler_options(extractor.devices[0].platform))
 
 
 def _first(found: LocalFeatures, size: tuple[int, int]) -> LocalFeatures:

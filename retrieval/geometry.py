@@ -287,6 +287,36 @@ def _gauss_newton(
     right = jnp.einsum("tin,tn->ti", rows, errors, precision=HIGHEST)
     # A trace of damping keeps directions that the matches leave open (few or clustered inliers) where they are.
     damping = 1e-6 * jnp.trace(normal, axis1=1, axis2=2) + 1e-12
-    step = jnp.linalg.solve(normal + damping[:, None, None] * jnp.eye(8), right[..., None])[..., 0]
+    step = _solved(normal + damping[:, None, None] * jnp.eye(8), right)
     local = local + jnp.pad(step, ((0, 0), (0, 1))).reshape(-1, 3, 3)
     return jnp.matmul(jnp.matmul(target_back, local, precision=HIGHEST), into, precision=HIGHEST)
+
+
+def _solved(matrix: Float[Array, "t n n"], right: Float[Array, "t n"]) -> Float[Array, "t n"]:
+    """Solutions of symmetric positive definite systems, by their factors L D L^T, all systems at once.
+
+    LAPACK takes them one by one, in threads in which two programs at a time can wait for each other for good.
+    """
+    size = right.shape[1]
+    lower: list[list[Array]] = [[] for _ in range(size)]
+    pivot: list[Array] = []
+    found: list[Array] = []
+    for i in range(size):
+        # Row i of L D, which loses the columns before it.
+        scaled: list[Array] = []
+        for j in range(i):
+            entry = matrix[:, i, j]
+            for k in range(j):
+                entry = entry - scaled[k] * lower[j][k]
+            scaled.append(entry)
+            lower[i].append(entry / pivot[j])
+        rest, value = matrix[:, i, i], right[:, i]
+        for k in range(i):
+            rest, value = rest - scaled[k] * lower[i][k], value - lower[i][k] * found[k]
+        pivot.append(jnp.maximum(rest, jnp.finfo(rest.dtype).tiny))
+        found.append(value)
+    for i in reversed(range(size)):
+        found[i] = found[i] / pivot[i]
+        for k in range(i + 1, size):
+            found[i] = found[i] - lower[k][i] * found[k]
+    return jnp.stack(found, axis=1)

@@ -1,5 +1,7 @@
 """Transforms proposed by random samples of the matches, and their refinement."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
@@ -25,14 +27,31 @@ FIRST_DRAWN = 0.1
 SINGLES = 64
 
 
-def search(
-    fit: Fit, draws: Float[Array, "m trials"], *, model: Model, singles: bool
-) -> tuple[Float[Array, "c 3 3"], Float[Array, " c"]]:
-    """The transform of least cost for each candidate, and that cost; infinite where there is none."""
+class Ranked(NamedTuple):
+    """The best transforms of one kind, [..., k, 3, 3], and their costs [..., k], the least first; infinite: none."""
+
+    transform: Float[Array, "*c k 3 3"]
+    cost: Float[Array, "*c k"]
+
+
+class Seeds(NamedTuple):
+    """What random samples of the matches proposed, before any refinement.
+
+    Attributes:
+        exact: transforms of the model through minimal samples.
+        rough: similarities that stand near a planar model; None where the model has none such.
+    """
+
+    exact: Ranked
+    rough: Ranked | None
+
+
+def propose(fit: Fit, draws: Float[Array, "m trials"], *, model: Model, singles: bool) -> Seeds:
+    """The hypotheses of least cost for each candidate; ``singles`` lets single correspondences propose too."""
     # Padding costs no time where all candidates have it.
     blocks = (jnp.max(fit.valid) + BLOCK - 1) // BLOCK
 
-    def one(fit: Fit) -> tuple[Array, Array]:
+    def one(fit: Fit) -> Seeds:
         # With too few matches for a sample the draws repeat matches, which no solver accepts.
         share = jnp.minimum(jnp.linspace(FIRST_DRAWN, 2.0 - FIRST_DRAWN, draws.shape[1]), 1.0)
         first = jnp.ceil(fit.valid * share).astype(jnp.int32)
@@ -41,14 +60,40 @@ def search(
         exact = (
             epipolar.from_seven(src, dst) if model == "fundamental" else geometry.from_samples(src, dst, model=model)
         )
-        seeds = _best(fit, exact, blocks, model=model)
         rough = _rough(fit, src, dst, model=model, singles=singles)
-        if rough is not None:
-            approached = _approach(fit, _best(fit, rough, blocks, APPROACH[0], model=model), model=model)
-            seeds = Candidates(*(jnp.concatenate(pair) for pair in zip(seeds, approached, strict=True)))
-        return _polish(fit, seeds, model=model)
+        return Seeds(
+            _best(fit, exact, blocks, model=model),
+            None if rough is None else _best(fit, rough, blocks, APPROACH[0], model=model),
+        )
 
     return jax.vmap(one)(fit)
+
+
+def better_of(first: Seeds, second: Seeds) -> Seeds:
+    """The best of both for each candidate; equal costs go to ``first``, which has every kind that ``second`` has."""
+
+    def merge(a: Ranked, b: Ranked | None) -> Ranked:
+        if b is None:
+            return a
+        both = Ranked(*(jnp.concatenate(pair, axis=1) for pair in zip(a, b, strict=True)))
+        chosen = lax.top_k(-both.cost, a.cost.shape[1])[1]
+        return jax.tree.map(lambda x: jax.vmap(lambda row, i: row[i])(x, chosen), both)
+
+    rough = None if first.rough is None else merge(first.rough, second.rough)
+    return Seeds(merge(first.exact, second.exact), rough)
+
+
+def refine(fit: Fit, seeds: Seeds, *, model: Model) -> tuple[Float[Array, "c 3 3"], Float[Array, " c"]]:
+    """The transform of least cost for each candidate, and that cost; infinite where there is none."""
+
+    def one(fit: Fit, seeds: Seeds) -> tuple[Array, Array]:
+        start = Candidates(seeds.exact.transform, jnp.isfinite(seeds.exact.cost))
+        if seeds.rough is not None:
+            approached = _approach(fit, seeds.rough, model=model)
+            start = Candidates(*(jnp.concatenate(pair) for pair in zip(start, approached, strict=True)))
+        return _polish(fit, start, model=model)
+
+    return jax.vmap(one)(fit, seeds)
 
 
 def _picked(points: Float[Array, "n 2"], drawn: Int[Array, "m trials"]) -> Float[Array, "trials m 2"]:
@@ -56,11 +101,11 @@ def _picked(points: Float[Array, "n 2"], drawn: Int[Array, "m trials"]) -> Float
     return jnp.moveaxis(jnp.stack([points[:, i].at[drawn].get(mode="clip") for i in range(2)]), (0, 1), (2, 1))
 
 
-def _best(fit: Fit, hypotheses: Candidates, blocks: Int[Array, ""], factor: float = 1.0, *, model: Model) -> Candidates:
+def _best(fit: Fit, hypotheses: Candidates, blocks: Int[Array, ""], factor: float = 1.0, *, model: Model) -> Ranked:
     """The ``SEEDS`` hypotheses of least cost; equal costs go to the earlier one."""
     cost = fit.cost_of_many(hypotheses, blocks, factor, model=model)
     chosen = lax.top_k(-cost, min(SEEDS, cost.shape[0]))[1]
-    return Candidates(hypotheses.transform[chosen], hypotheses.usable[chosen])
+    return Ranked(hypotheses.transform[chosen], cost[chosen])
 
 
 def _rough(
@@ -82,7 +127,7 @@ def _rough(
     return Candidates(*(jnp.concatenate(field) for field in zip(*kinds, strict=True))) if kinds else None
 
 
-def _approach(fit: Fit, rough: Candidates, *, model: Model) -> Candidates:
+def _approach(fit: Fit, rough: Ranked, *, model: Model) -> Candidates:
     """Let similarities turn and stretch towards the matches around them.
 
     Not usable where those matches do not determine the model: points on a line agree with many an affine transform.
@@ -94,7 +139,7 @@ def _approach(fit: Fit, rough: Candidates, *, model: Model) -> Candidates:
         return geometry.refit(transform, fit.src, fit.dst, weights, model=towards)
 
     transform, determined = lax.scan(step, rough.transform, jnp.asarray(APPROACH))
-    return Candidates(transform, rough.usable & determined[-1])
+    return Candidates(transform, jnp.isfinite(rough.cost) & determined[-1])
 
 
 def _polish(fit: Fit, seeds: Candidates, *, model: Model) -> tuple[Float[Array, "3 3"], Float[Array, ""]]:

@@ -16,12 +16,15 @@ from retrieval import geometry
 from retrieval.confidence import log10_nfa
 from retrieval.fit import Fit
 from retrieval.geometry import HIGHEST, SAMPLE_SIZE, Model
-from retrieval.hypotheses import search
+from retrieval.hypotheses import Seeds, better_of, propose, refine
+from retrieval.shares import in_shares
 
 # Samples after which a candidate is left alone if ``ENOUGH`` of its pairs, of which there are as many, were of inliers
 # only, going by the best transform so far; an epipolar geometry needs whole samples.
-FIRST_TRIALS = 1024
+FIRST_TRIALS = 256
 ENOUGH = 7.0
+# Of each kind, the hypotheses that are refined to judge that.
+JUDGED = 2
 # Candidates searched at once, and searched on at once: their hypotheses stay in the cache of a CPU.
 CANDIDATES_AT_ONCE = 128
 SEARCHED_ON_AT_ONCE = 16
@@ -109,12 +112,17 @@ def estimate(
         where=_padded(mask, padding),
         src_scales=None if src_scales is None else _padded(_plain(src_scales, np.float32), padding),
         dst_scales=None if dst_scales is None else _padded(_plain(dst_scales, np.float32), padding),
-        threshold=_plain(threshold, np.float32),
-        target_size=_plain(0.0 if target_size is None else target_size, np.float32),
-        photos_verified=_plain(math.prod(batch) if photos_verified is None else photos_verified, np.float32),
-        cell=_plain(cell, np.float32),
+        threshold=_broadcast(_plain(threshold, np.float32), batch),
+        target_size=_broadcast(_plain(0.0 if target_size is None else target_size, np.float32), (*batch, 2)),
+        photos_verified=_broadcast(
+            _plain(math.prod(batch) if photos_verified is None else photos_verified, np.float32), batch
+        ),
+        cell=_broadcast(_plain(cell, np.float32), (*batch, 2)),
     )
-    found = _verify_all(photo, key, model=model, trials=trials, sized=target_size is not None)
+    options = {"model": model, "trials": trials, "sized": target_size is not None}
+    program = partial(_verify_all, key=key, **options)
+    divisible = len(batch) == 1 and model != "fundamental" and not isinstance(key, jax.core.Tracer)
+    found = in_shares(program, photo, static=(*options.values(),)) if divisible else program(photo)
     return found if found.inliers.shape[-1] == n else found._replace(inliers=found.inliers[..., :n])
 
 
@@ -128,6 +136,10 @@ def _padded(values: Any, padding: list[tuple[int, int]]) -> Any:
     if not any(after for _, after in padding):
         return values
     return np.pad(values, padding) if isinstance(values, np.ndarray) else jnp.pad(values, padding)
+
+
+def _broadcast(values: Any, shape: tuple[int, ...]) -> Any:
+    return np.broadcast_to(values, shape) if isinstance(values, np.ndarray) else jnp.broadcast_to(values, shape)
 
 
 def _plain(values: ArrayLike | Sequence[ArrayLike], dtype: type[np.generic]) -> Any:
@@ -156,21 +168,9 @@ def _verify_all(photo: _Candidate, key: Array, *, model: Model, trials: int, siz
     batch = photo.where.shape[:-1]
     candidates = math.prod(batch)
 
-    def flat(values: Array, *tail: int) -> Array:
-        return jnp.broadcast_to(values, (*batch, *tail)).reshape(candidates, *tail)
-
-    cell = photo.cell if photo.cell.ndim else jnp.stack([photo.cell, photo.cell])
-    photo = photo._replace(
-        threshold=flat(photo.threshold),
-        target_size=flat(photo.target_size if sized else _bounding_box(photo.dst, photo.where), 2),
-        photos_verified=flat(photo.photos_verified),
-        cell=flat(cell, 2),
-        **{
-            name: values.reshape(candidates, *values.shape[len(batch) :])
-            for name, values in photo._asdict().items()
-            if name in ("src", "dst", "where", "src_scales", "dst_scales") and values is not None
-        },
-    )
+    photo = jax.tree.map(lambda x: x.reshape(candidates, *x.shape[len(batch) :]), photo)
+    if not sized:
+        photo = photo._replace(target_size=_bounding_box(photo.dst, photo.where))
     draws = jax.random.uniform(key, (SAMPLE_SIZE[model], trials))
     chunks = math.ceil(candidates / CANDIDATES_AT_ONCE)
     if chunks == 1:
@@ -191,34 +191,36 @@ def _verify_all(photo: _Candidate, key: Array, *, model: Model, trials: int, siz
 def _verify_chunk(photo: _Candidate, draws: Float[Array, "m trials"], *, model: Model) -> Verification:
     """Verify candidates at once: all of them with the first samples, with the others those that need them."""
     fit = _likeliest_first(jax.vmap(_normalised)(photo))
-    best = search(fit, draws[:, :FIRST_TRIALS], model=model, singles=True)
+    seeds = propose(fit, draws[:, :FIRST_TRIALS], model=model, singles=True)
     if draws.shape[1] > FIRST_TRIALS:
-        inliers = jax.vmap(partial(_support, model=model))(fit, best[0])
+        likeliest, _ = refine(fit, jax.tree.map(lambda x: x[:, :JUDGED], seeds), model=model)
+        inliers = jax.vmap(partial(_support, model=model))(fit, likeliest)
         clean = (inliers / jnp.maximum(fit.valid, 1)) ** (SAMPLE_SIZE[model] if model == "fundamental" else 2)
         unsure = (FIRST_TRIALS * clean < ENOUGH) & (fit.valid > SAMPLE_SIZE[model])
-        best = _search_on(fit, draws[:, FIRST_TRIALS:], best, unsure, model=model)
-    return jax.vmap(partial(_proven, model=model))(photo, *best)
+        seeds = _propose_more(fit, draws[:, FIRST_TRIALS:], seeds, unsure, model=model)
+    return jax.vmap(partial(_proven, model=model))(photo, *refine(fit, seeds, model=model))
 
 
-def _search_on(
-    fit: Fit, draws: Float[Array, "m trials"], best: tuple[Array, Array], unsure: Bool[Array, " c"], *, model: Model
-) -> tuple[Float[Array, "c 3 3"], Float[Array, " c"]]:
+def _propose_more(
+    fit: Fit, draws: Float[Array, "m trials"], seeds: Seeds, unsure: Bool[Array, " c"], *, model: Model
+) -> Seeds:
     """Draw for some of the candidates only, which are brought together in groups."""
     candidates = unsure.shape[0]
     group = min(SEARCHED_ON_AT_ONCE, candidates)
     order = jnp.argsort(~unsure, stable=True)
-    order = jnp.concatenate([order, jnp.broadcast_to(order[-1], -candidates % group)])
+    # Rows beyond the last one are read as the last and never written.
+    order = jnp.concatenate([order, jnp.full(-candidates % group, candidates)])
 
-    def add(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        done, transform, cost = state
+    def add(state: tuple[Array, Seeds]) -> tuple[Array, Seeds]:
+        done, seeds = state
         rows = lax.dynamic_slice(order, (done,), (group,))
-        found, found_cost = search(jax.tree.map(lambda x: x[rows], fit), draws, model=model, singles=False)
-        better = unsure[rows] & (found_cost < cost[rows])
-        transform = transform.at[rows].set(jnp.where(better[:, None, None], found, transform[rows]))
-        return done + group, transform, cost.at[rows].set(jnp.where(better, found_cost, cost[rows]))
+        here, so_far = jax.tree.map(lambda x: x.at[rows].get(mode="clip"), (fit, seeds))
+        more = better_of(so_far, propose(here, draws, model=model, singles=False))
+        rows = jnp.where(unsure.at[rows].get(mode="clip"), rows, candidates)
+        return done + group, jax.tree.map(lambda x, new: x.at[rows].set(new, mode="drop"), seeds, more)
 
-    start = jnp.zeros((), jnp.int32), *best
-    return lax.while_loop(lambda state: state[0] < jnp.sum(unsure), add, start)[1:]
+    start = jnp.zeros((), jnp.int32), seeds
+    return lax.while_loop(lambda state: state[0] < jnp.sum(unsure), add, start)[1]
 
 
 def _proven(photo: _Candidate, transform: Float[Array, "3 3"], cost: Float[Array, ""], *, model: Model) -> Verification:

@@ -1,0 +1,37 @@
+"""Batches in shares give what the whole batch gives, whatever their number and rest."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from retrieval import shares
+
+
+@jax.jit
+def doubled(batch):
+    return {"sum": batch["x"].sum(axis=1), "twice": 2 * batch["y"]}
+
+
+@pytest.mark.parametrize(("rows", "expected"), [(31, 1), (32, 2), (33, 2), (100, 3)])
+def test_shares_change_nothing(rows: int, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shares, "_cores", lambda: 3)
+    sizes = []
+
+    def program(part):
+        sizes.append(len(part["y"]))
+        return doubled(part)
+
+    batch = {"x": np.arange(rows * 4, dtype=np.float32).reshape(rows, 4), "y": np.arange(rows)}
+    found = shares.in_shares(program, batch, static=rows)
+    assert sizes == [-(-rows // expected)] * expected
+    np.testing.assert_array_equal(found["sum"], batch["x"].sum(axis=1))
+    np.testing.assert_array_equal(found["twice"], 2 * batch["y"])
+
+
+def test_arrays_of_jax_are_not_divided(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shares, "_cores", lambda: 3)
+    batch = {"x": jnp.ones((64, 4)), "y": jnp.arange(64)}
+    assert isinstance(shares.in_shares(doubled, batch, static=0)["sum"], jax.Array)
+    traced = jax.jit(lambda batch: shares.in_shares(doubled, batch, static=0)["sum"])(batch)
+    np.testing.assert_array_equal(traced, np.full(64, 4.0))
