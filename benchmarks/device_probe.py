@@ -96,7 +96,8 @@ def rows(*, model: str, full: bool) -> list[dict[str, Any]]:
     """The rows of ``benchmarks.throughput`` that need processes of their own: compile time, memory, scaling."""
     found = []
     with tempfile.TemporaryDirectory() as cache:
-        for size, scales in [((480, 640), 1), ((480, 640), 7), *([((768, 1024), 7)] if full else [])]:
+        pyramids = [((480, 640), 7), ((768, 1024), 7)] if full else [((480, 640), 4)]
+        for size, scales in [((480, 640), 1), *pyramids]:
             for state in ("cold", "cached"):
                 options = Options(model=model, size=size, scales=scales, runs=int(state == "cached"))
                 row = _of_process(options, cache, simulated=False)
@@ -104,7 +105,7 @@ def rows(*, model: str, full: bool) -> list[dict[str, Any]]:
                 found.append({"part": "compile", "who": state} | _described(options) | kept)
         on_cpu = found[0]["platform"] == "cpu"
         for devices in (1, 2, 4, 8):
-            options = Options(model=model, devices=devices, size=(240, 320), scales=1, batch=8, runs=15)
+            options = Options(model=model, devices=devices, size=(240, 320), scales=1, batch=8, runs=9)
             row = _of_process(options, cache, simulated=on_cpu)
             kept = {name: row[name] for name in row if name.startswith("photos_per_s") or name == "skipped"}
             if "photos_per_s" in kept:

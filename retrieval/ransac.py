@@ -135,7 +135,12 @@ def _rows(n: int) -> int:
 def _padded(values: Any, padding: list[tuple[int, int]]) -> Any:
     if not any(after for _, after in padding):
         return values
-    return np.pad(values, padding) if isinstance(values, np.ndarray) else jnp.pad(values, padding)
+    if not isinstance(values, np.ndarray):
+        return jnp.pad(values, padding)
+    # Ten times as fast as np.pad, which costs as much as verifying a photo.
+    padded = np.zeros([size + after for size, (_, after) in zip(values.shape, padding)], values.dtype)
+    padded[tuple(slice(size) for size in values.shape)] = values
+    return padded
 
 
 def _broadcast(values: Any, shape: tuple[int, ...]) -> Any:

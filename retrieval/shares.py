@@ -35,11 +35,10 @@ def in_shares(program: Callable[[Any], Any], batch: Any, *, static: Hashable) ->
     if shares < 2 or jax.default_backend() != "cpu" or not all(isinstance(leaf, np.ndarray) for leaf in leaves):
         return program(batch)
     size = -(-rows // shares)
-    # The last share repeats the last row, so that all have one size and one program.
-    parts = [
-        jax.tree.map(lambda x, at=at: x[np.minimum(np.arange(at, at + size), rows - 1)], batch)
-        for at in range(0, shares * size, size)
-    ]
+    shares = -(-rows // size)
+    # All have one size, and so one program: the last begins with rows of the one before where it would be too short.
+    starts = [min(at, rows - size) for at in range(0, shares * size, size)]
+    parts = [jax.tree.map(lambda x, at=at: x[at : at + size], batch) for at in starts]
 
     def run(part: Any) -> Any:
         return jax.device_get(program(part))
@@ -49,7 +48,8 @@ def in_shares(program: Callable[[Any], Any], batch: Any, *, static: Hashable) ->
         first = [] if key in _compiled else [run(parts.pop(0))]
         _compiled.add(key)
     found = [*first, *_pool().map(run, parts)]
-    return jax.tree.map(lambda *pieces: np.concatenate(pieces)[:rows], *found)
+    found[-1] = jax.tree.map(lambda x: x[shares * size - rows :], found[-1])
+    return jax.tree.map(lambda *pieces: np.concatenate(pieces), *found)
 
 
 def _cores() -> int:

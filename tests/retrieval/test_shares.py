@@ -13,9 +13,11 @@ def doubled(batch):
     return {"sum": batch["x"].sum(axis=1), "twice": 2 * batch["y"]}
 
 
-@pytest.mark.parametrize(("rows", "expected"), [(31, 1), (32, 2), (33, 2), (100, 3)])
-def test_shares_change_nothing(rows: int, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shares, "_cores", lambda: 3)
+@pytest.mark.parametrize(
+    ("rows", "cores", "expected"), [(31, 3, 1), (32, 3, 2), (33, 3, 2), (50, 3, 3), (100, 3, 3), (641, 40, 38)]
+)
+def test_shares_change_nothing(rows: int, cores: int, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shares, "_cores", lambda: cores)
     sizes = []
 
     def program(part):

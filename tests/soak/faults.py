@@ -132,6 +132,9 @@ def _extract_read_only(photos: str, out: str, seconds: float, after: int) -> Non
         ground.extract(photos, out, seconds)
 
 
+_WAITS = 3
+
+
 def failing_store(tries: int, folder: Path, rng: random.Random) -> Tally:
     """An object store that is slow, fails, or fails after it did what it was asked."""
     tally = Tally("failing and slow object store")
@@ -148,6 +151,9 @@ def failing_store(tries: int, folder: Path, rng: random.Random) -> Tally:
                 tally.seconds.append(time.monotonic() - begin)
             process.join()
             failed = process.exitcode != 0
+            if process.exitcode == _WAITS:
+                time.sleep(1)
+                continue
             tally.tried += failed
             tally.notes["said in one line"] += process.exitcode == 2
         ground.finish(photos, folder / f"store{number}", tally)
@@ -157,7 +163,11 @@ def failing_store(tries: int, folder: Path, rng: random.Random) -> Tally:
 
 def _extract_faulty(photos: str, out: str, seconds: float, share: float, seed: int) -> None:
     FaultyFiles.install(share=share, seed=seed, seconds=0.002)
-    ground.extract(photos, out, seconds)
+    try:
+        ground.extract(photos, out, seconds)
+    except SystemExit as ended:
+        # Refused for a minute, until the lease of a job that could not remove it has grown old: no fault of its own.
+        raise SystemExit(_WAITS if "another writer is at work" in str(ended.__context__) else ended.code) from None
 
 
 def clock_jumps(tries: int, folder: Path, rng: random.Random) -> Tally:
