@@ -53,7 +53,7 @@ def save_features(path: Path, features: Sequence[LocalFeatures]) -> None:
 
 def open_features(path: Path) -> list[LocalFeatures]:
     """Reads what ``save_features`` wrote."""
-    with np.load(path) as columns:
+    with np.load(path, allow_pickle=False) as columns:
         photos = 1 + max(int(name.rsplit(".", 1)[1]) for name in columns)
         names = ("keypoints", "scales", "scores", "descriptors")
         return [

@@ -86,7 +86,7 @@ def read_yolo(root: Path) -> list[Annotated]:
             name = path.relative_to(root / "images").with_suffix(".txt")
             boxes = [_yolo_box(shape, width, height) for shape in _yolo_shapes(labels / name)]
             polygons = [shape for shape in _yolo_shapes(outlines / name) if len(shape) > 4]
-            mask = functools.partial(_drawn, labels / name, _yolo_mask, polygons, width, height) if polygons else None
+            mask = functools.partial(_drawn, outlines / name, _yolo_mask, polygons, width, height) if polygons else None
             found.append(Annotated(path, boxes, mask=mask))
     return found
 

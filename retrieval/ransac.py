@@ -17,7 +17,7 @@ from retrieval.confidence import log10_nfa
 from retrieval.fit import Fit
 from retrieval.geometry import HIGHEST, SAMPLE_SIZE, Model
 from retrieval.hypotheses import Seeds, better_of, propose, refine
-from retrieval.shares import in_shares
+from retrieval.shares import in_shares, one_at_a_time
 
 # Samples after which a candidate is left alone if ``ENOUGH`` of its pairs, of which there are as many, were of inliers
 # only, going by the best transform so far; an epipolar geometry needs whole samples.
@@ -121,8 +121,12 @@ def estimate(
     )
     options = {"model": model, "trials": trials, "sized": target_size is not None}
     program = partial(_verify_all, key=key, **options)
-    divisible = len(batch) == 1 and model != "fundamental" and not isinstance(key, jax.core.Tracer)
-    found = in_shares(program, photo, static=(*options.values(),)) if divisible else program(photo)
+    if model == "fundamental":
+        found = one_at_a_time(program, photo)
+    elif len(batch) == 1 and not isinstance(key, jax.core.Tracer):
+        found = in_shares(program, photo, static=(*options.values(),))
+    else:
+        found = program(photo)
     return found if found.inliers.shape[-1] == n else found._replace(inliers=found.inliers[..., :n])
 
 

@@ -69,10 +69,13 @@ class LocalServers:
 
     def _opened(self, name: str) -> Shard:
         entry = self._entries[name]
-        if Layout.read(self._root).entry(name) == entry:
-            return Shard(self._root, entry)
-        # Somebody else has changed it since, and taken away the generation that was compared with its checksums.
-        return Shard.open(self._root, name)
+        try:
+            if Layout.read(self._root).entry(name) == entry:
+                return Shard(self._root, entry)
+            # Somebody else has changed it since, and taken away the generation that was compared with its checksums.
+            return Shard.open(self._root, name)
+        except (OSError, ValueError) as error:
+            raise damaged_shard(self._root, name, f"it cannot be opened: {error}") from error
 
     def close(self) -> None:
         """Closes the shards."""

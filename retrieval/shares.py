@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 # Fewer rows than this are not worth a thread of their own.
@@ -15,6 +16,7 @@ FEWEST_ROWS = 16
 
 _compiled: set[Hashable] = set()
 _compiling = threading.Lock()
+_lapack = threading.Lock()
 
 
 def in_shares(program: Callable[[Any], Any], batch: Any, *, static: Hashable) -> Any:
@@ -32,7 +34,7 @@ def in_shares(program: Callable[[Any], Any], batch: Any, *, static: Hashable) ->
     leaves, structure = jax.tree.flatten(batch)
     rows = len(leaves[0])
     shares = min(_cores(), rows // FEWEST_ROWS)
-    if shares < 2 or jax.default_backend() != "cpu" or not all(isinstance(leaf, np.ndarray) for leaf in leaves):
+    if shares < 2 or not all(isinstance(leaf, np.ndarray) for leaf in leaves) or not _computes_now_on_cpu():
         return program(batch)
     size = -(-rows // shares)
     shares = -(-rows // size)
@@ -50,6 +52,19 @@ def in_shares(program: Callable[[Any], Any], batch: Any, *, static: Hashable) ->
     found = [*first, *_pool().map(run, parts)]
     found[-1] = jax.tree.map(lambda x: x[shares * size - rows :], found[-1])
     return jax.tree.map(lambda *pieces: np.concatenate(pieces), *found)
+
+
+def one_at_a_time(program: Callable[[Any], Any], batch: Any) -> Any:
+    """``program(batch)`` for a program that calls LAPACK: on CPU no other thread is in here meanwhile."""
+    if not _computes_now_on_cpu():
+        return program(batch)
+    with _lapack:
+        return jax.block_until_ready(program(batch))
+
+
+def _computes_now_on_cpu() -> bool:
+    # Where a caller's function is being traced, so is this zero.
+    return jax.default_backend() == "cpu" and not isinstance(jnp.zeros(()), jax.core.Tracer)
 
 
 def _cores() -> int:

@@ -103,7 +103,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
-        (DelfError("store: is damaged; run check\nnow"), 2, "delf-jax: store: is damaged; run check\\nnow"),
+        (DelfError("store: is damaged; run check\nnow"), 2, "delf-jax: store: is damaged; run check now"),
         (
             OSError(errno.ENOSPC, "No space left on device", "/full/part"),
             2,

@@ -1,5 +1,8 @@
 """Batches in shares give what the whole batch gives, whatever their number and rest."""
 
+import threading
+import time
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,3 +40,28 @@ def test_arrays_of_jax_are_not_divided(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(shares.in_shares(doubled, batch, static=0)["sum"], jax.Array)
     traced = jax.jit(lambda batch: shares.in_shares(doubled, batch, static=0)["sum"])(batch)
     np.testing.assert_array_equal(traced, np.full(64, 4.0))
+
+
+def test_constants_of_a_traced_function_are_not_divided(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shares, "_cores", lambda: 3)
+    batch = {"x": np.ones((64, 4), np.float32), "y": np.arange(64)}
+    traced = jax.jit(lambda: shares.in_shares(doubled, batch, static=0)["sum"])()
+    np.testing.assert_array_equal(traced, np.full(64, 4.0))
+
+
+def test_programs_with_lapack_wait_for_each_other() -> None:
+    inside, most = [], []
+
+    def program(batch):
+        inside.append(batch)
+        time.sleep(0.05)
+        most.append(len(inside))
+        inside.remove(batch)
+        return batch
+
+    threads = [threading.Thread(target=shares.one_at_a_time, args=(program, number)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1, 1, 1]
