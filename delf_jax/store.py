@@ -84,7 +84,11 @@ class FeatureStore:
             return self._folder.path / HEAD
         copy = Path(tempfile.gettempdir()) / f"delf-jax-head-{self._manifest.head}.safetensors"
         if not copy.exists():
-            atomic.write_bytes(copy, _read(self._folder, HEAD))
+            try:
+                atomic.write_bytes(copy, _read(self._folder, HEAD))
+            except FileNotFoundError:
+                address = self._folder.address
+                raise StoreError(f"{address}: its {HEAD} is missing; put it back or extract anew") from None
         return copy
 
     def failures(self) -> list[tuple[str, str]]:

@@ -56,16 +56,17 @@ class LocalServers:
 
     def ask(self, method: str, arguments: Mapping[str, tuple[Any, ...]]) -> Answers:
         """Calls one shard after the other."""
-        given = {}
+        given, missing = {}, {}
         for name, values in arguments.items():
             if name not in self.lost and name not in self._open:
                 try:
                     self._open[name] = self._opened(name)
                 except SearchIndexError as error:
-                    self.lost[name] = str(error)
+                    # Perhaps only now: the next question tries again.
+                    missing[name] = str(error)
             if name in self._open:
                 given[name] = getattr(self._open[name], method)(*values)
-        return Answers(given, {name: self.lost[name] for name in arguments.keys() & self.lost.keys()})
+        return Answers(given, missing | {name: self.lost[name] for name in arguments.keys() & self.lost.keys()})
 
     def _opened(self, name: str) -> Shard:
         entry = self._entries[name]

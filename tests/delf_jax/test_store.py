@@ -157,6 +157,16 @@ def test_a_store_of_another_kind_is_refused(change: dict[str, object], words: st
     writer(tmp_path / "s").close()
 
 
+def test_a_missing_head_of_a_store_elsewhere_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "head").write_bytes(b"basis")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    writer("memory://headless/s", head=tmp_path / "head").close()
+    opened = FeatureStore.open("memory://headless/s")
+    fsspec.filesystem("memory").rm("/headless/s/head.safetensors")
+    with pytest.raises(StoreError, match="is missing; put it back"):
+        opened.head_path  # noqa: B018
+
+
 def test_it_carries_its_head_file(tmp_path: Path) -> None:
     head = tmp_path / "head"
     head.write_bytes(b"basis")
