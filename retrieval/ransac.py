@@ -141,7 +141,7 @@ def _padded(values: Any, padding: list[tuple[int, int]]) -> Any:
         return values
     if not isinstance(values, np.ndarray):
         return jnp.pad(values, padding)
-    # Ten times as fast as np.pad, which costs as much as verifying a photo.
+    # np.pad takes as long as verifying a photo does.
     padded = np.zeros([size + after for size, (_, after) in zip(values.shape, padding)], values.dtype)
     padded[tuple(slice(size) for size in values.shape)] = values
     return padded
