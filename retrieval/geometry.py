@@ -150,7 +150,7 @@ def refit(
     x, y, u, v = src[:, 0], src[:, 1], dst[:, 0], dst[:, 1]
     products = [x, y, u, v, x * x, x * y, y * y, x * u, x * v, y * u, y * v]
     # One product of matrices, not a sum each.
-    sums = jnp.matmul(weights, jnp.stack([jnp.ones_like(x), *products], axis=-1), precision=HIGHEST).T
+    sums = jnp.matmul(jnp.stack([jnp.ones_like(x), *products]), weights.T, precision=HIGHEST)
     x, y, u, v, xx, xy, yy, xu, xv, yu, yv = sums[1:] / jnp.maximum(sums[0], 1e-12)
     xx, xy, yy = xx - x * x, xy - x * y, yy - y * y
     middle = jnp.stack([x, y], axis=-1), jnp.stack([u, v], axis=-1)

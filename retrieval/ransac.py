@@ -19,11 +19,12 @@ from retrieval.geometry import HIGHEST, SAMPLE_SIZE, Model
 from retrieval.hypotheses import Seeds, better_of, propose, refine
 from retrieval.shares import in_shares, one_at_a_time
 
-# Samples after which a candidate is left alone if ``ENOUGH`` of its pairs, of which there are as many, were of inliers
-# only, going by the best transform so far; an epipolar geometry needs whole samples.
-FIRST_TRIALS = 256
-ENOUGH = 7.0
-# Of each kind, the hypotheses that are refined to judge that.
+# Samples after which a candidate is done if ``ENOUGH`` of its pairs, of which there are as many, were of inliers only,
+# going by the best transform so far (an epipolar geometry needs whole samples), and its inliers are ``CLEAR``.
+FIRST_TRIALS = 128
+ENOUGH = 5.0
+CLEAR = 24
+# Of each kind, the hypotheses that are refined until then.
 JUDGED = 2
 # Candidates searched at once, and searched on at once: their hypotheses stay in the cache of a CPU.
 CANDIDATES_AT_ONCE = 128
@@ -201,35 +202,44 @@ def _verify_chunk(photo: _Candidate, draws: Float[Array, "m trials"], *, model: 
     """Verify candidates at once: all of them with the first samples, with the others those that need them."""
     fit = _likeliest_first(jax.vmap(_normalised)(photo))
     seeds = propose(fit, draws[:, :FIRST_TRIALS], model=model, singles=True)
-    if draws.shape[1] > FIRST_TRIALS:
-        likeliest, _ = refine(fit, jax.tree.map(lambda x: x[:, :JUDGED], seeds), model=model)
-        inliers = jax.vmap(partial(_support, model=model))(fit, likeliest)
-        clean = (inliers / jnp.maximum(fit.valid, 1)) ** (SAMPLE_SIZE[model] if model == "fundamental" else 2)
-        unsure = (FIRST_TRIALS * clean < ENOUGH) & (fit.valid > SAMPLE_SIZE[model])
-        seeds = _propose_more(fit, draws[:, FIRST_TRIALS:], seeds, unsure, model=model)
-    return jax.vmap(partial(_proven, model=model))(photo, *refine(fit, seeds, model=model))
+    if draws.shape[1] <= FIRST_TRIALS:
+        return jax.vmap(partial(_proven, model=model))(photo, *refine(fit, seeds, model=model))
+    found = refine(fit, jax.tree.map(lambda x: x[:, :JUDGED], seeds), model=model)
+    inliers = jax.vmap(partial(_support, model=model))(fit, found[0])
+    clean = (inliers / jnp.maximum(fit.valid, 1)) ** (SAMPLE_SIZE[model] if model == "fundamental" else 2)
+    unsure = (FIRST_TRIALS * clean < ENOUGH) | (inliers < CLEAR)
+    found = _search_on(
+        fit, draws[:, FIRST_TRIALS:], seeds, found, unsure & (fit.valid > SAMPLE_SIZE[model]), model=model
+    )
+    return jax.vmap(partial(_proven, model=model))(photo, *found)
 
 
-def _propose_more(
-    fit: Fit, draws: Float[Array, "m trials"], seeds: Seeds, unsure: Bool[Array, " c"], *, model: Model
-) -> Seeds:
-    """Draw for some of the candidates only, which are brought together in groups."""
+def _search_on(
+    fit: Fit,
+    draws: Float[Array, "m trials"],
+    seeds: Seeds,
+    found: tuple[Float[Array, "c 3 3"], Float[Array, " c"]],
+    unsure: Bool[Array, " c"],
+    *,
+    model: Model,
+) -> tuple[Float[Array, "c 3 3"], Float[Array, " c"]]:
+    """Draw more for some of the candidates, which are brought together in groups, and refine all that was kept."""
     candidates = unsure.shape[0]
     group = min(SEARCHED_ON_AT_ONCE, candidates)
     order = jnp.argsort(~unsure, stable=True)
     # Rows beyond the last one are read as the last and never written.
     order = jnp.concatenate([order, jnp.full(-candidates % group, candidates)])
 
-    def add(state: tuple[Array, Seeds]) -> tuple[Array, Seeds]:
-        done, seeds = state
+    def search(state: tuple[Array, Any]) -> tuple[Array, Any]:
+        done, found = state
         rows = lax.dynamic_slice(order, (done,), (group,))
         here, so_far = jax.tree.map(lambda x: x.at[rows].get(mode="clip"), (fit, seeds))
-        more = better_of(so_far, propose(here, draws, model=model, singles=False))
+        better = refine(here, better_of(so_far, propose(here, draws, model=model, singles=False)), model=model)
         rows = jnp.where(unsure.at[rows].get(mode="clip"), rows, candidates)
-        return done + group, jax.tree.map(lambda x, new: x.at[rows].set(new, mode="drop"), seeds, more)
+        return done + group, jax.tree.map(lambda x, new: x.at[rows].set(new, mode="drop"), found, better)
 
-    start = jnp.zeros((), jnp.int32), seeds
-    return lax.while_loop(lambda state: state[0] < jnp.sum(unsure), add, start)[1]
+    start = jnp.zeros((), jnp.int32), found
+    return lax.while_loop(lambda state: state[0] < jnp.sum(unsure), search, start)[1]
 
 
 def _proven(photo: _Candidate, transform: Float[Array, "3 3"], cost: Float[Array, ""], *, model: Model) -> Verification:
