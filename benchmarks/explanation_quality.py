@@ -38,12 +38,12 @@ def measure(predictor: Predictor, train: Sequence[Annotated], test: Sequence[Ann
             name: explainer.rank(query, sign=1, top=_TOP, ranking=name).rows for name in ("value", "centred", "local")
         }
         for name, rows in (ranked | {"random": rng.choice(positive, _TOP, replace=False)}).items():
-            for point, (x, y) in zip(rows, points.positions(rows)):
-                photo = points.photos[points.photo[point]]
-                boxes = truth[photo.name]
+            for point, fitted in zip(rows, points.photos.take(points.photo[rows])):
+                x, y = fitted.position(points.cell[point])
+                boxes = truth[fitted.name]
                 hits = (boxes[:, 0] <= x) & (x <= boxes[:, 2]) & (boxes[:, 1] <= y) & (y <= boxes[:, 3])
                 inside.setdefault(name, []).append(bool(hits.any()))
-                same.setdefault(name, []).append(photo.label == label)
+                same.setdefault(name, []).append(fitted.label == label)
                 used.setdefault(name, set()).add(int(point))
     return [
         {

@@ -229,14 +229,13 @@ class Explainer:
         values = self.importance[rows] * products
         total = float(self._mass[sign] @ q)
         shares = values / total if total else np.zeros_like(values)
-        places, running = self.points.positions(rows), np.cumsum(shares)
+        photos, running = self.points.photos.take(self.points.photo[rows]), np.cumsum(shares)
         listed = []
-        for i, row in enumerate(rows):
-            photo = self.points.photos[self.points.photo[row]]
+        for i, (row, photo) in enumerate(zip(rows, photos)):
             listed.append(
                 RepresenterPoint(
                     image=photo.name,
-                    xy=(float(places[i, 0]), float(places[i, 1])),
+                    xy=photo.position(self.points.cell[row]),
                     image_size=photo.size,
                     label=photo.label,
                     thumbnail=photo.thumbnail,

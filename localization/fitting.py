@@ -1,5 +1,6 @@
 """From photos, or their feature maps, to a foreground predictor in one pass."""
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -8,14 +9,15 @@ import numpy as np
 
 from delf_jax.errors import ImageError, PredictorError
 from localization.encoders import Dense, Photos, as_named_photos
+from localization.fitted_photos import FittedPhoto
 from localization.maps import valid_cells
-from localization.points import FittedPhoto, PointCollector, Points, thumbnail
+from localization.points import PointCollector, Points, thumbnail
 from localization.predictor import DEFAULT_MAP_THRESHOLD, MAP_THRESHOLD, Predictor
 from localization.statistics import PositionSums, Statistics, position_sums
 
 
 class Gathered(NamedTuple):
-    """What fitting needs of some photos; that of two sets of photos adds.
+    """What fitting needs of some photos.
 
     Attributes:
         statistics: running sums.
@@ -26,11 +28,6 @@ class Gathered(NamedTuple):
     statistics: Statistics
     points: Points | None
     encoder: Any
-
-    def joined(self, other: "Gathered") -> "Gathered":
-        """Of both sets of photos; PredictorError where a photo is in both, or they were computed otherwise."""
-        points = self.points + other.points if self.points and other.points else None
-        return Gathered(self.statistics + other.statistics, points, self.encoder)
 
 
 Labels = Mapping[str, str] | Callable[[str], str | None]
@@ -130,9 +127,9 @@ def gather_here(
             raise PredictorError(f"{name}: {error}") from error
         statistics = photo if statistics is None else statistics + photo
         if collector:
-            picture = thumbnail(seen.pixels, thumbnail_side) if thumbnail_side and seen.pixels is not None else None
-            fitted = FittedPhoto(name, seen.original_size, (h, w), label, picture)
-            collector.add(fitted, row["unit"][:h, :w], np.asarray(sums.norms)[:h, :w])
+            fitted = FittedPhoto(name, seen.original_size, (h, w), label)
+            picture = functools.partial(thumbnail, seen.pixels, thumbnail_side)
+            collector.add(fitted, row["unit"][:h, :w], np.asarray(sums.norms)[:h, :w], picture=picture)
     if statistics is None:
         return None
     return Gathered(statistics, collector.finish() if collector else None, encoder)

@@ -5,39 +5,19 @@ of photos or on how they were split over processes, so that samples of shards me
 """
 
 import dataclasses
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from jaxtyping import Float, Int, UInt64
+from jaxtyping import Bool, Float, Int, UInt64
 
 from delf_jax import model_file
 from delf_jax.errors import PredictorError
+from localization.fitted_photos import FittedPhoto, FittedPhotos, PhotoSpool, PhotoWriter, seed_of
 
 _FEATURES, _COLUMNS, _PHOTOS = "units.npy", "columns.safetensors", "photos.parquet"
-
-
-class FittedPhoto(NamedTuple):
-    """A training photo.
-
-    Attributes:
-        name: its path, or the key it was given under.
-        size: (height, width) in pixels of the upright original.
-        cells: (height, width) of its feature map.
-        label: its class, if one was given.
-        thumbnail: JPEG of the photo, or None.
-    """
-
-    name: str
-    size: tuple[int, int]
-    cells: tuple[int, int]
-    label: str | None = None
-    thumbnail: bytes | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +29,7 @@ class Points:
         norm: float32 [n], r_i.
         photo: int32 [n], index into ``photos``.
         cell: int32 [n, 2], (row, column) in the photo's feature map.
-        photos: all photos fitted, also those of which no position was kept.
+        photos: all photos fitted, also those of which no position was kept; they stay on disk.
         max_points: the bound that the sample was drawn under.
     """
 
@@ -57,7 +37,7 @@ class Points:
     norm: Float[np.ndarray, " n"]
     photo: Int[np.ndarray, " n"]
     cell: Int[np.ndarray, "n 2"]
-    photos: Sequence[FittedPhoto]
+    photos: FittedPhotos
     max_points: int
 
     def __len__(self) -> int:
@@ -65,142 +45,168 @@ class Points:
 
     def __add__(self, other: "Points") -> "Points":
         """The sample of both sets of photos. PredictorError when a photo is in both."""
-        if twice := {p.name for p in self.photos} & {p.name for p in other.photos}:
-            raise PredictorError(
-                f"{min(twice)}: this photo is in both predictors; merge predictors of different photos"
-            )
-        joined = Points(
-            unit=np.concatenate([self.unit, other.unit]),
-            norm=np.concatenate([self.norm, other.norm]),
-            photo=np.concatenate([self.photo, other.photo + len(self.photos)]),
-            cell=np.concatenate([self.cell, other.cell]),
-            photos=[*self.photos, *other.photos],
-            max_points=min(self.max_points, other.max_points),
-        )
-        return joined.sampled()
+        if twice := _first(self.photos, np.isin(self.photos.seeds(), other.photos.seeds())):
+            raise PredictorError(f"{twice}: this photo is in both predictors; merge predictors of different photos")
+        collector = PointCollector(min(self.max_points, other.max_points))
+        collector.extend(self)
+        collector.extend(other)
+        return collector.finish()
 
-    def without(self, names: set[str]) -> "Points":
-        """The points of all other photos. Forgetting leaves room that only fitting again would fill."""
-        keep = [i for i, photo in enumerate(self.photos) if photo.name not in names]
-        renumbered = np.full(len(self.photos), -1, np.int32)
-        renumbered[keep] = np.arange(len(keep))
-        rows = renumbered[self.photo] >= 0
-        return dataclasses.replace(
-            self,
-            unit=self.unit[rows],
-            norm=self.norm[rows],
-            photo=renumbered[self.photo[rows]],
-            cell=self.cell[rows],
-            photos=[self.photos[i] for i in keep],
-        )
+    def __sub__(self, other: "Points") -> "Points":
+        """The points of all photos but the other's. Forgetting leaves room that only fitting again would fill.
 
-    def sampled(self) -> "Points":
-        """The ``max_points`` positions of the smallest hash, in its order."""
-        used, place = np.unique(self.photo, return_inverse=True)
-        seeds = np.array([_seed(self.photos[i].name) for i in used], np.uint64)
-        order = np.argsort(_hash(seeds[place], self.cell), kind="stable")[: self.max_points]
-        return dataclasses.replace(
-            self, unit=self.unit[order], norm=self.norm[order], photo=self.photo[order], cell=self.cell[order]
-        )
-
-    def positions(self, rows: Int[np.ndarray, " k"]) -> Float[np.ndarray, "k 2"]:
-        """(x, y) of points in pixels of their upright original photos; map corners lie on photo corners."""
-        sizes = np.array([self.photos[i].size for i in self.photo[rows]], np.float64).reshape(-1, 2)
-        cells = np.array([self.photos[i].cells for i in self.photo[rows]], np.float64).reshape(-1, 2)
-        yx = self.cell[rows] * (sizes - 1) / np.maximum(cells - 1, 1)
-        return yx[:, ::-1]
+        PredictorError when one of the other's photos is not in here.
+        """
+        here, there = self.photos.seeds(), other.photos.seeds()
+        if strange := _first(other.photos, ~np.isin(there, here)):
+            raise PredictorError(f"{strange}: cannot be forgotten, this predictor was not fitted on it")
+        collector = PointCollector(self.max_points)
+        collector.extend(self, keep=~np.isin(here, there))
+        return collector.finish()
 
     def save(self, folder: Path) -> None:
-        """Writes the points into an existing folder."""
+        """Writes the points into an existing folder, with pictures of the photos that have one of them."""
         np.save(folder / _FEATURES, self.unit, allow_pickle=False)
         columns = {"norm": self.norm, "photo": self.photo, "cell": self.cell}
         model_file.write(folder / _COLUMNS, columns, {"kind": "representer points", "max_points": self.max_points})
-        table = {
-            "name": [p.name for p in self.photos],
-            "height": [p.size[0] for p in self.photos],
-            "width": [p.size[1] for p in self.photos],
-            "cell_rows": [p.cells[0] for p in self.photos],
-            "cell_columns": [p.cells[1] for p in self.photos],
-            "label": pa.array([p.label for p in self.photos], pa.string()),
-            "thumbnail": pa.array([p.thumbnail for p in self.photos], pa.binary()),
-        }
-        pq.write_table(pa.table(table), folder / _PHOTOS)
+        pictured = _marked(self.photo, len(self.photos))
+        with open(folder / _PHOTOS, "wb") as file:
+            writer = PhotoWriter(file)
+            for photo, has_points in zip(self.photos, pictured):
+                writer.add(photo if has_points else photo._replace(thumbnail=None))
+            writer.close()
 
     @classmethod
     def open(cls, folder: Path) -> "Points":
-        """Reads what ``save`` wrote; features stay on disk until they are used."""
+        """Reads what ``save`` wrote; features and photos stay on disk until they are used."""
         description, columns = model_file.read(folder / _COLUMNS)
-        photos = [
-            FittedPhoto(
-                row["name"],
-                (row["height"], row["width"]),
-                (row["cell_rows"], row["cell_columns"]),
-                row["label"],
-                row["thumbnail"],
-            )
-            # Arrow's own threads may outlive the interpreter, and the process then aborts at its exit.
-            for row in pq.ParquetFile(folder / _PHOTOS).read(use_threads=False).to_pylist()
-        ]
         unit = np.load(folder / _FEATURES, mmap_mode="r", allow_pickle=False)
+        photos = FittedPhotos(folder / _PHOTOS)
         return cls(unit, columns["norm"], columns["photo"], columns["cell"], photos, description["max_points"])
 
 
+class _Columns(NamedTuple):
+    """Positions that may be kept: as in ``Points``, and their hashes."""
+
+    unit: Float[np.ndarray, "n c"]
+    norm: Float[np.ndarray, " n"]
+    photo: Int[np.ndarray, " n"]
+    cell: Int[np.ndarray, "n 2"]
+    hashes: UInt64[np.ndarray, " n"]
+
+    def smallest(self, most: int) -> "_Columns":
+        """The ``most`` positions of the smallest hash, in its order."""
+        order = np.argsort(self.hashes, kind="stable")[:most]
+        return _Columns(*(column[order] for column in self))
+
+
 class PointCollector:
-    """Gathers the points of a stream of photos in memory bounded by twice ``max_points``, and the photos' names."""
+    """Gathers the points of a stream of photos in memory that ``max_points`` bounds; the photos wait on disk."""
 
     def __init__(self, max_points: int) -> None:
         self.max_points = max_points
-        self._photos: list[FittedPhoto] = []
-        self._pictured: set[int] = set()
-        self._waiting: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
-        self._rows = 0
+        self._photos = PhotoSpool()
+        self._columns: _Columns | None = None  # room for up to twice max_points
+        self._count = 0  # of the rows in use
+        self._highest = np.iinfo(np.uint64).max  # of the hashes that can still be in the sample
 
-    def add(self, photo: FittedPhoto, unit: Float[np.ndarray, "h w c"], norms: Float[np.ndarray, "h w"]) -> None:
-        """Adds all positions of one photo."""
+    def add(
+        self,
+        photo: FittedPhoto,
+        unit: Float[np.ndarray, "h w c"],
+        norms: Float[np.ndarray, "h w"],
+        *,
+        picture: Callable[[], bytes | None] = lambda: None,
+    ) -> None:
+        """Adds all positions of one photo.
+
+        Args:
+            photo: without its thumbnail.
+            unit, norms: its features.
+            picture: makes the thumbnail, if it is wanted.
+        """
         h, w, _ = unit.shape
-        index = len(self._photos)
-        self._photos.append(photo)
-        if photo.thumbnail is not None:
-            self._pictured.add(index)
         cells = np.stack(np.meshgrid(np.arange(h), np.arange(w), indexing="ij"), axis=-1).reshape(-1, 2)
-        columns = unit.reshape(h * w, -1).astype(np.float16), norms.reshape(-1).astype(np.float32), cells
-        if h * w > self.max_points:  # no more than this of one photo can be in the sample
-            seeds = np.full(h * w, _seed(photo.name), np.uint64)
-            chosen = np.argsort(_hash(seeds, cells), kind="stable")[: self.max_points]
-            columns = columns[0][chosen], columns[1][chosen], cells[chosen]
-        kept, lengths, places = columns
-        self._waiting.append((kept, lengths, np.full(len(kept), index, np.int32), places.astype(np.int32)))
-        self._rows += len(kept)
-        if self._rows > 2 * self.max_points:
-            self._compact()
+        hashes = _hash(np.full(h * w, seed_of(photo.name), np.uint64), cells)
+        rows = np.flatnonzero(hashes <= self._highest)
+        self._keep(
+            _Columns(
+                unit.reshape(h * w, -1)[rows].astype(np.float16, copy=False),
+                norms.reshape(-1)[rows].astype(np.float32, copy=False),
+                np.full(len(rows), len(self._photos), np.int32),
+                cells[rows].astype(np.int32),
+                hashes[rows],
+            )
+        )
+        # A picture is shown beside a kept position only, and would be most of what a photo takes.
+        self._photos.add(photo._replace(thumbnail=picture()) if len(rows) else photo)
+
+    def extend(self, points: Points, *, keep: Bool[np.ndarray, " photos"] | None = None) -> None:
+        """Adds points of other photos: of all, or of those that ``keep`` marks."""
+        if keep is None:
+            keep = np.ones(len(points.photos), bool)
+        hashes = _hash(points.photos.seeds()[points.photo], points.cell)
+        rows = np.flatnonzero(keep[points.photo] & (hashes <= self._highest))
+        index = (len(self._photos) + np.cumsum(keep) - 1).astype(np.int32)
+        photos = index[points.photo[rows]]
+        self._keep(_Columns(points.unit[rows], points.norm[rows], photos, points.cell[rows], hashes[rows]))
+        pictured = _marked(points.photo[rows], len(points.photos))
+        for photo, kept, has_points in zip(points.photos, keep, pictured):
+            if kept:
+                self._photos.add(photo if has_points else photo._replace(thumbnail=None))
 
     def finish(self) -> Points:
         """The points of everything added, at least one photo."""
-        return self._compact()
+        unit, norm, photo, cell, _ = self._sample()
+        return Points(unit, norm, photo, cell, self._photos.finish(), self.max_points)
 
-    def _compact(self) -> Points:
-        unit, norm, photo, cell = (np.concatenate(parts) for parts in zip(*self._waiting))
-        points = Points(unit, norm, photo, cell, self._photos, self.max_points).sampled()
-        # A picture is shown beside a kept position only, and would be most of what a photo takes.
-        kept = set(points.photo.tolist())
-        for index in self._pictured - kept:
-            self._photos[index] = self._photos[index]._replace(thumbnail=None)
-        self._pictured &= kept
-        self._waiting = [(points.unit, points.norm, points.photo, points.cell)]
-        self._rows = len(points)
-        return points
+    def _keep(self, rows: _Columns) -> None:
+        rows = rows.smallest(self.max_points)
+        if self._count + len(rows.hashes) > 2 * self.max_points:
+            sample = self._sample()
+            self._count, self._highest = 0, sample.hashes[-1]
+            self._append(sample)
+        self._append(rows)
+
+    def _append(self, rows: _Columns) -> None:
+        start, self._count = self._count, self._count + len(rows.hashes)
+        if self._columns is None:
+            self._columns = rows
+        room = len(self._columns.hashes)
+        if self._count > room:
+            longer = min(max(self._count, 2 * room), 2 * self.max_points)
+            self._columns = _Columns(*(_lengthened(column, longer) for column in self._columns))
+        for column, added in zip(self._columns, rows):
+            column[start : self._count] = added
+
+    def _sample(self) -> _Columns:
+        assert self._columns is not None
+        return _Columns(*(column[: self._count] for column in self._columns)).smallest(self.max_points)
 
 
-def thumbnail(pixels: np.ndarray, side: int) -> bytes:
-    """JPEG of a uint8 RGB photo, longest side at most ``side`` pixels."""
+def thumbnail(pixels: np.ndarray | None, side: int) -> bytes | None:
+    """JPEG of a uint8 RGB photo, longest side at most ``side`` pixels; None without a photo, or of no pixels."""
+    if pixels is None or not side:
+        return None
     scale = min(1.0, side / max(pixels.shape[:2]))
     small = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else pixels
     _, data = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80])
     return data.tobytes()
 
 
-def _seed(name: str) -> int:
-    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
+def _lengthened(column: np.ndarray, count: int) -> np.ndarray:
+    return np.concatenate([column, np.empty((count - len(column), *column.shape[1:]), column.dtype)])
+
+
+def _marked(places: Int[np.ndarray, " k"], count: int) -> Bool[np.ndarray, " count"]:
+    marked = np.zeros(count, bool)
+    marked[places] = True
+    return marked
+
+
+def _first(photos: FittedPhotos, which: Bool[np.ndarray, " n"]) -> str | None:
+    """The first name of those photos."""
+    return min((name for name, marked in zip(photos.names(), which) if marked), default=None)
 
 
 def _hash(seeds: UInt64[np.ndarray, " n"], cells: Int[np.ndarray, "n 2"]) -> UInt64[np.ndarray, " n"]:

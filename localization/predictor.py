@@ -232,11 +232,11 @@ class Predictor:
         """
         if self.optimum or other.optimum:
             raise PredictorError("only closed-form predictors add up; merge those first and refit the result")
-        both = self.points + other.points if self.points and other.points else None
+        statistics = self.statistics + other.statistics
         return dataclasses.replace(
             self,
-            statistics=self.statistics + other.statistics,
-            points=both,
+            statistics=statistics,
+            points=self.points + other.points if self.points and other.points else None,
             found_threshold=max(self.found_threshold, other.found_threshold),
         )
 
@@ -246,10 +246,7 @@ class Predictor:
             raise PredictorError("only closed-form predictors subtract; forget first and refit the result")
         rest = self.points
         if rest and other.points:
-            names = {photo.name for photo in other.points.photos}
-            if strange := names - {photo.name for photo in rest.photos}:
-                raise PredictorError(f"{min(strange)}: cannot be forgotten, this predictor was not fitted on it")
-            rest = rest.without(names)
+            rest = rest - other.points
         elif rest:
             raise PredictorError("cannot tell which points to forget; fit the photos to be forgotten with points too")
         return dataclasses.replace(self, statistics=self.statistics - other.statistics, points=rest)

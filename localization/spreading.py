@@ -1,7 +1,6 @@
 """The sums that fitting needs, by workers on a Ray cluster or by several processes, merged into those of one pass."""
 
 import contextlib
-import dataclasses
 import functools
 import io
 import os
@@ -10,8 +9,6 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from delf_jax.cluster import ray_pool
 from delf_jax.cluster.processes import Group, Heartbeat
@@ -23,7 +20,7 @@ from delf_jax.lease import FILE as LEASE
 from delf_jax.lease import Lease
 from localization.encoders import Encoder
 from localization.fitting import Gathered, gather_here
-from localization.points import Points
+from localization.points import PointCollector, Points
 from localization.statistics import Statistics
 
 _TASK_PHOTOS = 32
@@ -50,16 +47,14 @@ def gather_on_ray(
         on_error, **options: as for ``gather_here``.
     """
     make = functools.partial(_Sums, load, options)
-    total: Gathered | None = None
+    total = _Total(encoder)
     for result in ray_pool.map_photos(make, paths, workers, task_photos=_TASK_PHOTOS):
         for error in result.failed.values():
             if on_error is None:
                 raise error
             on_error(error)
-        if result.data:
-            part = _of_bytes(result.data, encoder)
-            total = part if total is None else total.joined(part)
-    return total
+        total.add(result.data)
+    return total.gathered()
 
 
 class _Sums:
@@ -104,17 +99,14 @@ def sharing(group: Group, folder: str | os.PathLike[str]) -> Iterator[Callable[.
         mine = gather_here([path for path in paths if group.share.has(path)], **options)
         Folder(own).write(f"{number}.zip", b"" if mine is None else _to_bytes(mine))
         group.tell(f"sums/{number}/{group.share.process}")
-        total: Gathered | None = None
+        total = _Total(options.get("encoder"))
         for process in range(group.share.processes):
             other = Folder(Path(folder) / f"{process:05d}")
             beat = Heartbeat(functools.partial(_beat, other), seconds=_SILENT_SECONDS)
             if group.hear(f"sums/{number}/{process}", is_alive=beat.is_alive) is None:
                 raise ClusterError(f"process {process} died; give the same command again in all processes")
-            data = other.read(f"{number}.zip")
-            if data:
-                part = _of_bytes(data, options.get("encoder"))
-                total = part if total is None else total.joined(part)
-        return total
+            total.add(other.read(f"{number}.zip"))
+        return total.gathered()
 
     try:
         yield gather
@@ -133,7 +125,7 @@ def _beat(folder: Folder) -> bytes:
 
 
 def _to_bytes(gathered: Gathered) -> bytes:
-    """The files of the statistics and points in one archive; ``_of_bytes`` opens it."""
+    """The files of the statistics and points in one archive, for ``_Total``."""
     sink = io.BytesIO()
     with tempfile.TemporaryDirectory() as name, zipfile.ZipFile(sink, "w") as archive:
         gathered.statistics.save(Path(name) / _STATISTICS)
@@ -144,13 +136,30 @@ def _to_bytes(gathered: Gathered) -> bytes:
     return sink.getvalue()
 
 
-def _of_bytes(data: bytes, encoder: Any) -> Gathered:
-    with tempfile.TemporaryDirectory() as name, zipfile.ZipFile(io.BytesIO(data)) as archive:
-        for entry in archive.namelist():
-            (Path(name) / os.path.basename(entry)).write_bytes(archive.read(entry))
-        statistics = Statistics.open(Path(name) / _STATISTICS)
-        points = None
-        if len(archive.namelist()) > 1:
-            points = Points.open(Path(name))
-            points = dataclasses.replace(points, unit=np.array(points.unit))  # the file goes
-        return Gathered(statistics, points, encoder)
+class _Total:
+    """Adds up what several gathered, each of photos that no other had."""
+
+    def __init__(self, encoder: Any) -> None:
+        self._encoder = encoder
+        self._statistics: Statistics | None = None
+        self._points: PointCollector | None = None
+
+    def add(self, data: bytes) -> None:
+        """Adds what ``_to_bytes`` made; nothing where there were no photos."""
+        if not data:
+            return
+        with tempfile.TemporaryDirectory() as name, zipfile.ZipFile(io.BytesIO(data)) as archive:
+            for entry in archive.namelist():
+                (Path(name) / os.path.basename(entry)).write_bytes(archive.read(entry))
+            statistics = Statistics.open(Path(name) / _STATISTICS)
+            self._statistics = statistics if self._statistics is None else self._statistics + statistics
+            if len(archive.namelist()) > 1:
+                points = Points.open(Path(name))
+                self._points = self._points or PointCollector(points.max_points)
+                self._points.extend(points)
+
+    def gathered(self) -> Gathered | None:
+        """All of it; None where there were no photos."""
+        if self._statistics is None:
+            return None
+        return Gathered(self._statistics, self._points.finish() if self._points else None, self._encoder)

@@ -40,7 +40,7 @@ class Locator:
             raise UsageError("--predictor was fitted on feature maps; the page needs one that was fitted on photos")
         self._predictor = predictor
         self._encoder = predictor.running_encoder
-        self._shown = shown_names([photo.name for photo in predictor.points.photos] if predictor.points else [])
+        self._shown = shown_names([*predictor.points.photos.names()] if predictor.points else [])
 
     def describe(self) -> dict[str, Any]:
         """What can be asked: classes to look for, the threshold to begin with, whether places can be explained."""

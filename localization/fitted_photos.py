@@ -1,0 +1,200 @@
+"""The photos that a predictor was fitted on, in a Parquet file that is read as they are asked for, however many."""
+
+import contextlib
+import hashlib
+import tempfile
+import weakref
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Int, UInt64
+
+from delf_jax.errors import PredictorError
+
+_SCHEMA = pa.schema(
+    [
+        ("name", pa.string()),
+        ("height", pa.int64()),
+        ("width", pa.int64()),
+        ("cell_rows", pa.int64()),
+        ("cell_columns", pa.int64()),
+        ("label", pa.string()),
+        ("thumbnail", pa.binary()),
+    ]
+)
+_READ_ROWS = 1024
+_GROUP_BYTES, _ROW_BYTES = 1 << 20, 300  # a row as Python objects, without its picture
+
+
+class FittedPhoto(NamedTuple):
+    """A training photo.
+
+    Attributes:
+        name: its path, or the key it was given under.
+        size: (height, width) in pixels of the upright original.
+        cells: (height, width) of its feature map.
+        label: its class, if one was given.
+        thumbnail: JPEG of the photo, or None.
+    """
+
+    name: str
+    size: tuple[int, int]
+    cells: tuple[int, int]
+    label: str | None = None
+    thumbnail: bytes | None = None
+
+    def position(self, cell: Int[np.ndarray, "2"]) -> tuple[float, float]:
+        """(x, y) of a (row, column) in pixels of the upright original; map corners lie on photo corners."""
+        y, x = (int(i) * (side - 1) / max(cells - 1, 1) for i, side, cells in zip(cell, self.size, self.cells))
+        return x, y
+
+
+class FittedPhotos:
+    """The photos in a file, in the order they were fitted in.
+
+    Args:
+        file: as ``PhotoWriter`` writes it.
+    """
+
+    def __init__(self, file: BinaryIO | Path) -> None:
+        # Earlier versions wrote all photos as one row group, which only a buffer keeps from being read whole.
+        self._file = pq.ParquetFile(file, buffer_size=1 << 16)
+        described = self._file.metadata
+        rows = [described.row_group(group).num_rows for group in range(described.num_row_groups)]
+        self._starts = np.cumsum([0, *rows])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def __iter__(self) -> Iterator[FittedPhoto]:
+        for batch in self._batches():
+            yield from map(_of_row, batch.to_pylist())
+
+    def take(self, places: Sequence[int] | Int[np.ndarray, " k"]) -> list[FittedPhoto]:
+        """The photos at these places, in the same order; IndexError where there is none."""
+        places = np.asarray(places, np.int64)
+        if ((places < 0) | (places >= len(self))).any():
+            raise IndexError(f"there are {len(self)} photos, none at some of {places.tolist()}")
+        wanted = np.unique(places)
+        found: dict[int, FittedPhoto] = {}
+        for group in np.unique(np.searchsorted(self._starts, wanted, side="right") - 1).tolist():
+            start = self._starts[group]
+            for batch in self._batches(row_groups=[group]):
+                inside = wanted[(wanted >= start) & (wanted < start + len(batch))]
+                rows = batch.take(pa.array(inside - start)).to_pylist()
+                found.update(zip(inside.tolist(), map(_of_row, rows)))
+                start += len(batch)
+        return [found[place] for place in places.tolist()]
+
+    def names(self) -> Iterator[str]:
+        """The names of all photos."""
+        for batch in self._batches(columns=["name"]):
+            yield from batch["name"].to_pylist()
+
+    def seeds(self) -> UInt64[np.ndarray, " n"]:
+        """The ``seed_of`` the names of all photos."""
+        return np.fromiter(map(seed_of, self.names()), np.uint64, len(self))
+
+    def _batches(self, **options: Any) -> Iterator[pa.RecordBatch]:
+        # Arrow's own threads may outlive the interpreter, and the process then aborts at its exit.
+        return self._file.iter_batches(_READ_ROWS, use_threads=False, **options)
+
+
+class PhotoWriter:
+    """Writes photos to an open file, which is complete once ``close`` was called.
+
+    Raises:
+        OSError: the disk is full; so does every method.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        # Pictures do not shrink, and as statistics the footer would hold some of them.
+        self._writer = pq.ParquetWriter(file, _SCHEMA, use_dictionary=["label"], write_statistics=False)
+        self._waiting: list[FittedPhoto] = []
+        self._waiting_bytes = 0
+
+    def add(self, photo: FittedPhoto) -> None:
+        """Writes one photo, though perhaps not yet."""
+        self._waiting.append(photo)
+        self._waiting_bytes += _ROW_BYTES + len(photo.thumbnail or b"")
+        if self._waiting_bytes >= _GROUP_BYTES:
+            self._write()
+
+    def close(self) -> None:
+        """Writes what is waiting and the footer; the file stays open."""
+        self._write()
+        self._writer.close()
+        self._file.flush()
+
+    def discard(self) -> None:
+        """Closes the file without what is waiting."""
+        for closable in (self._writer, self._file):
+            with contextlib.suppress(OSError):
+                closable.close()
+
+    def _write(self) -> None:
+        self._writer.write_table(pa.Table.from_pylist([_to_row(photo) for photo in self._waiting], _SCHEMA))
+        self._waiting, self._waiting_bytes = [], 0
+
+
+class PhotoSpool:
+    """Keeps photos in a temporary file, which has no name and is gone with the last that reads it.
+
+    Raises:
+        PredictorError: the disk of temporary files is full; so does every method.
+    """
+
+    def __init__(self) -> None:
+        with _temporary():
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115 (closed when it is discarded, or with the photos)
+            self._writer = PhotoWriter(self._file)
+        self._count = 0
+        self._discarding = weakref.finalize(self, self._writer.discard)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, photo: FittedPhoto) -> None:
+        """Keeps one photo."""
+        with _temporary():
+            self._writer.add(photo)
+        self._count += 1
+
+    def finish(self) -> FittedPhotos:
+        """All photos; none can be added any more."""
+        with _temporary():
+            self._writer.close()
+            photos = FittedPhotos(self._file)
+        self._discarding.detach()
+        weakref.finalize(photos, self._file.close)
+        return photos
+
+
+def seed_of(name: str) -> int:
+    """A hash of 64 bits that is the same everywhere."""
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
+
+
+@contextlib.contextmanager
+def _temporary() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise PredictorError(
+            f"{tempfile.gettempdir()}: the photos that are fitted cannot be noted there ({error.strerror}); "
+            "make room, or set TMPDIR to another folder"
+        ) from error
+
+
+def _to_row(photo: FittedPhoto) -> dict[str, Any]:
+    return dict(zip(_SCHEMA.names, (photo.name, *photo.size, *photo.cells, photo.label, photo.thumbnail)))
+
+
+def _of_row(row: dict[str, Any]) -> FittedPhoto:
+    name, height, width, cell_rows, cell_columns, label, thumbnail = (row[column] for column in _SCHEMA.names)
+    return FittedPhoto(name, (height, width), (cell_rows, cell_columns), label, thumbnail)
