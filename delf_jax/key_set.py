@@ -2,6 +2,9 @@
 
 import numpy as np
 
+# Merging copies all keys: waiting for a share of them keeps the sum of the copies in proportion to the keys.
+WAITING_SHARE = 1 / 64
+
 
 class KeySet:
     """Keys that were met before."""
@@ -17,7 +20,7 @@ class KeySet:
         if key in self._recent or (place < len(self._sorted) and int(self._sorted[place]) == key):
             return False
         self._recent.add(key)
-        if len(self._recent) >= self._merge_at:
+        if len(self._recent) >= max(self._merge_at, WAITING_SHARE * len(self._sorted)):
             recent = np.sort(np.fromiter(self._recent, np.uint64, len(self._recent)))
             self._sorted = np.insert(self._sorted, np.searchsorted(self._sorted, recent), recent)
             self._recent = set()

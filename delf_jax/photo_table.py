@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from delf_jax.key_set import WAITING_SHARE
 from delf_jax.photo_files import path_key
 
 _ROW = np.dtype([("key", "u8"), ("size", "i8"), ("mtime_ns", "i8"), ("content", "u8"), ("part", "i4"), ("row", "i4")])
@@ -57,7 +58,7 @@ class PhotoTable:
     def add(self, path: str, known: KnownPhoto) -> None:
         """Remembers a photo."""
         self._recent[path_key(path)] = known
-        if len(self._recent) >= self._merge_at:
+        if len(self._recent) >= max(self._merge_at, WAITING_SHARE * len(self._rows)):
             self._merge()
 
     def _merge(self) -> None:

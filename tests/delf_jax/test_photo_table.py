@@ -1,13 +1,15 @@
 """The table of known photos agrees with a dict, before and after it packs its rows."""
 
 import numpy as np
+import pytest
 
 from delf_jax.photo_table import KnownPhoto, PhotoTable
 
 
-def test_the_last_one_added_counts() -> None:
+@pytest.mark.parametrize("merge_at", [1, 7])
+def test_the_last_one_added_counts(merge_at: int) -> None:
     random = np.random.default_rng(0)
-    table, expected = PhotoTable(merge_at=7), {}
+    table, expected = PhotoTable(merge_at=merge_at), {}
     for step in range(200):
         path = f"/photos/{random.integers(60)} é.jpg"
         known = KnownPhoto.of(step, 2**62 + step, f"{step:016x}" + "f" * 48, step % 5, step)
