@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import socket
 import threading
@@ -23,16 +24,19 @@ except ImportError:  # Windows: the heartbeat alone
 
 FILE = "lease.json"
 _LOCK = ".lease.lock"
+_log = logging.getLogger(__name__)
 
 
 class Lease:
     """The right to write in a folder, kept fresh by a thread until it is released.
 
-    Writers on one computer exclude each other by a lock that the kernel drops when its process dies. Writers elsewhere
-    see ``lease.json``, whose time is renewed four times in ``seconds``; one that was not renewed for longer is dead.
+    Writers on one computer exclude each other by a lock that the kernel drops when its process dies. Where there are no
+    locks, as in object stores, or the writer is elsewhere, ``lease.json`` tells which process holds the folder, and a
+    time that is renewed four times in ``seconds``. A process of this computer is looked for. For another one this
+    waits, until it gives its lease back, renews it, or has not renewed it for ``seconds`` and so is dead.
 
     Raises:
-        StoreError: when another writer holds the folder.
+        StoreError: when another writer, which is alive, holds the folder.
     """
 
     def __init__(self, folder: Folder, *, seconds: float = 60.0) -> None:
@@ -42,7 +46,7 @@ class Lease:
         self._released = threading.Event()
         self._lock = self._lock_here()
         try:
-            self._refuse_others()
+            self._await_others()
             self._renew()
         except BaseException:
             self._unlock()
@@ -94,12 +98,29 @@ class Lease:
             os.close(self._lock)
             self._lock = None
 
-    def _refuse_others(self) -> None:
-        held = self._read()
-        if held is None or (self._lock is not None and held["computer"] == _computer()):
+    def _await_others(self) -> None:
+        held = first = self._read()
+        if first is None or self._is_over(first):
             return
-        if abs(time.time() - held["time"]) < self._seconds:
-            raise self._in_use(held)
+        if not _is_alive(first):
+            left = min(self._seconds, first["time"] + self._seconds - time.time())
+            until = time.strftime("%H:%M:%S", time.localtime(time.time() + left))
+            writer = f"process {first['process']} on {first['host']}"
+            told = {"folder": self._folder.address, "writer": writer, "until": until}
+            _log.warning("waiting to see whether another writer is alive", extra=told)
+            end = time.monotonic() + left
+            while held == first and time.monotonic() < end:
+                time.sleep(min(1.0, self._seconds / 16))
+                held = self._read()
+            if held is None or held == first:
+                return
+        raise self._in_use(held)
+
+    def _is_over(self, held: dict[str, Any]) -> bool:
+        if self._lock is not None and held["computer"] == _computer():
+            return True
+        alive = _is_alive(held)
+        return not alive if alive is not None else abs(time.time() - held["time"]) >= self._seconds
 
     def _in_use(self, held: dict[str, Any] | None) -> StoreError:
         who = f" (process {held['process']} on {held['host']})" if held else ""
@@ -113,7 +134,7 @@ class Lease:
             "owner": self._owner,
             "host": socket.gethostname(),
             "computer": _computer(),
-            "process": os.getpid(),
+            **_process(),
             "time": time.time(),
         }
         self._folder.write(FILE, json.dumps(content).encode())
@@ -147,3 +168,42 @@ def _computer() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return socket.gethostname()
+
+
+def _process() -> dict[str, Any]:
+    """This process, so that others on this computer can tell whether it is alive."""
+    process = os.getpid()
+    return {"process": process, "started": _started(process), "namespace": _namespace()}
+
+
+def _namespace() -> str | None:
+    """Within which process numbers mean the same; None where the system does not say."""
+    try:
+        return f"{_computer()} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return None
+
+
+def _started(process: int) -> int | None:
+    """When a process was started, in the system's ticks; 0 where it has ended, None where it cannot be seen."""
+    try:
+        state, *fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
+        return 0 if state in "ZX" else int(fields[18])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _is_alive(held: dict[str, Any]) -> bool | None:
+    """Whether the process that holds a lease is alive; None where it cannot be known from here."""
+    process, started = held["process"], held.get("started")
+    same = held["host"] == socket.gethostname() and held.get("namespace") == _namespace() is not None
+    if not same or started is None or type(process) is not int or not 0 < process < 1 << 31:
+        return None
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    found = _started(process)
+    return None if found is None else found == started

@@ -1,18 +1,13 @@
-"""What a feature store consists of: the one file that decides which parts count."""
+"""What a feature store consists of: which parts count, in which order, and what made them."""
 
 import dataclasses
-import hashlib
-import json
 import re
+from collections.abc import Iterable
 from typing import Any
 
-from delf_jax import strict_json
-from delf_jax.errors import StoreError
 from delf_jax.settings import ExtractionSettings
 
-FILE = "manifest.json"
-VERSION = 1
-_PART = re.compile(r"part-\d{6,}-[0-9a-f]{12}\.parquet")
+_PART = re.compile(r"part-(\d{6,18})-([0-9a-f]{12})\.parquet")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +33,10 @@ class Part:
         """Rows that count."""
         return self.rows - len(self.superseded)
 
+    def without(self, rows: Iterable[int]) -> "Part":
+        """The same part with these rows superseded too."""
+        return dataclasses.replace(self, superseded=self.superseded | frozenset(rows))
+
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
@@ -59,63 +58,81 @@ class Manifest:
     head: str | None = None
     next_part: int = 0
 
-    def to_bytes(self) -> bytes:
-        """The file; ``from_bytes`` reads it back."""
-        body = {
+    def origin(self) -> dict[str, Any]:
+        """What made the features, in plain JSON values."""
+        return {
             "settings": self.settings.to_json(),
             "fingerprint": self.fingerprint,
             "dimension": self.dimension,
             "head": self.head,
-            "next_part": self.next_part,
-            "parts": [dataclasses.asdict(p) | {"superseded": sorted(p.superseded)} for p in self.parts],
         }
-        envelope = {"format": "delf-jax feature store", "version": VERSION, "sha256": _digest(body), "store": body}
-        return json.dumps(envelope, ensure_ascii=False, indent=1).encode()
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, in plain JSON values; ``from_json`` reads them back."""
+        return self.origin() | {"next_part": self.next_part, "parts": _to_json(self.parts)}
 
     @classmethod
-    def from_bytes(cls, data: bytes, name: str) -> "Manifest":
-        """Reads what ``to_bytes`` wrote; StoreError, naming the store ``name``, when it is damaged or newer."""
-        damaged = StoreError(f"{name}: its {FILE} is damaged; restore that file or extract into another folder")
-        try:
-            envelope = strict_json.loads_object(data)
-            version = envelope["version"]
-            if envelope["format"] != "delf-jax feature store":
-                raise StoreError(f"{name}: is not a feature store; give one that `delf-jax extract` wrote")
-            if version > VERSION:
-                raise StoreError(f"{name}: was written by a newer delf-jax (format {version}); update delf-jax")
-            body = envelope["store"]
-            if _digest(body) != envelope["sha256"]:
-                raise damaged
-            return cls._from_body(body)
-        except (KeyError, TypeError, ValueError, AttributeError):
-            raise damaged from None
+    def from_json(cls, body: dict[str, Any]) -> "Manifest":
+        """Reads what ``to_json`` wrote; KeyError, TypeError, ValueError or AttributeError where that is damaged."""
+        described = body | {
+            "settings": ExtractionSettings.from_json(body["settings"]),
+            "parts": _from_json(body["parts"]),
+        }
+        manifest = cls(**{field.name: described[field.name] for field in dataclasses.fields(cls)})
+        manifest._require_sound()
+        return manifest
 
-    @classmethod
-    def _from_body(cls, body: dict[str, Any]) -> "Manifest":
-        parts = tuple(Part(**(part | {"superseded": frozenset(part["superseded"])})) for part in body["parts"])
-        if not all(_PART.fullmatch(part.name) for part in parts):  # a name must not lead out of the folder
+    def since(self, earlier: "Manifest") -> dict[str, Any]:
+        """What came after an earlier state of the store, in plain JSON values; ``followed`` reads them back."""
+        gone = {
+            position: now.superseded - then.superseded
+            for position, (now, then) in enumerate(zip(self.parts, earlier.parts))
+            if now is not then
+        }
+        return {
+            "next_part": self.next_part,
+            "superseded": [[position, sorted(rows)] for position, rows in gone.items() if rows],
+            "parts": _to_json(self.parts[len(earlier.parts) :]),
+        }
+
+    def followed(self, body: dict[str, Any]) -> "Manifest":
+        """The later state that ``since`` was asked of; raises as ``from_json``."""
+        parts = list(self.parts)
+        for position, rows in body["superseded"]:
+            if not 0 <= position < len(parts):
+                raise ValueError("rows of a part that is not there are superseded")
+            parts[position] = parts[position].without(rows)
+        later = dataclasses.replace(self, parts=(*parts, *_from_json(body["parts"])), next_part=body["next_part"])
+        later._require_sound()
+        return later
+
+    def _require_sound(self) -> None:
+        if not all(_PART.fullmatch(part.name) for part in self.parts):  # a name must not lead out of the folder
             raise ValueError("a part's name is not one that a store gives")
-        numbers = [body["dimension"], body["next_part"], *(n for p in parts for n in (p.rows, p.size, *p.superseded))]
-        texts = [body["fingerprint"], body["head"] or "", *(part.sha256 for part in parts)]
+        numbers = [self.dimension, self.next_part]
+        numbers += [number for part in self.parts for number in (part.rows, part.size, *part.superseded)]
+        texts = [self.fingerprint, self.head or "", *(part.sha256 for part in self.parts)]
         if not all(type(n) is int and 0 <= n < 1 << 62 for n in numbers) or not all(type(t) is str for t in texts):
             raise ValueError("a number or a text is of the wrong kind")
-        if body["dimension"] < 1:
+        if self.dimension < 1:
             raise ValueError("descriptors have at least one value")
-        if any(row >= part.rows for part in parts for row in part.superseded):
+        if any(row >= part.rows for part in self.parts for row in part.superseded):
             raise ValueError("a row that no part has is superseded")
-        return cls(
-            settings=ExtractionSettings.from_json(body["settings"]),
-            fingerprint=body["fingerprint"],
-            dimension=body["dimension"],
-            parts=parts,
-            head=body["head"],
-            next_part=body["next_part"],
-        )
 
 
 def part_name(number: int, sha256: str) -> str:
     """File name of a part; the digest keeps two writers from ever using the same one."""
     return f"part-{number:06d}-{sha256[:12]}.parquet"
+
+
+def number_and_digest(name: str) -> tuple[int, str] | None:
+    """What ``part_name`` made a name of; None where it is none.
+
+    >>> number_and_digest("part-000007-0123456789ab.parquet")
+    (7, '0123456789ab')
+    """
+    found = _PART.fullmatch(name)
+    return (int(found[1]), found[2]) if found else None
 
 
 def difference(
@@ -131,5 +148,9 @@ def difference(
     return "; ".join(different) or None
 
 
-def _digest(body: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+def _to_json(parts: Iterable[Part]) -> list[dict[str, Any]]:
+    return [vars(part) | {"superseded": sorted(part.superseded)} for part in parts]
+
+
+def _from_json(parts: Iterable[dict[str, Any]]) -> tuple[Part, ...]:
+    return tuple(Part(**(part | {"superseded": frozenset(part["superseded"])})) for part in parts)

@@ -1,13 +1,14 @@
 """One part of a feature store: the features of some photos as a Parquet file, one row a photo."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from delf_jax import strict_json
 from delf_jax.features import LocalFeatures
 
 UNREADABLE = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError)
@@ -45,8 +46,10 @@ class StoredPhoto(NamedTuple):
     features: LocalFeatures
 
 
-def encode(photos: Sequence[StoredPhoto], *, dimension: int, fingerprint: str) -> bytes:
-    """The Parquet file of ``photos``.
+def encode(
+    photos: Sequence[StoredPhoto], *, dimension: int, fingerprint: str, origin: Mapping[str, Any] | None = None
+) -> bytes:
+    """The Parquet file of ``photos``; ``origin``, what made them, is kept in its metadata.
 
     Columns: path, size, mtime_ns, content_hash, height, width, keypoints (x and y by turns), scales, scores,
     descriptors (float16, ``dimension`` values a feature, in a row) and model. Lists of plain numbers are written
@@ -74,7 +77,7 @@ def encode(photos: Sequence[StoredPhoto], *, dimension: int, fingerprint: str) -
             "descriptors": lists([f.descriptors for f in features], np.float16, dimension),
             "model": pa.array([fingerprint] * len(photos), pa.string()),
         }
-    ).replace_schema_metadata({"delf_jax": json.dumps({"dimension": dimension})})
+    ).replace_schema_metadata({"delf_jax": json.dumps({"dimension": dimension, **(origin or {})})})
     sink = pa.BufferOutputStream()
     # Descriptors hardly compress; trying costs more than the disk does.
     pq.write_table(table, sink, compression="none", use_dictionary=["model"], write_statistics=False)
@@ -124,6 +127,14 @@ def identities(file: Any) -> dict[str, list[Any]]:
     table = pq.ParquetFile(file).read(["path", "size", "mtime_ns", "content_hash"], use_threads=False)
     columns: dict[str, list[Any]] = table.to_pydict()
     return columns
+
+
+def origin(data: bytes) -> dict[str, Any]:
+    """What made a part: the dimension, the fingerprint, and the rest of what ``encode`` was told."""
+    file = pq.ParquetFile(pa.BufferReader(data))
+    _require_honest(file, len(data))
+    kept = strict_json.loads_object(file.schema_arrow.metadata[b"delf_jax"])
+    return {"fingerprint": file.read(["model"], use_threads=False).column("model")[0].as_py(), **kept}
 
 
 def _unit(descriptors: np.ndarray) -> np.ndarray:

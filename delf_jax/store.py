@@ -1,7 +1,6 @@
 """The feature store: local features of any number of photos, in parts that are whole or absent."""
 
 import contextlib
-import dataclasses
 import hashlib
 import os
 import tempfile
@@ -10,11 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from delf_jax import atomic, parts, strict_json
-from delf_jax import manifest as manifests
 from delf_jax.errors import StoreError
 from delf_jax.folder import Folder
-from delf_jax.lease import Lease
 from delf_jax.manifest import Manifest, Part
+from delf_jax.manifest_files import ManifestFiles
 from delf_jax.parts import StoredPhoto
 from delf_jax.run_report import RunReport, is_run_name
 
@@ -28,6 +26,10 @@ class Damage(NamedTuple):
 
     name: str
     reason: str
+
+
+class DamagedPart(StoreError):
+    """A part that is not what was written."""
 
 
 class FeatureStore:
@@ -50,7 +52,7 @@ class FeatureStore:
     def open(cls, path: str | os.PathLike[str]) -> "FeatureStore":
         """Opens the store at a path or fsspec address; StoreError when there is none, or a damaged or newer one."""
         folder = Folder(path)
-        manifest = read_manifest(folder)
+        manifest = ManifestFiles(folder).read()
         if manifest is None:
             raise StoreError(
                 f"{folder.address}: there is no feature store; make one with `delf-jax extract PHOTOS --out ...`"
@@ -62,14 +64,14 @@ class FeatureStore:
         return sum(part.photos for part in self._manifest.parts)
 
     def __iter__(self) -> Iterator[StoredPhoto]:
-        """Every photo; StoreError, naming the part, at the first damaged one."""
+        """Every photo; DamagedPart, naming it, at the first damaged part."""
         for photos in self.iter_parts():
             yield from photos
 
     def iter_parts(self) -> Iterator[list[StoredPhoto]]:
         """The photos of one part after another."""
         for part in self._manifest.parts:
-            data = _checked(self._folder, part)
+            data = checked(self._folder, part)
             try:
                 yield list(parts.decode(data, dimension=self.dimension, skip=part.superseded))
             except parts.UNREADABLE as error:
@@ -85,7 +87,7 @@ class FeatureStore:
         copy = Path(tempfile.gettempdir()) / f"delf-jax-head-{self._manifest.head}.safetensors"
         if not copy.exists():
             try:
-                atomic.write_bytes(copy, _read(self._folder, HEAD))
+                atomic.write_bytes(copy, read(self._folder, HEAD))
             except FileNotFoundError:
                 address = self._folder.address
                 raise StoreError(f"{address}: its {HEAD} is missing; put it back or extract anew") from None
@@ -94,7 +96,7 @@ class FeatureStore:
     def failures(self) -> list[tuple[str, str]]:
         """(path, reason) of every photo that the last extraction could not use."""
         try:
-            lines = _read(self._folder, FAILURES).splitlines()
+            lines = read(self._folder, FAILURES).splitlines()
         except FileNotFoundError:
             return []
         try:
@@ -118,16 +120,16 @@ class FeatureStore:
         damages = []
         for part in self._manifest.parts:
             try:
-                photos = sum(1 for _ in parts.decode(_checked(self._folder, part), dimension=self.dimension))
+                photos = sum(1 for _ in parts.decode(checked(self._folder, part), dimension=self.dimension))
                 if photos != part.rows:
                     damages.append(Damage(part.name, f"it has {photos} photos instead of {part.rows}"))
-            except StoreError as error:
+            except DamagedPart as error:
                 damages.append(Damage(part.name, str(error)))
             except parts.UNREADABLE as error:
                 damages.append(Damage(part.name, f"it is not readable: {error}"))
         if self._manifest.head is not None:
             try:
-                if hashlib.sha256(_read(self._folder, HEAD)).hexdigest() != self._manifest.head:
+                if hashlib.sha256(read(self._folder, HEAD)).hexdigest() != self._manifest.head:
                     damages.append(Damage(HEAD, "its checksum is wrong; the store cannot be continued without it"))
             except FileNotFoundError:
                 damages.append(Damage(HEAD, "it is missing; the store cannot be continued without it"))
@@ -141,68 +143,32 @@ class FeatureStore:
         return damages
 
 
-def repair(path: str | os.PathLike[str]) -> list[Damage]:
-    """Drops the damaged parts of a store, so that the rest can be used; the next extraction does their photos again.
-
-    Returns:
-        What was damaged. A damaged head file is named but stays.
-
-    Raises:
-        StoreError: when there is no store, its manifest is damaged, or a writer is at work in it.
-    """
-    FeatureStore.open(path)
-    folder = Folder(path)
-    lease = Lease(folder)
-    try:
-        store = FeatureStore.open(path)
-        damages = store.check()
-        dropped = {damage.name for damage in damages}
-        for name in dropped:
-            if name.startswith(f"{RUNS}/"):
-                folder.remove(name)
-        manifest = read_manifest(folder)
-        if manifest is not None and any(part.name in dropped for part in manifest.parts):
-            kept = tuple(part for part in manifest.parts if part.name not in dropped)
-            lease.check()
-            folder.write(manifests.FILE, dataclasses.replace(manifest, parts=kept).to_bytes())
-            for part in manifest.parts:
-                if part.name in dropped:
-                    folder.remove(f"parts/{part.name}")
-        return damages
-    finally:
-        lease.release()
-
-
-def read_manifest(folder: Folder) -> Manifest | None:
-    """The manifest of a store; None where there is no store, StoreError where it is damaged or newer."""
-    try:
-        data = folder.read(manifests.FILE)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise StoreError(
-            f"{folder.address}: cannot be read ({error}); check its permissions or the connection"
-        ) from None
-    return Manifest.from_bytes(data, folder.address)
-
-
-def _read(folder: Folder, name: str) -> bytes:
+def read(folder: Folder, name: str) -> bytes:
     """The bytes of a file; FileNotFoundError where there is none, StoreError where it cannot be read."""
     try:
         return folder.read(name)
     except FileNotFoundError:
         raise
     except OSError as error:
-        remedy = "check the disk or the connection and give the command again"
-        raise StoreError(f"{folder.join(name)}: cannot be read ({error}); {remedy}") from None
+        raise unreadable(folder, name, error) from None
 
 
-def _checked(folder: Folder, part: Part) -> bytes:
+def unreadable(folder: Folder, name: str, error: OSError) -> StoreError:
+    """The error for a file that may be whole, but that the disk or the connection does not give now."""
+    remedy = "check the disk or the connection and give the command again"
+    return StoreError(f"{folder.join(name)}: cannot be read ({error}); {remedy}")
+
+
+def checked(folder: Folder, part: Part) -> bytes:
+    """The bytes of a part; DamagedPart where they are not what was written, StoreError where they cannot be read."""
+    name = f"parts/{part.name}"
     try:
-        data = folder.read(f"parts/{part.name}")
+        data = folder.read(name)
     except FileNotFoundError:
         raise damaged(folder, part.name, "it is missing") from None
     except OSError as error:
+        if folder.path is None:  # a connection comes back, a sector of a disk does not
+            raise unreadable(folder, name, error) from None
         raise damaged(folder, part.name, f"it cannot be read ({error})") from None
     if len(data) != part.size:
         raise damaged(folder, part.name, f"it has {len(data)} bytes instead of {part.size}")
@@ -211,10 +177,10 @@ def _checked(folder: Folder, part: Part) -> bytes:
     return data
 
 
-def damaged(folder: Folder, name: str, reason: str) -> StoreError:
+def damaged(folder: Folder, name: str, reason: str) -> DamagedPart:
     """The error for a damaged part: which, why, and how to go on."""
     reason = " ".join(reason.split())
-    return StoreError(
+    return DamagedPart(
         f"{folder.address}: part {name} is damaged, {reason}; `delf-jax check {folder.address} --repair` drops it, "
         "then extract again"
     )

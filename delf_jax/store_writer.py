@@ -15,14 +15,15 @@ from delf_jax.errors import StoreError
 from delf_jax.folder import Folder
 from delf_jax.lease import Lease
 from delf_jax.manifest import Manifest, Part
+from delf_jax.manifest_files import RECENT, WHOLE, ManifestFiles
 from delf_jax.parts import StoredPhoto
 from delf_jax.photo_table import KnownPhoto, PhotoTable
 from delf_jax.run_report import is_run_name
 from delf_jax.settings import ExtractionSettings
-from delf_jax.store import FAILURES, HEAD, RUNS, damaged, read_manifest
+from delf_jax.store import FAILURES, HEAD, RUNS, checked, damaged, unreadable
 
 PROCESSES = "processes"
-_OWN_NAMES = (manifests.FILE, leases.FILE, HEAD, FAILURES, "parts", RUNS, PROCESSES)
+_OWN_NAMES = (WHOLE, RECENT, leases.FILE, HEAD, FAILURES, "parts", RUNS, PROCESSES)
 _MOST_RUNS = 100
 _log = logging.getLogger(__name__)
 
@@ -63,12 +64,13 @@ class StoreWriter:
         self._folder.create()
         self._lease = Lease(self._folder, seconds=lease_seconds)
         try:
-            found = read_manifest(self._folder)
+            self._files = ManifestFiles(self._folder, self._write)
+            found = self._files.read()
             if found is None:
                 if head_bytes is not None:
                     self._write(HEAD, head_bytes)
                 self._manifest = Manifest(settings, fingerprint, dimension, head=head_hash)
-                self._write(manifests.FILE, self._manifest.to_bytes())
+                self._files.write(self._manifest)
             else:
                 different = manifests.difference(
                     found, settings=settings, fingerprint=fingerprint, dimension=dimension, head=head_hash
@@ -114,15 +116,13 @@ class StoreWriter:
         if not photos:
             return
         before = self._manifest
-        data = parts.encode(photos, dimension=before.dimension, fingerprint=before.fingerprint)
+        data = parts.encode(photos, dimension=before.dimension, fingerprint=before.fingerprint, origin=before.origin())
         sha256 = hashlib.sha256(data).hexdigest()
         part = Part(manifests.part_name(before.next_part, sha256), len(photos), len(data), sha256)
         after = self._with(part, [photo.path for photo in photos])
 
-        self._lease.check()
         self._write(f"parts/{part.name}", data)
-        self._lease.check()
-        self._write(manifests.FILE, after.to_bytes())
+        self._files.write(after)
         self._manifest = after
         _log.info("part written", extra={"part": part.name, "photos": len(photos), "bytes": len(data)})
         for row, photo in enumerate(photos):
@@ -141,13 +141,16 @@ class StoreWriter:
         """
         for name in self._folder.names(PROCESSES):
             folder = Folder(self._folder.join(PROCESSES, name))
-            manifest = read_manifest(folder)
+            manifest = ManifestFiles(folder).read()
             if manifest is not None:
                 lease = Lease(folder)
                 try:
                     self._adopt(folder, manifest)
                 finally:
                     lease.release()
+            # In this order, so that what is left where this is interrupted reads as taken in.
+            Folder(folder.join("parts")).remove_all()
+            folder.remove(WHOLE)
             folder.remove_all()
 
     def _adopt(self, folder: Folder, manifest: Manifest) -> None:
@@ -171,7 +174,7 @@ class StoreWriter:
                 self._folder.adopt(folder, f"{RUNS}/{name}", f"{RUNS}/{name}")
         self._lease.check()
         if self._manifest is not before:
-            self._write(manifests.FILE, self._manifest.to_bytes())
+            self._files.write(self._manifest)
 
     def _with(self, part: Part, paths: Iterable[str]) -> Manifest:
         """The manifest with one more part, whose photos supersede their older rows."""
@@ -183,27 +186,26 @@ class StoreWriter:
                 superseded.setdefault(older.part, set()).add(older.row)
         listed = list(before.parts)
         for position, rows in superseded.items():
-            listed[position] = dataclasses.replace(listed[position], superseded=listed[position].superseded | rows)
+            listed[position] = listed[position].without(rows)
         return dataclasses.replace(before, parts=(*listed, part), next_part=before.next_part + 1)
 
     def write_failures(self, failures: Iterable[tuple[str, str]]) -> None:
         """Replaces the list of photos that could not be used, (path, reason) each."""
         lines = [json.dumps({"image": path, "error": reason}, ensure_ascii=False) + "\n" for path, reason in failures]
-        self._lease.check()
         self._write(FAILURES, "".join(lines).encode(errors="backslashreplace"))
 
     def write_run(self, name: str, data: bytes) -> None:
         """Keeps the report of a run under its name, or replaces it; of old reports the last hundred stay."""
-        self._lease.check()
         self._write(f"{RUNS}/{name}", data)
 
     def _write(self, name: str, data: bytes) -> None:
+        self._lease.check()
         self._folder.write(name, data)
         self.bytes_written += len(data)
 
     def _refuse_foreign(self) -> None:
         names = [name for name in self._folder.names() if not name.startswith(".")]
-        if manifests.FILE not in names and any(name not in _OWN_NAMES for name in names):
+        if WHOLE not in names and any(name not in _OWN_NAMES for name in names):
             raise StoreError(
                 f"{self._folder.address}: is neither empty nor a feature store; choose another folder for it"
             )
@@ -225,7 +227,7 @@ class StoreWriter:
 
 
 def known_photos(folder: Folder, manifest: Manifest) -> PhotoTable:
-    """What a store knows of its photos; StoreError, naming the part, at a damaged one."""
+    """What a store knows of its photos; DamagedPart, naming it, at a damaged part."""
     table = PhotoTable()
     for position, part in enumerate(manifest.parts):
         _learn(table, folder, position, part)
@@ -240,6 +242,9 @@ def _learn(table: PhotoTable, folder: Folder, position: int, part: Part) -> list
     except FileNotFoundError:
         raise damaged(folder, part.name, "it is missing") from None
     except parts.UNREADABLE as error:
+        checked(folder, part)
+        if isinstance(error, OSError):  # of the connection, as the part is whole
+            raise unreadable(folder, f"parts/{part.name}", error) from None
         raise damaged(folder, part.name, f"it is not readable: {error}") from None
     paths = []
     for row, (path, size, mtime_ns, content_hash) in enumerate(zip(*columns.values(), strict=True)):

@@ -12,8 +12,9 @@ from delf_jax.cluster.processes import Group, Heartbeat
 from delf_jax.errors import ClusterError, StoreError
 from delf_jax.folder import Folder
 from delf_jax.job import JobReport, PhotoExtractor
+from delf_jax.manifest_files import ManifestFiles
 from delf_jax.photo_table import KnownPhoto
-from delf_jax.store import FeatureStore, read_manifest
+from delf_jax.store import FeatureStore
 from delf_jax.store_writer import PROCESSES, StoreWriter, known_photos
 
 _SILENT_SECONDS = 90.0
@@ -116,7 +117,7 @@ class _ShareWriter(StoreWriter):
 
     def __init__(self, out: str | os.PathLike[str], process: int, **described: Any) -> None:
         folder = Folder(out)
-        manifest = read_manifest(folder)
+        manifest = ManifestFiles(folder).read()
         assert manifest is not None
         different = manifests.difference(manifest, **described | {"head": None})
         if different:

@@ -66,9 +66,12 @@ def kind_of(path: str) -> str:
     folder = Path(path)
     if not folder.is_dir():
         raise DelfError(f"{path}: there is no such folder; name a feature store, an index or a predictor")
+    has_parts = os.path.isdir(folder / "parts")
     try:
         text = (folder / "manifest.json").read_bytes()
     except OSError as error:
+        if has_parts:
+            return "store"
         reason = "it has no manifest.json" if isinstance(error, FileNotFoundError) else str(error.strerror)
         raise DelfError(f"{path}: neither feature store nor index nor predictor, {reason}") from None
     try:
@@ -82,18 +85,20 @@ def kind_of(path: str) -> str:
         "delf-jax index in shards": "index",
         "predictor": "predictor",
     }
-    return named.get(str(stated)) or ("store" if os.path.isdir(folder / "parts") else "index")
+    return named.get(str(stated)) or ("store" if has_parts else "index")
 
 
 def _store(path: str, *, repair: bool) -> Found:
-    from delf_jax import store
+    from delf_jax import store_repair
+    from delf_jax.store import FeatureStore
 
-    opened = store.FeatureStore.open(path)
-    damaged = store.repair(path) if repair else opened.check()
-    left = damaged
     if repair:
-        opened = store.FeatureStore.open(path)
+        damaged = store_repair.repair(path)
+        opened = FeatureStore.open(path)
         left = opened.check() if damaged else []
+    else:
+        opened = FeatureStore.open(path)
+        left = damaged = opened.check()
     runs = opened.runs()
     counts = {
         "photos": len(opened),
@@ -165,7 +170,7 @@ def _sentences(path: str, kind: str, found: Found) -> str:
             f"devices idle {100 * last['device_idle_share']:.0f} %"
         )
     if len(found.left) < len(found.damaged):
-        lines.append("repaired: the damaged parts are left out; the same `delf-jax extract` computes them again")
+        lines.append("repaired: what was damaged is left out or made anew; `delf-jax extract` does the rest")
     if not found.damaged:
         lines.append("everything is there and as it was written")
     elif found.left and kind == "index" and all("shard" in entry for entry in found.left):

@@ -12,12 +12,13 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 import delf_jax
-from delf_jax import job, store
+from delf_jax import job
 from delf_jax.errors import StoreError
 from delf_jax.meter import CompilationCount, DeviceWatch, Meter
 from delf_jax.run_report import RunReport, failure_kind
 from delf_jax.settings import ExtractionSettings
 from delf_jax.store import FeatureStore
+from delf_jax.store_repair import repair
 from tests.delf_jax.fake_extractor import FakeExtractor
 from tests.delf_jax.test_job import Interrupted, save_photo
 
@@ -139,7 +140,7 @@ def test_check_names_a_damaged_report_and_repair_removes_it(photos: Path, tmp_pa
     opened = FeatureStore.open(tmp_path / "store")
     assert [damage.name for damage in opened.check()] == [f"runs/{newest.name}"]
     assert len(opened.runs()) == 1
-    assert len(store.repair(tmp_path / "store")) == 1
+    assert len(repair(tmp_path / "store")) == 1
     assert FeatureStore.open(tmp_path / "store").check() == []
     assert len(FeatureStore.open(tmp_path / "store")) == 5
 

@@ -1,8 +1,15 @@
 """The feature store keeps what was put in, names what is damaged, and lets one writer in at a time."""
 
+import contextlib
 import errno
+import hashlib
+import io
 import json
 import os
+import shutil
+import subprocess
+import threading
+import time
 from pathlib import Path
 
 import fsspec
@@ -10,11 +17,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from delf_jax import parts
 from delf_jax.errors import StoreError
 from delf_jax.features import LocalFeatures
+from delf_jax.folder import Folder
 from delf_jax.parts import StoredPhoto
 from delf_jax.settings import ExtractionSettings
-from delf_jax.store import FeatureStore, repair
+from delf_jax.store import FeatureStore
+from delf_jax.store_repair import repair
 from delf_jax.store_writer import StoreWriter
 
 DIMENSION = 8
@@ -112,23 +122,48 @@ def test_a_second_writer_is_refused(tmp_path: Path) -> None:
         writer(path).close()
 
 
-def test_a_dead_writer_elsewhere_is_forgotten_and_notices(tmp_path: Path) -> None:
+def test_a_writer_elsewhere_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     first = writer(tmp_path / "s")
     lease = tmp_path / "s" / "lease.json"
     fresh = json.loads(lease.read_bytes())
     first.close()
-    lease.write_text(json.dumps(fresh | {"computer": "another"}))
-    with pytest.raises(StoreError, match="another writer is at work"):
-        writer(tmp_path / "s")
-    lease.write_text(json.dumps(fresh | {"computer": "another", "time": fresh["time"] - 61}))
+
+    def elsewhere(**changes: object) -> None:
+        lease.write_text(json.dumps(fresh | {"computer": "another", "host": "another", "time": time.time()} | changes))
+
+    elsewhere()
+    writer(tmp_path / "s", lease_seconds=0.2).close()  # nobody renews it
+    assert "waiting to see whether another writer is alive" in caplog.text
+    for then, words in ((elsewhere, "another writer is at work"), (lease.unlink, None)):
+        elsewhere()
+        timer = threading.Timer(0.2, then)
+        timer.start()
+        with pytest.raises(StoreError, match=words) if words else contextlib.nullcontext():
+            writer(tmp_path / "s", lease_seconds=5.0).close()
+        timer.join()
+
+    elsewhere(time=time.time() - 61)
     second = writer(tmp_path / "s")
     second.append([photo("/1.jpg")])
-    lease.write_text(json.dumps(fresh | {"computer": "another"}))
+    elsewhere()
     with pytest.raises(StoreError, match="another writer took it over"):
         second.append([photo("/2.jpg")])
     second.close()
     assert lease.exists()
     assert len(FeatureStore.open(tmp_path / "s")) == 1
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="elsewhere, a dead process is waited for")
+def test_a_dead_process_of_this_computer_is_not_waited_for() -> None:
+    memory = fsspec.filesystem("memory")
+    first = writer("memory://dead/s")
+    held = json.loads(memory.cat("/dead/s/lease.json"))
+    first.close()
+    ended = subprocess.Popen(["true"])
+    for process in (ended.pid, held["process"]):  # the second time, this process has got the number of one that ended
+        memory.pipe("/dead/s/lease.json", json.dumps(held | {"process": process, "started": 1}).encode())
+        writer("memory://dead/s").close()
+        ended.wait()
 
 
 def test_a_lease_is_kept_fresh(tmp_path: Path) -> None:
@@ -211,16 +246,29 @@ def test_a_damaged_part_is_named_and_dropped(how: str, tmp_path: Path) -> None:
     assert len(FeatureStore.open(tmp_path / "s")) == 3
 
 
-def test_a_damaged_or_newer_manifest_is_refused(tmp_path: Path) -> None:
+def resealed(path: Path, **changes: object) -> None:
+    """Changes a manifest, and makes its checksum right again."""
+    envelope = json.loads(path.read_bytes())
+    body = envelope["store"] | changes
+    sha256 = hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    path.write_text(json.dumps(envelope | {"store": body, "version": body["version"], "sha256": sha256}))
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "recent.json"])
+def test_a_damaged_or_newer_manifest_is_refused(name: str, tmp_path: Path) -> None:
     with writer(tmp_path / "s") as store:
         store.append([photo("/1.jpg")])
-    manifest = tmp_path / "s" / "manifest.json"
+    manifest = tmp_path / "s" / name
     good = manifest.read_text()
+    resealed(manifest, version=3)
+    newer = manifest.read_text()
     for bad, words in (
-        (good.replace('"version": 1', '"version": 2'), "written by a newer delf-jax"),
-        (good.replace('"rows": 1', '"rows": 2'), "manifest.json is damaged"),
-        (good[:-9], "manifest.json is damaged"),
-        ("[]", "manifest.json is damaged"),
+        (newer, "written by a newer delf-jax"),
+        (good.replace('"version": 2', '"version": 3'), f"{name} is damaged.*--repair"),
+        (good.replace('"next_part": ', '"next_part": 1'), f"{name} is damaged"),
+        (good.replace("feature store", "feature stork"), f"{name} is damaged"),
+        (good[:-9], f"{name} is damaged"),
+        ("[]", f"{name} is damaged"),
         ('{"version": 1, "format": "other"}', "is not a feature store"),
     ):
         manifest.write_text(bad)
@@ -230,16 +278,186 @@ def test_a_damaged_or_newer_manifest_is_refused(tmp_path: Path) -> None:
             writer(tmp_path / "s")
 
 
-def test_a_part_name_cannot_lead_out_of_the_store(tmp_path: Path) -> None:
-    import hashlib
+@pytest.mark.parametrize(
+    ("name", "how", "words"),
+    [
+        ("manifest.json", "gone", "its manifest.json is missing"),
+        ("manifest.json", "cut", "its manifest.json is damaged"),
+        ("recent.json", "gone", "its recent.json is missing"),
+        ("manifest.json", "older", "its recent.json is of another manifest.json"),
+    ],
+)
+def test_a_lost_manifest_is_made_anew_from_the_parts(
+    name: str, how: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("delf_jax.manifest_files.MOST_RECENT", 1)
+    (tmp_path / "head").write_bytes(b"basis")
+    settings = ExtractionSettings(max_side=512)
+    with writer(tmp_path / "s", settings=settings, head=tmp_path / "head") as store:
+        first = (tmp_path / "s" / "manifest.json").read_bytes()
+        store.append([photo("/1.jpg", seed=1), photo("/2.jpg", seed=2)])
+        store.append([photo("/1.jpg", seed=3)])
+        store.append([photo("/4.jpg", seed=4)])
+    before = FeatureStore.open(tmp_path / "s")
+    manifest = tmp_path / "s" / name
+    if how == "gone":
+        manifest.unlink()
+    else:
+        manifest.write_bytes(first if how == "older" else manifest.read_bytes()[:-9])
+    for open_it in (FeatureStore.open, writer):  # a writer must not take the parts for leftovers
+        with pytest.raises(StoreError, match=f"{words}; `delf-jax check .* --repair` makes it anew"):
+            open_it(tmp_path / "s")
+    assert [f"its {damage.name} {damage.reason[3:]}" for damage in repair(tmp_path / "s")] == [words]
+    after = FeatureStore.open(tmp_path / "s")
+    assert after._manifest == before._manifest
+    assert [(p.path, p.size) for p in after] == [("/2.jpg", 1002), ("/1.jpg", 1003), ("/4.jpg", 1004)]
+    assert after.check() == []
+    with writer(tmp_path / "s", settings=settings, head=tmp_path / "head") as store:
+        store.append([photo("/2.jpg", seed=5)])
+    assert [p.path for p in FeatureStore.open(tmp_path / "s")] == ["/1.jpg", "/4.jpg", "/2.jpg"]
 
+
+def test_a_manifest_made_anew_leaves_damaged_parts_out(tmp_path: Path) -> None:
+    with writer(tmp_path / "s") as store:
+        for seed in range(3):
+            store.append([photo(f"/{seed}.jpg", seed=seed)])
+    (tmp_path / "s" / "manifest.json").unlink()
+    part = sorted((tmp_path / "s" / "parts").iterdir())[2]
+    part.write_bytes(part.read_bytes()[:-5])
+    assert [damage.name for damage in repair(tmp_path / "s")] == ["manifest.json", part.name]
+    with writer(tmp_path / "s") as store:
+        assert [store.known(f"/{seed}.jpg") is not None for seed in range(3)] == [True, True, False]
+        store.append([photo("/2.jpg", seed=2)])
+    assert len(list((tmp_path / "s" / "parts").iterdir())) == 3
+
+
+def test_what_no_part_says_is_not_made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, continued, mixed = tmp_path / "old", tmp_path / "continued", tmp_path / "mixed"
+    with monkeypatch.context() as patch, writer(old) as store:
+        encode = parts.encode
+        patch.setattr("delf_jax.parts.encode", lambda photos, *, origin, **known: encode(photos, **known))
+        store.append([photo("/1.jpg")])
+    shutil.copytree(old, continued)
+    with writer(continued) as store:
+        store.append([photo("/2.jpg")])
+    shutil.copytree(continued, mixed)
+    with writer(tmp_path / "other", settings=ExtractionSettings(max_side=512)) as store:
+        store.append([photo("/3.jpg")])
+    shutil.copytree(tmp_path / "other" / "parts", mixed / "parts", dirs_exist_ok=True)
+    for lost in (old, continued, mixed):
+        (lost / "manifest.json").unlink()
+    with pytest.raises(StoreError, match="no part says what settings made it, as older ones do not; put back a copy"):
+        repair(old)
+    with pytest.raises(StoreError, match="other settings made other parts; put back a copy"):
+        repair(mixed)
+    repair(continued)
+    assert [p.path for p in FeatureStore.open(continued)] == ["/1.jpg", "/2.jpg"]
+
+
+def test_a_store_of_the_first_format_is_read_and_goes_on(tmp_path: Path) -> None:
+    with writer(tmp_path / "s") as store:
+        store.append([photo("/1.jpg", seed=1), photo("/2.jpg", seed=2)])
+        manifest = store._manifest
+    (tmp_path / "s" / "recent.json").unlink()
+    body = manifest.to_json()
+    digest = hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    envelope = {"format": "delf-jax feature store", "version": 1, "sha256": digest, "store": body}
+    (tmp_path / "s" / "manifest.json").write_text(json.dumps(envelope, indent=1))
+    assert FeatureStore.open(tmp_path / "s")._manifest == manifest
+    with writer(tmp_path / "s") as store:
+        store.append([photo("/2.jpg", seed=3)])
+    assert [(p.path, p.size) for p in FeatureStore.open(tmp_path / "s")] == [("/1.jpg", 1001), ("/2.jpg", 1003)]
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_killed_at_any_write_a_store_has_every_part_once(
+    done: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("delf_jax.manifest_files.MOST_RECENT", 2)
+    write = Folder.write
+    photos = [photo(f"/{number % 5}.jpg", count=1, seed=number) for number in range(7)]
+    left = 0
+
+    def killed_later(self: Folder, name: str, data: bytes) -> None:
+        nonlocal left
+        if name == "lease.json":
+            return write(self, name, data)
+        left -= 1
+        if left or done:
+            write(self, name, data)
+        if not left:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Folder, "write", killed_later)
+    writes, finished = 0, False
+    while not finished:
+        writes, appended, path = writes + 1, 0, tmp_path / str(writes)
+        left = writes
+        try:
+            with writer(path) as store:
+                for one in photos:
+                    store.append([one])
+                    appended += 1
+            finished = True
+        except KeyboardInterrupt:
+            pass
+        left = 0
+        if appended:
+            there = len(FeatureStore.open(path)._manifest.parts)
+            assert appended <= there <= appended + 1
+        with writer(path) as store:
+            for one in photos[appended:]:
+                store.append([one])
+        read = FeatureStore.open(path)
+        assert {(p.path, p.size) for p in read} == {(p.path, p.size) for p in photos[2:]}
+        assert len(read) == 5
+        assert read.check() == []
+    assert writes > 2 + 2 * len(photos) + 2
+
+
+def test_what_is_written_with_a_part_does_not_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("delf_jax.manifest_files.MOST_RECENT", 8)
+    with writer(tmp_path / "s") as store:
+        sizes = []
+        for number in range(50):
+            store.append([photo(f"/{number}.jpg", count=0)])
+            sizes.append((tmp_path / "s" / "recent.json").stat().st_size)
+    assert max(sizes[25:]) < 1.1 * max(sizes[:25])
+    assert len(FeatureStore.open(tmp_path / "s")) == 50
+
+
+def test_a_reader_never_mixes_two_manifests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("delf_jax.manifest_files.MOST_RECENT", 1)
+    with writer(tmp_path / "s") as store:
+        numbers = iter(range(99))
+
+        def append() -> None:
+            store.append([photo(f"/{next(numbers)}.jpg", count=0)])
+
+        append()
+        read = Folder.read
+
+        def overtaken(self: Folder, name: str) -> bytes:
+            data = read(self, name)
+            if name == "manifest.json" and overtakes:
+                overtakes.pop()()
+                append()
+            return data
+
+        for times in (1, 2):
+            overtakes = [append] * times
+            with monkeypatch.context() as patch:
+                patch.setattr(Folder, "read", overtaken)
+                found = FeatureStore.open(tmp_path / "s")
+            assert len(found) == len(store)
+
+
+def test_a_part_name_cannot_lead_out_of_the_store(tmp_path: Path) -> None:
     with writer(tmp_path / "s") as store:
         store.append([photo("/1.jpg")])
-    manifest = tmp_path / "s" / "manifest.json"
-    envelope = json.loads(manifest.read_bytes())
-    envelope["store"]["parts"][0]["name"] = "../../secret.parquet"
-    body = json.dumps(envelope["store"], sort_keys=True, separators=(",", ":")).encode()
-    manifest.write_text(json.dumps(envelope | {"sha256": hashlib.sha256(body).hexdigest()}))
+    recent = tmp_path / "s" / "recent.json"
+    (part,) = json.loads(recent.read_bytes())["store"]["parts"]
+    resealed(recent, parts=[part | {"name": "../../secret.parquet"}])
     with pytest.raises(StoreError, match="damaged"):
         FeatureStore.open(tmp_path / "s")
 
@@ -296,6 +514,7 @@ def test_an_object_store_gets_one_put_a_part() -> None:
     assert sorted(os.path.basename(name) for name in memory.find("/puts/s")) == [
         "manifest.json",
         os.path.basename(memory.ls("/puts/s/parts", detail=False)[0]),
+        "recent.json",
     ]
 
 
@@ -311,3 +530,31 @@ def test_an_object_store_that_fails_while_the_failures_are_read_is_named(monkeyp
     monkeypatch.setattr(type(fsspec.filesystem("memory")), "open", reset)
     with pytest.raises(StoreError, match=r"memory://fails/s/failures.jsonl: cannot be read \(reset\)"):
         opened.failures()
+
+
+def test_a_connection_that_fails_damages_no_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    with writer("memory://flaky/s") as store:
+        store.append([photo("/1.jpg")])
+    read = Folder.read
+
+    def reset(self: Folder, name: str) -> bytes:
+        if name.startswith("parts/"):
+            raise ConnectionError("reset")
+        return read(self, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "read", reset)
+        for use in (repair, lambda path: list(FeatureStore.open(path)), lambda path: FeatureStore.open(path).check()):
+            with pytest.raises(StoreError, match=r"cannot be read \(reset\); check the disk or the connection"):
+                use("memory://flaky/s")
+
+    class Lost(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise TimeoutError("timed out")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "open", lambda self, name: Lost(bytes(999)))
+        patch.setattr(Folder, "read", lambda self, name: self._filesystem.cat_file(f"{self._root}/{name}"))
+        with pytest.raises(StoreError, match=r"timed out.*; check the disk or the connection"):
+            writer("memory://flaky/s")
+    assert [p.path for p in FeatureStore.open("memory://flaky/s")] == ["/1.jpg"]

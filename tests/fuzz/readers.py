@@ -25,6 +25,7 @@ from delf_jax.images import load_photo, read_bytes
 from delf_jax.interchange import official
 from delf_jax.interchange.arrays import read_npz, write_npz
 from delf_jax.manifest import Manifest, Part
+from delf_jax.manifest_files import ManifestFiles
 from delf_jax.parts import StoredPhoto
 from delf_jax.run_report import RunReport
 from delf_jax.settings import ExtractionSettings
@@ -107,7 +108,27 @@ def _read_store(data: bytes, folder: Path) -> object:
 
 
 def _store_seeds(folder: Path) -> list[bytes]:
-    return [_manifest(b"x").to_bytes(), dataclasses.replace(_manifest(b"y"), head="0" * 64).to_bytes()]
+    seeds = []
+    for described in (dataclasses.replace(_manifest(b"y"), head="0" * 64), _manifest(b"x")):
+        ManifestFiles(Folder(folder)).write_whole(described)
+        seeds.append((folder / "manifest.json").read_bytes())
+    return seeds
+
+
+def _recent_seeds(folder: Path) -> list[bytes]:
+    """What continues the last of the ``_store_seeds``."""
+    _store_seeds(folder)
+    described = _manifest(b"x")
+    files = ManifestFiles(Folder(folder))
+    files.read()
+    seeds = [(folder / "recent.json").read_bytes()]
+    files.write(dataclasses.replace(described, parts=(described.parts[0].without({0}), *described.parts), next_part=2))
+    return [*seeds, (folder / "recent.json").read_bytes()]
+
+
+def _read_recent(data: bytes, folder: Path) -> object:
+    (folder / "recent.json").write_bytes(data)
+    return len(FeatureStore.open(folder))
 
 
 def _run_seeds(folder: Path) -> list[bytes]:
@@ -282,6 +303,7 @@ READERS: dict[str, Reader] = {
     "tar": Reader(_tar_seeds, of_file(".tar", _read_shard)),
     "parquet": Reader(_parquet_seeds, of_file(".parquet", _read_shard)),
     "store": Reader(_store_seeds, _read_store, sealed("store")),
+    "recent": Reader(_recent_seeds, _read_recent, sealed("store")),
     "part": Reader(_part_seeds, _read_part),
     "run": Reader(
         _run_seeds, lambda data, folder: RunReport.from_bytes(data, "run.json").to_prometheus(), sealed("run")

@@ -20,6 +20,13 @@ def test_no_fault_costs_a_row(name: str, tmp_path: Path) -> None:
     # An object store that fails at random may well serve one of the jobs without a fault.
     assert tally.tried >= (1 if name == "objects" else TIMES[name])
     assert (tally.lost, tally.doubled, tally.wrong) == (0, 0, 0)
-    for note in ("one refused", "said in one line", "named", "the rest is usable", "never half"):
+    for note in (
+        "one refused",
+        "said in one line",
+        "named",
+        "the rest is usable",
+        "never half",
+        "repaired with all rows",
+    ):
         if note in tally.notes:
             assert tally.notes[note] == tally.tried, tally.notes
