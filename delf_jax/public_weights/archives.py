@@ -23,9 +23,14 @@ def unpacked(path: Path, *, max_bytes: int = MAX_BYTES) -> Iterator[Path]:
     no special rights. Python wheels are zip archives. What would need more than ``max_bytes`` is refused beforehand.
 
     Raises:
-        ModelError: the archive is damaged, too large, or wants to write elsewhere.
+        ModelError: the file cannot be read; the archive is damaged, too large, or wants to write elsewhere.
     """
     is_wheel = path.suffix == ".whl"
+    if path.is_file():
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            raise ModelError(f"{path}: cannot be read ({error.strerror}); change its permissions") from error
     if not path.is_file() or not (is_wheel or _is_tar(path)):
         yield path
         return

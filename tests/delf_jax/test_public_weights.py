@@ -1,6 +1,7 @@
 """Downloads against a real server that misbehaves, archives that must not be trusted, and the list itself."""
 
 import dataclasses
+import errno
 import hashlib
 import io
 import tarfile
@@ -182,6 +183,17 @@ def test_archives_cannot_write_elsewhere(tmp_path: Path, name: str, link: str | 
     ):
         pass
     assert files(tmp_path) == ["a"]
+
+
+def test_an_archive_that_may_not_be_read_is_not_called_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = make_archive(tmp_path / "a.tar.gz", "delf/file")
+
+    def refused(path: Path, mode: str) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refused)  # root may read everything
+    with pytest.raises(ModelError, match=r"cannot be read \(Permission denied\); change its permissions"):
+        unpacked(archive).__enter__()
 
 
 def test_damaged_archives_are_refused(tmp_path: Path) -> None:
