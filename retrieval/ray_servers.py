@@ -8,7 +8,7 @@ from typing import Any
 
 from delf_jax.errors import SearchIndexError
 from retrieval.shard import Shard
-from retrieval.shard_layout import Layout, ShardEntry
+from retrieval.shard_layout import Layout, ShardChanged, ShardEntry
 from retrieval.shard_servers import Answers
 
 _CACHE_OPTIONS = (
@@ -78,6 +78,7 @@ class RayServers:
         """Asks one replica of each shard, and the next one where it fails."""
         import ray
 
+        entries = self._entries
         given: dict[str, Any] = {}
         lost: dict[str, str] = {}
         first = next(self._turn)
@@ -86,8 +87,11 @@ class RayServers:
             missing = arguments.keys() - given.keys()
             asked = {}
             for name in missing:
+                if name not in entries or name not in self._actors:
+                    raise ShardChanged(f"{self._root}: shard {name} is not in the index any more; open the index again")
                 actor = self._actors[name][(first + attempt) % self._replicas]
-                asked[actor.call.remote(method, *(shared[id(value)] for value in arguments[name]))] = name
+                values = (shared[id(value)] for value in arguments[name])
+                asked[actor.call.remote(entries[name], method, *values)] = name
             end = time.monotonic() + self._seconds
             while asked:
                 done, _ = ray.wait(list(asked), num_returns=1, timeout=max(0.0, end - time.monotonic()))
@@ -100,6 +104,8 @@ class RayServers:
                         cause = error.as_instanceof_cause()
                         if not isinstance(cause, SearchIndexError):
                             raise
+                        if isinstance(cause, ShardChanged):
+                            raise ShardChanged(str(error.cause)) from None
                         lost[name] = " ".join(str(error.cause).split())
                     except ray.exceptions.RayError as error:
                         lost[name] = f"its process is gone ({type(error).__name__}) and is being started again"
@@ -152,8 +158,10 @@ class _Server:
         except SearchIndexError as error:
             self._shard = error
 
-    def call(self, method: str, *arguments: Any) -> Any:
-        """The answer of the shard's method."""
+    def call(self, entry: ShardEntry, method: str, *arguments: Any) -> Any:
+        """The answer of the shard's method; ShardChanged where its generation is another one than asked for."""
         if isinstance(self._shard, SearchIndexError):
             raise self._shard
+        if self._shard.entry != entry:
+            raise ShardChanged(f"{self._root}: shard {entry.name} has been changed by somebody else")
         return getattr(self._shard, method)(*arguments)

@@ -59,12 +59,14 @@ class Shard:
     """An opened shard.
 
     Attributes:
+        entry: its generation.
         index: its photos.
         numbers: int64 [p], their numbers, ascending.
     """
 
     def __init__(self, root: Path, entry: ShardEntry) -> None:
         """Opens a shard whose files have been compared with their checksums."""
+        self.entry = entry
         self.index = Index.open_checked(root / entry.folder)
         self.numbers: Int[np.ndarray, " p"] = np.load(root / entry.numbers_file, allow_pickle=False)
 

@@ -25,6 +25,10 @@ HEAD = "head.safetensors"
 SHARDS = "shards"
 
 
+class ShardChanged(SearchIndexError):
+    """A shard is not of the generation any more that it was asked for."""
+
+
 @dataclasses.dataclass(frozen=True)
 class ShardEntry:
     """A shard that counts.

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from delf_jax.errors import SearchIndexError
 from retrieval.shard import Shard
-from retrieval.shard_layout import Layout, ShardEntry, damaged_shard
+from retrieval.shard_layout import Layout, ShardChanged, ShardEntry, damaged_shard
 
 
 class Answers(NamedTuple):
@@ -24,60 +24,79 @@ class Servers(Protocol):
         """Opens the shards that count now, where they are not open, and closes the others."""
 
     def ask(self, method: str, arguments: Mapping[str, tuple[Any, ...]]) -> Answers:
-        """Calls a method of ``Shard`` on every shard named, with the arguments given for it, at once."""
+        """Calls a method of ``Shard`` on every shard named, with the arguments given for it, at once.
+
+        Raises:
+            ShardChanged: a shard is not there any more in the generation that is served.
+        """
 
     def close(self) -> None:
         """Lets go of all shards."""
 
 
 class LocalServers:
-    """Holds shards in this process, each from the first question on.
-
-    Attributes:
-        lost: the damaged ones, and what is wrong with them.
-    """
+    """Holds shards in this process, each from the first question on."""
 
     def __init__(self, root: Path) -> None:
-        self.lost: dict[str, str] = {}
         self._root = root
-        self._entries: dict[str, ShardEntry] = {}
-        self._open: dict[str, Shard] = {}
+        self._served = _Served({}, {}, {})
+
+    @property
+    def lost(self) -> dict[str, str]:
+        """The damaged shards, and what is wrong with them."""
+        return self._served.lost
 
     def serve(self, layout: Layout) -> None:
         """Compares what has changed with its checksums; a damaged shard is lost, not an error."""
-        entries = {entry.name: entry for entry in layout.shards}
-        for name in self._entries.keys() | entries.keys():
-            if self._entries.get(name) != entries.get(name):
-                self._open.pop(name, None)
-                self.lost.pop(name, None)
-                if name in entries and (damaged := entries[name].damage(self._root)):
-                    self.lost[name] = str(damaged_shard(self._root, name, damaged[0]))
-        self._entries = entries
+        before, now = self._served, _Served({entry.name: entry for entry in layout.shards}, {}, {})
+        for name, entry in now.entries.items():
+            if before.entries.get(name) == entry:
+                if name in before.open:
+                    now.open[name] = before.open[name]
+                if name in before.lost:
+                    now.lost[name] = before.lost[name]
+            elif (damaged := entry.damage(self._root)) and entry in Layout.read(self._root).shards:
+                now.lost[name] = str(damaged_shard(self._root, name, damaged[0]))
+        self._served = now
 
     def ask(self, method: str, arguments: Mapping[str, tuple[Any, ...]]) -> Answers:
         """Calls one shard after the other."""
-        given, missing = {}, {}
-        for name, values in arguments.items():
-            if name not in self.lost and name not in self._open:
-                try:
-                    self._open[name] = self._opened(name)
-                except SearchIndexError as error:
-                    # Perhaps only now: the next question tries again.
-                    missing[name] = str(error)
-            if name in self._open:
-                given[name] = getattr(self._open[name], method)(*values)
-        return Answers(given, missing | {name: self.lost[name] for name in arguments.keys() & self.lost.keys()})
+        served = self._served
+        missing = {}
+        for name in arguments.keys() - served.open.keys() - served.lost.keys():
+            if name not in served.entries:
+                raise ShardChanged(f"{self._root}: shard {name} is not in the index any more; open the index again")
+            try:
+                served.open[name] = self._opened(served.entries[name])
+            except ShardChanged:
+                raise
+            except SearchIndexError as error:
+                # Perhaps only now: the next question tries again.
+                missing[name] = str(error)
+        given = {
+            name: getattr(served.open[name], method)(*values)
+            for name, values in arguments.items()
+            if name in served.open
+        }
+        return Answers(given, missing | {name: served.lost[name] for name in arguments.keys() & served.lost.keys()})
 
-    def _opened(self, name: str) -> Shard:
-        entry = self._entries[name]
+    def _opened(self, entry: ShardEntry) -> Shard:
         try:
-            if Layout.read(self._root).entry(name) == entry:
-                return Shard(self._root, entry)
-            # Somebody else has changed it since, and taken away the generation that was compared with its checksums.
-            return Shard.open(self._root, name)
-        except (OSError, ValueError) as error:
-            raise damaged_shard(self._root, name, f"it cannot be opened: {error}") from error
+            return Shard(self._root, entry)
+        except (OSError, ValueError, SearchIndexError) as error:
+            # Somebody else may have taken away the generation that was compared with its checksums.
+            if entry not in Layout.read(self._root).shards:
+                raise ShardChanged(f"{self._root}: shard {entry.name} has been changed; open the index again") from None
+            raise damaged_shard(self._root, entry.name, f"it cannot be opened: {error}") from error
 
     def close(self) -> None:
         """Closes the shards."""
-        self._open.clear()
+        self._served.open.clear()
+
+
+class _Served(NamedTuple):
+    """The generations that count, by their names: those that are open, and what is wrong with those that are lost."""
+
+    entries: dict[str, ShardEntry]
+    open: dict[str, Shard]
+    lost: dict[str, str]

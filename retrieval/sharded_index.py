@@ -1,11 +1,13 @@
 """An index in shards: larger than one process or machine, with the answers of one index."""
 
 import dataclasses
+import functools
 import os
 import shutil
-from collections.abc import Collection, Iterable, Mapping
+import threading
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -29,9 +31,34 @@ from retrieval.search import Match, SearchResult
 from retrieval.shard import Neighbours, Verification
 from retrieval.shard_building import build_shards
 from retrieval.shard_changes import changing, rebuilt, without_and_with
-from retrieval.shard_layout import HEAD, Layout
+from retrieval.shard_layout import HEAD, Layout, ShardChanged
 from retrieval.shard_servers import Answers, LocalServers, Servers
 from retrieval.voting import ranking, votes
+
+_TRIES = 3
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+def _at_one_time(
+    method: Callable[Concatenate["ShardedIndex", _P], _T],
+) -> Callable[Concatenate["ShardedIndex", _P], _T]:
+    """A method whose questions all go to shards of one time: that of opening, or now if somebody changed them since."""
+
+    @functools.wraps(method)
+    def asked(self: "ShardedIndex", *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        for _ in range(_TRIES - 1):
+            layout = self._layout
+            try:
+                return method(self, *args, **kwargs)
+            except ShardChanged:
+                with self._swap:
+                    if self._layout is layout:
+                        self._layout = Layout.read(self.path)
+                        self._servers.serve(self._layout)
+        return method(self, *args, **kwargs)
+
+    return asked
 
 
 class ShardedIndex:
@@ -43,7 +70,9 @@ class ShardedIndex:
     their backend is exact, so is the answer: that of one ``Index`` of all photos, in the order they came.
 
     The index lives in its folder: ``build``, ``add``, ``remove`` and ``rebuild`` write it, one shard at a time.
-    A shard that is damaged or does not answer is named in the answers, which are then those of the others.
+    A shard that is damaged or does not answer is named in the answers, which are then those of the others. Where somebody
+    else changes the index meanwhile, this one answers for the photos before, or, once a shard that it needs has been
+    replaced, for those of now: never for some shards so and for some so.
 
     Costs as in ``Index``, for one shard at a time while building or changing. This process holds a shard from the first
     question to it on; with ``on_ray`` it holds none.
@@ -56,6 +85,7 @@ class ShardedIndex:
         self.path = path
         self._layout = layout
         self._servers = servers
+        self._swap = threading.Lock()
         servers.serve(layout)
 
     @classmethod
@@ -191,6 +221,7 @@ class ShardedIndex:
         return self._layout.backend
 
     @property
+    @_at_one_time
     def names(self) -> tuple[str, ...]:
         """Names of the photos in the order they came; SearchIndexError where a shard is lost."""
         answers = self._ask("names")
@@ -198,6 +229,7 @@ class ShardedIndex:
         by_number = {number: name for names in answers.given.values() for number, name in names.items()}
         return tuple(by_number[number] for number in sorted(by_number))
 
+    @_at_one_time
     def features(self, name: str) -> LocalFeatures:
         """The features of a photo, descriptors in float16.
 
@@ -219,6 +251,7 @@ class ShardedIndex:
         """
         require_same_model(self, fingerprint)
 
+    @_at_one_time
     def search(
         self,
         features: LocalFeatures,
@@ -336,8 +369,9 @@ class ShardedIndex:
 
     def _commit(self, layout: Layout) -> None:
         layout.write(self.path)
-        self._layout = layout
-        self._servers.serve(layout)
+        with self._swap:
+            self._layout = layout
+            self._servers.serve(layout)
         layout.remove_others(self.path)
 
     def _ask(self, method: str, *arguments: Any) -> Answers:

@@ -171,6 +171,21 @@ def test_what_others_changed_before_the_first_question_is_answered_as_it_is_now(
     assert list(opened.search(photos["coffee"]).lost) == [Layout.read(copy).shards[0].name]
 
 
+def test_shards_that_are_open_and_others_are_of_one_time(photos: dict[str, LocalFeatures], copy: Path) -> None:
+    opened, pinned, other = (retrieval.ShardedIndex.open(copy) for _ in range(3))
+    (first, mine), (_, others), *_ = other._ask("names").given.items()
+    for index in (opened, pinned):
+        index._servers.ask("names", {first: ()})
+    gone = [next(iter(names.values())) for names in (mine, others)]
+    other.remove(gone[:1])
+    assert answer(pinned, photos["leuvenB"]) == answer(single(photos), photos["leuvenB"])
+    other.remove(gone[1:])
+    left = [name for name in NAMES if name not in gone]
+    assert answer(opened, photos["leuvenB"]) == answer(single(photos, left), photos["leuvenB"])
+    assert (opened.names, len(opened)) == (tuple(left), len(left))
+    assert answer(pinned, photos["leuvenB"]) == answer(single(photos), photos["leuvenB"])
+
+
 def test_what_is_damaged_beyond_its_shards(photos: dict[str, LocalFeatures], copy: Path) -> None:
     shutil.rmtree(copy / "shards")
     with pytest.raises(SearchIndexError, match=r"all its shards are damaged; .* --shards 3`"):

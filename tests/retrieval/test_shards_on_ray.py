@@ -122,6 +122,12 @@ def test_photos_are_added_while_queries_are_answered(
     again = retrieval.ShardedIndex.open(served.path)
     assert answer(again, photos["graf3"]) == answer(served, photos["graf3"])
 
+    again.remove(["graf3"])
+    # As a process that died does, and was started again.
+    ray.get([replicas[0].open.remote() for replicas in served._servers._actors.values()])
+    assert answer(served, photos["graf3"]) == answer(again, photos["graf3"])
+    assert len(served) == len(NAMES)
+
 
 def test_the_command_searches_on_a_cluster(
     cluster: None,
