@@ -70,9 +70,9 @@ class ShardedIndex:
     their backend is exact, so is the answer: that of one ``Index`` of all photos, in the order they came.
 
     The index lives in its folder: ``build``, ``add``, ``remove`` and ``rebuild`` write it, one shard at a time.
-    A shard that is damaged or does not answer is named in the answers, which are then those of the others. Where somebody
-    else changes the index meanwhile, this one answers for the photos before, or, once a shard that it needs has been
-    replaced, for those of now: never for some shards so and for some so.
+    A shard that is damaged or does not answer is named in the answers, which are then those of the others.
+    Where somebody else changes the index meanwhile, this one answers for the photos before, or, once a shard that it
+    needs has been replaced, for those of now: never for some shards so and for some so.
 
     Costs as in ``Index``, for one shard at a time while building or changing. This process holds a shard from the first
     question to it on; with ``on_ray`` it holds none.
