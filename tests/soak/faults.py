@@ -47,7 +47,6 @@ def kill_job(tries: int, folder: Path, rng: random.Random) -> Tally:
             ground.kill(process)
         if ground.parts(store) == full or tally.tried >= tries:
             ground.finish(photos, store, tally)
-            ground.count_rows(tally, store, photos)
             number += 1
     return tally
 
@@ -101,7 +100,6 @@ def full_disk(tries: int, folder: Path, rng: random.Random) -> Tally:
                 tally.lost += len(FeatureStore.open(disk / "store").check())
             _remount(disk, "size=8m")
             ground.finish(photos, disk / "store", tally)
-            ground.count_rows(tally, disk / "store", photos)
     return tally
 
 
@@ -117,7 +115,6 @@ def read_only(tries: int, folder: Path, rng: random.Random) -> Tally:
         tally.tried += 1
         tally.notes["said in one line"] += process.exitcode == 2
         ground.finish(photos, store, tally)
-        ground.count_rows(tally, store, photos)
     return tally
 
 
@@ -152,7 +149,6 @@ def failing_store(tries: int, folder: Path, rng: random.Random) -> Tally:
             tally.tried += failed
             tally.notes["said in one line"] += process.exitcode == 2
         ground.finish(photos, folder / f"store{number}", tally)
-        ground.count_rows(tally, folder / f"store{number}", photos)
     return tally
 
 
@@ -181,7 +177,6 @@ def clock_jumps(tries: int, folder: Path, rng: random.Random) -> Tally:
         tally.notes["said in one line"] += set(codes) <= {0, 2}
         (store / "lease.json").unlink(missing_ok=True)
         ground.finish(photos, store, tally)
-        ground.count_rows(tally, store, photos)
     return tally
 
 
@@ -199,9 +194,7 @@ def damaged_store(tries: int, folder: Path, rng: random.Random) -> Tally:
     photos, good = ground.save_photos(folder / "photos", 24), folder / "good"
     ground.finish(photos, good, Tally("setup"))
     for number in range(tries):
-        store = folder / "store"
-        shutil.rmtree(store, ignore_errors=True)
-        shutil.copytree(good, store)
+        store = ground.fresh_copy(good, folder / "store")
         path = rng.choice(sorted((store / "parts").iterdir()))
         ground.damage(path, ("bit flipped", "cut short", "missing")[number % 3], rng.random())
         tally.tried += 1
@@ -210,7 +203,6 @@ def damaged_store(tries: int, folder: Path, rng: random.Random) -> Tally:
         rest = [row.path for row in FeatureStore.open(store)]
         tally.notes["the rest is usable"] += len(rest) == 24 - ground.PART_PHOTOS
         ground.finish(photos, store, tally)
-        ground.count_rows(tally, store, photos)
     return tally
 
 
@@ -222,9 +214,7 @@ def damaged_index(tries: int, folder: Path, rng: random.Random) -> Tally:
     retrieval.Index.build(FeatureStore.open(store), backend="exact").save(good)
     files = [path.name for path in sorted(good.iterdir()) if path.is_file()]
     for number in range(tries):
-        index = folder / "index"
-        shutil.rmtree(index, ignore_errors=True)
-        shutil.copytree(good, index)
+        index = ground.fresh_copy(good, folder / "index")
         name = rng.choice(files)
         ground.damage(index / name, ("bit flipped", "cut short", "missing")[number % 3], rng.random())
         tally.tried += 1
@@ -252,9 +242,7 @@ def damaged_small_files(tries: int, folder: Path, rng: random.Random) -> Tally:
     ground.finish(photos, good, Tally("setup"))
     others = [found for found in ground.damaged_files(good) if found[1].parent.name != "parts"]
     for number in range(tries):
-        store = folder / "store"
-        shutil.rmtree(store, ignore_errors=True)
-        shutil.copytree(good, store)
+        store = ground.fresh_copy(good, folder / "store")
         how, path = others[number % len(others)]
         ground.damage(store / path.relative_to(good), how, rng.random())
         tally.tried += 1
@@ -262,7 +250,6 @@ def damaged_small_files(tries: int, folder: Path, rng: random.Random) -> Tally:
         rest = [row.path for row in FeatureStore.open(store)]
         tally.notes["repaired with all rows"] += FeatureStore.open(store).check() == [] and len(rest) == 12
         ground.finish(photos, store, tally)
-        ground.count_rows(tally, store, photos)
     return tally
 
 

@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import time
@@ -18,7 +19,6 @@ from PIL import Image
 from delf_jax import job, manifest_files
 from delf_jax.errors import DelfError
 from delf_jax.images import load_photo
-from delf_jax.settings import ExtractionSettings
 from delf_jax.store import FeatureStore
 from tests.delf_jax.fake_extractor import FakeExtractor, features_of
 
@@ -118,7 +118,7 @@ def kill(process: BaseProcess) -> None:
 
 
 def finish(photos: Path, out: str | Path, tally: Tally, *, target: Any = extract, args: Any = ()) -> None:
-    """Gives the job again, to its end, and notes how long the first new part took."""
+    """Gives the job again, to its end, notes how long the first new part took, and counts the rows."""
     before, begin = parts(out), time.monotonic()
     process = start(photos, out, target=target, args=args)
     while process.is_alive() and parts(out) == before:
@@ -128,11 +128,13 @@ def finish(photos: Path, out: str | Path, tally: Tally, *, target: Any = extract
     process.join()
     if process.exitcode:
         raise RuntimeError(f"{tally.fault}: the job given again ended with {process.exitcode}")
+    count_rows(tally, out, photos)
 
 
-def settings() -> ExtractionSettings:
-    """Of the fake extractor."""
-    return ExtractionSettings()
+def fresh_copy(good: Path, place: Path) -> Path:
+    """A copy of a folder, in place of an older one."""
+    shutil.rmtree(place, ignore_errors=True)
+    return Path(shutil.copytree(good, place))
 
 
 def damaged_files(folder: Path) -> Iterator[tuple[str, Path]]:

@@ -99,7 +99,6 @@ def kill_worker(times: int, folder: Path, rng: random.Random) -> Tally:
     process.join()
     tally.notes["the job went on"] += (process.exitcode == 0) * tally.tried
     ground.finish(photos, store, tally)
-    ground.count_rows(tally, store, photos)
     return tally
 
 
@@ -126,7 +125,6 @@ def kill_node(times: int, folder: Path, rng: random.Random) -> Tally:
             process.join()
             tally.notes["the job went on"] += process.exitcode == 0
             ground.finish(photos, store, tally)
-            ground.count_rows(tally, store, photos)
     return tally
 
 
@@ -150,7 +148,6 @@ def kill_coordinator(times: int, folder: Path, rng: random.Random) -> Tally:
         tally.tried += 1
         psutil.wait_procs(left, timeout=60)
         ground.finish(photos, store, tally, target=extract_on_ray, args=("local",))
-        ground.count_rows(tally, store, photos)
     return tally
 
 
