@@ -1,6 +1,6 @@
 """Which places become features: where the photo shows something, peaks, thresholds, the top-k over scales."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,12 +41,25 @@ def texture_map(images: Float[Array, "b h w c"], valid_hw: Int[Array, "b 2"]) ->
         valid_hw: int32 [b, 2]; pixels outside are not looked at.
     """
     mask = inside(valid_hw, *images.shape[1:3])[..., None]
-    half = _FLAT_WINDOW // 2
-    window, stride = (1, _FLAT_WINDOW, _FLAT_WINDOW, 1), (1, _FLAT_STRIDE, _FLAT_STRIDE, 1)
-    padding = ((0, 0), (half, half), (half, half), (0, 0))
-    highest = lax.reduce_window(jnp.where(mask, images, -jnp.inf), -jnp.inf, lax.max, window, stride, padding)
-    lowest = lax.reduce_window(jnp.where(mask, images, jnp.inf), jnp.inf, lax.min, window, stride, padding)
-    return ((highest - lowest) > _FLAT_LEVELS).any(axis=-1)
+    highest = _windows(jnp.where(mask, images, -jnp.inf), jnp.maximum, -jnp.inf)
+    lowest = _windows(jnp.where(mask, images, jnp.inf), jnp.minimum, jnp.inf)
+    height, width = (side // _FLAT_STRIDE + 1 for side in images.shape[1:3])
+    return ((highest - lowest) > _FLAT_LEVELS).any(axis=-1)[:, :height, :width]
+
+
+def _windows(images: Float[Array, "b h w c"], extreme: Any, nothing: float) -> Float[Array, "b gh gw c"]:
+    """``extreme``, a ufunc of ``jnp``, of every window of ``texture_map``: of the four squares that it is made of."""
+    for axis in (1, 2):
+        squares = -(-images.shape[axis] // _FLAT_STRIDE)
+        padding = [(0, 0)] * 4
+        padding[axis] = (0, squares * _FLAT_STRIDE - images.shape[axis])
+        images = jnp.pad(images, padding, constant_values=nothing)
+        shape = images.shape
+        images = extreme.reduce(images.reshape(*shape[:axis], squares, _FLAT_STRIDE, *shape[axis + 1 :]), axis=axis + 1)
+        padding[axis] = (1, 1)
+        images = jnp.pad(images, padding, constant_values=nothing)
+        images = extreme(lax.slice_in_dim(images, 0, -1, axis=axis), lax.slice_in_dim(images, 1, None, axis=axis))
+    return images
 
 
 def is_textured(texture: Bool[Array, "b gh gw"], keypoints: Float[Array, "b n 2"]) -> Bool[Array, "b n"]:
