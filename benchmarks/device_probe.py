@@ -9,7 +9,6 @@ that of the one program. Prints one JSON object.
 import dataclasses
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ import tyro
 
 import delf_jax
 from benchmarks.errors import Unavailable
+from benchmarks.growth_probe import peak
 from benchmarks.throughput_cases import MAX_FEATURES, PYRAMIDS
 from benchmarks.timing import seconds_of, spread
 
@@ -85,8 +85,7 @@ def probe(options: Options) -> dict[str, Any]:
         run(None)
         rate = spread([options.batch / seconds_of(run, None) for _ in range(options.runs)])
         result |= {"photos_per_s": rate.median, "photos_per_s_quartiles": rate[1:]}
-    # On Linux in KiB; on the device where it counts for itself.
-    result["process_megabytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    result["process_megabytes"] = peak()
     if statistics := devices[0].memory_stats():
         result["device_megabytes"] = statistics["peak_bytes_in_use"] / 1e6
     return result
@@ -96,7 +95,7 @@ def rows(*, model: str, full: bool) -> list[dict[str, Any]]:
     """The rows of ``benchmarks.throughput`` that need processes of their own: compile time, memory, scaling."""
     found = []
     with tempfile.TemporaryDirectory() as cache:
-        pyramids = [((480, 640), 7), ((768, 1024), 7)] if full else [((480, 640), 4)]
+        pyramids = [((480, 640), 7), ((768, 1024), 7)] if full else []
         for size, scales in [((480, 640), 1), *pyramids]:
             for state in ("cold", "cached"):
                 options = Options(model=model, size=size, scales=scales, runs=int(state == "cached"))
@@ -105,7 +104,7 @@ def rows(*, model: str, full: bool) -> list[dict[str, Any]]:
                 found.append({"part": "compile", "who": state} | _described(options) | kept)
         on_cpu = found[0]["platform"] == "cpu"
         for devices in (1, 2, 4, 8):
-            options = Options(model=model, devices=devices, size=(240, 320), scales=1, batch=8, runs=9)
+            options = Options(model=model, devices=devices, size=(240, 320), scales=1, batch=8, runs=5)
             row = _of_process(options, cache, simulated=on_cpu)
             kept = {name: row[name] for name in row if name.startswith("photos_per_s") or name == "skipped"}
             if "photos_per_s" in kept:

@@ -22,7 +22,7 @@ from tyro.conf import arg
 import delf_jax
 from benchmarks import device_probe, plots, results_file, throughput_stages
 from benchmarks.errors import Unavailable
-from benchmarks.throughput_cases import Bench, Rows, batches, best_peers, cases, with_peak
+from benchmarks.throughput_cases import PYRAMIDS, Bench, Rows, batches, best_peers, cases, with_peak
 from benchmarks.timing import seconds_of
 from benchmarks.torch_network import torch_module
 from delf_jax.command.environment import start_jax
@@ -47,6 +47,7 @@ class Options:
         plot: draw them into this SVG file.
         full: every size, pyramid, batch size and precision beside every way of PyTorch; takes an hour on two cores.
         parts: only these.
+        scales: of the cases only those with so many scales.
         model: name or folder.
         budget: seconds that each case may take, roughly; at least three rounds are measured.
         rounds: turns of the stages and of the batch job.
@@ -56,9 +57,10 @@ class Options:
     plot: Annotated[Path | None, arg(metavar="FILE")] = None
     full: bool = False
     parts: tuple[Part, ...] = ("cases", "stages", "job", "processes")
+    scales: tuple[int, ...] = tuple(PYRAMIDS)
     model: str = "delf-r50"
     budget: float = 4.0
-    rounds: int = 3
+    rounds: int = 2
 
 
 def main(options: Options) -> Rows:
@@ -81,10 +83,12 @@ def main(options: Options) -> Rows:
         pixels = [load_photo(photo, max_side=None).pixels for photo in photos]
         bench = Bench(options.model)
         for case in cases(full=options.full, accelerator=accelerator):
+            if case.scales not in options.scales:
+                continue
             measured = with_peak(bench.measure(case, batches(pixels, case, _BATCHES), budget=options.budget), peaks)
             show([*measured, *best_peers(measured)])
     if "stages" in options.parts:
-        for scales in (1, 7 if options.full or accelerator else 4):
+        for scales in (1, 7) if options.full or accelerator else (4,):
             extractor = Bench(options.model).extractor(
                 scales=scales, batch=8 if accelerator else 1, precision="bfloat16" if accelerator else "float32"
             )

@@ -36,23 +36,24 @@ def seconds_of(call: Callable[[Case], object], case: Case) -> float:
 
 
 def take_turns(
-    alternatives: Mapping[str, Callable[[Case], object]], cases: Sequence[Case], *, rounds: int
+    alternatives: Mapping[str, Callable[[Case], object]], cases: Sequence[Case], *, rounds: int, warm: bool = False
 ) -> dict[str, Float[np.ndarray, " n"]]:
     """Seconds of every alternative for every case in every round, in the same order for all, so that they pair up.
 
     The alternatives follow each other on each case, and another one begins each time: what else the machine does meets
-    all of them alike. One round before the first is not counted. Each call has to wait for its own results.
+    all of them alike. One round before the first is not counted, unless all are ``warm``. Each call has to wait for
+    its own results.
     """
     names = list(alternatives)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     turn = 0
-    for number in range(rounds + 1):
+    for number in range(rounds if warm else rounds + 1):
         for case in cases:
             for name in names[turn:] + names[:turn]:
                 begin = time.perf_counter()
                 alternatives[name](case)
                 passed = time.perf_counter() - begin
-                if number:
+                if warm or number:
                     seconds[name].append(passed)
             turn = (turn + 1) % len(names)
     return {name: np.array(values) for name, values in seconds.items()}
