@@ -59,7 +59,7 @@ class Options:
     parts: tuple[Part, ...] = ("cases", "stages", "job", "processes")
     scales: tuple[int, ...] = tuple(PYRAMIDS)
     model: str = "delf-r50"
-    budget: float = 4.0
+    budget: float = 7.0
     rounds: int = 2
 
 
