@@ -141,16 +141,17 @@ class StoreWriter:
         """
         for name in self._folder.names(PROCESSES):
             folder = Folder(self._folder.join(PROCESSES, name))
-            manifest = ManifestFiles(folder).read()
-            if manifest is not None:
-                lease = Lease(folder)
-                try:
+            lease = Lease(folder)
+            try:
+                manifest = ManifestFiles(folder).read()  # under the lease: its process may have written until then
+                if manifest is not None:
                     self._adopt(folder, manifest)
-                finally:
-                    lease.release()
-            # In this order, so that what is left where this is interrupted reads as taken in.
-            Folder(folder.join("parts")).remove_all()
-            folder.remove(WHOLE)
+                lease.check()
+                # In this order, so that what is left where this is interrupted reads as taken in.
+                Folder(folder.join("parts")).remove_all()
+                folder.remove(WHOLE)
+            finally:
+                lease.release()
             folder.remove_all()
 
     def _adopt(self, folder: Folder, manifest: Manifest) -> None:

@@ -16,6 +16,8 @@ import pytest
 from delf_jax import job
 from delf_jax.cluster.processes import Heartbeat, Share
 from delf_jax.errors import StoreError
+from delf_jax.folder import Folder
+from delf_jax.lease import Lease
 from delf_jax.store import FeatureStore
 from delf_jax.store_writer import StoreWriter
 from localization.predictor import Predictor
@@ -154,6 +156,27 @@ def test_whoever_opens_the_store_takes_in_what_dead_processes_left(tmp_path: Pat
     job.run(FakeExtractor(), [photos], tmp_path / "here")
     assert rows(out) == rows(tmp_path / "here")
     assert not list((out / "processes").iterdir())
+
+
+def test_what_a_process_writes_before_it_ends_is_taken_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos = save_photos(tmp_path / "photos", map(str, range(6)))
+    paths = sorted(photos.iterdir())
+    out = tmp_path / "store"
+    process = out / "processes" / "00001"
+    job.run(FakeExtractor(), paths[:1], out)
+    job.run(FakeExtractor(), paths[1:3], process)
+
+    writes = iter([paths[3:5]])
+
+    def waits(folder: Folder, **options: float) -> Lease:
+        if folder.address == str(process):
+            for late in writes:
+                job.run(FakeExtractor(), late, process)
+        return Lease(folder, **options)
+
+    monkeypatch.setattr("delf_jax.store_writer.Lease", waits)
+    job.run(FakeExtractor(), paths[:1], out)
+    assert len(FeatureStore.open(out)) == 5
 
 
 def test_an_object_store_copies_the_parts_itself(tmp_path: Path) -> None:
