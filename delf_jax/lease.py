@@ -33,7 +33,8 @@ class Lease:
     Writers on one computer exclude each other by a lock that the kernel drops when its process dies. Where there are no
     locks, as in object stores, or the writer is elsewhere, ``lease.json`` tells which process holds the folder, and a
     time that is renewed four times in ``seconds``. A process of this computer is looked for. For another one this
-    waits, until it gives its lease back, renews it, or has not renewed it for ``seconds`` and so is dead.
+    waits, until it gives its lease back, renews it, or has not renewed it for ``seconds`` and so is dead. A lease that
+    old is over even where its process lives on: it could not be given back.
 
     Raises:
         StoreError: when another writer, which is alive, holds the folder.
@@ -69,10 +70,12 @@ class Lease:
             return
         self._released.set()
         self._thread.join()
-        held = self._read()
-        if held is not None and held["owner"] == self._owner:
-            self._folder.remove(FILE)
-        self._unlock()
+        try:
+            held = self._read()
+            if held is not None and held["owner"] == self._owner:
+                self._folder.remove(FILE)
+        finally:
+            self._unlock()
 
     def _lock_here(self) -> int | None:
         if self._folder.path is None or fcntl is None:
@@ -90,7 +93,8 @@ class Lease:
             os.close(lock)
             raise self._in_use(self._read()) from None
         except OSError:  # a network disk without locks: the heartbeat alone
-            pass
+            os.close(lock)
+            return None
         return lock
 
     def _unlock(self) -> None:
@@ -104,6 +108,7 @@ class Lease:
             return
         if not _is_alive(first):
             left = min(self._seconds, first["time"] + self._seconds - time.time())
+            left = max(left, self._seconds / 2)  # two renewals, also of a writer whose clock is behind
             until = time.strftime("%H:%M:%S", time.localtime(time.time() + left))
             writer = f"process {first['process']} on {first['host']}"
             told = {"folder": self._folder.address, "writer": writer, "until": until}
@@ -119,8 +124,7 @@ class Lease:
     def _is_over(self, held: dict[str, Any]) -> bool:
         if self._lock is not None and held["computer"] == _computer():
             return True
-        alive = _is_alive(held)
-        return not alive if alive is not None else abs(time.time() - held["time"]) >= self._seconds
+        return _is_alive(held) is False or abs(time.time() - held["time"]) >= self._seconds
 
     def _in_use(self, held: dict[str, Any] | None) -> StoreError:
         who = f" (process {held['process']} on {held['host']})" if held else ""
