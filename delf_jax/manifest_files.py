@@ -2,9 +2,15 @@
 
 ``manifest.json`` is whole. Written anew with every part it would cost more the more parts there are, so it is written
 only now and then, and ``recent.json`` with every part: it names by its checksum the manifest that it continues, and
-holds the parts since. Each is replaced at once, and they are written in an order that lets a reader, or a writer after
-one that was killed, see a whole state at every instant: a ``recent.json`` that continues another manifest is older than
-this one, whose parts include its own, or both have to be read again.
+holds the parts since. Each is replaced at once, ``manifest.json`` first, so that whoever reads between the two, or
+after a writer that was killed there, can tell what they hold together:
+
+* ``recent.json`` continues this ``manifest.json``: the parts of both count.
+* It continues another one and knows of no later part: it is from before this one was written, which has its parts.
+* It continues another one and knows of a later part: both were replaced while they were read, and are read again. If
+  they still disagree, the manifest is lost, as it is where one of the two is missing or damaged.
+
+Where there is no ``recent.json`` yet it comes first, as a ``manifest.json`` without one counts as damaged.
 """
 
 import contextlib

@@ -130,11 +130,17 @@ def identities(file: Any) -> dict[str, list[Any]]:
 
 
 def origin(data: bytes) -> dict[str, Any]:
-    """What made a part: the dimension, the fingerprint, and the rest of what ``encode`` was told."""
+    """What made a part: the dimension, the fingerprint, and the rest of what ``encode`` was told.
+
+    Raises as ``decode`` does, and ValueError when no photo is in it.
+    """
     file = pq.ParquetFile(pa.BufferReader(data))
     _require_honest(file, len(data))
     kept = strict_json.loads_object(file.schema_arrow.metadata[b"delf_jax"])
-    return {"fingerprint": file.read(["model"], use_threads=False).column("model")[0].as_py(), **kept}
+    models = file.read(["model"], use_threads=False).column("model")
+    if not len(models):
+        raise ValueError("it has no photos")
+    return {"fingerprint": models[0].as_py(), **kept}
 
 
 def _unit(descriptors: np.ndarray) -> np.ndarray:

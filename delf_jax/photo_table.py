@@ -1,4 +1,4 @@
-"""What a store knows of its photos, in some forty bytes each, so that millions fit in memory."""
+"""What a store knows of its photos, in 54 bytes each, so that millions fit in memory."""
 
 from typing import NamedTuple
 

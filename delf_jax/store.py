@@ -1,6 +1,7 @@
 """The feature store: local features of any number of photos, in parts that are whole or absent."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import tempfile
@@ -116,7 +117,11 @@ class FeatureStore:
         return [name for name in self._folder.names(RUNS) if is_run_name(name)]
 
     def check(self) -> list[Damage]:
-        """Reads every file of the store and compares it with the manifest; what is damaged."""
+        """Reads every file of the store and compares it with the manifest; what is damaged.
+
+        Raises:
+            StoreError: when a part or a run report, which may be whole, cannot be read now.
+        """
         damages = []
         for part in self._manifest.parts:
             try:
@@ -136,10 +141,17 @@ class FeatureStore:
             except StoreError as error:
                 damages.append(Damage(HEAD, str(error)))
         for name in self._run_names():
+            file = f"{RUNS}/{name}"
             try:
-                RunReport.from_bytes(self._folder.read(f"{RUNS}/{name}"), name)
-            except (StoreError, OSError) as error:
-                damages.append(Damage(f"{RUNS}/{name}", str(error)))
+                RunReport.from_bytes(self._folder.read(file), name)
+            except FileNotFoundError:
+                pass  # an old one, which a writer has just removed
+            except StoreError as error:
+                damages.append(Damage(file, str(error)))
+            except OSError as error:
+                if not _is_lost(self._folder, error):
+                    raise unreadable(self._folder, file, error) from None
+                damages.append(Damage(file, f"it cannot be read ({error})"))
         return damages
 
 
@@ -167,7 +179,7 @@ def checked(folder: Folder, part: Part) -> bytes:
     except FileNotFoundError:
         raise damaged(folder, part.name, "it is missing") from None
     except OSError as error:
-        if folder.path is None:  # a connection comes back, a sector of a disk does not
+        if not _is_lost(folder, error):
             raise unreadable(folder, name, error) from None
         raise damaged(folder, part.name, f"it cannot be read ({error})") from None
     if len(data) != part.size:
@@ -175,6 +187,11 @@ def checked(folder: Folder, part: Part) -> bytes:
     if hashlib.sha256(data).hexdigest() != part.sha256:
         raise damaged(folder, part.name, "its checksum is wrong")
     return data
+
+
+def _is_lost(folder: Folder, error: OSError) -> bool:
+    """Whether a file that cannot be read never will be: a connection or a permission comes back, a sector does not."""
+    return folder.path is not None and error.errno == errno.EIO
 
 
 def damaged(folder: Folder, name: str, reason: str) -> DamagedPart:

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import io
 import os
+from typing import NamedTuple
 
 from delf_jax import parts
 from delf_jax.errors import StoreError
@@ -79,30 +80,23 @@ def _made_anew(folder: Folder, older: Manifest | None) -> tuple[Manifest, list[D
     listed: list[Part] = []
     superseded: collections.defaultdict[int, set[int]] = collections.defaultdict(set)
     known = PhotoTable()
-    damages = []
     numbered = {name: numbers for name in folder.names("parts") if (numbers := number_and_digest(name))}
+    once = () if older is None else older.parts
+    damages = [Damage(part.name, "it is missing") for part in once if part.name not in numbered]
     for name, (number, digest) in sorted(numbered.items(), key=lambda item: item[1]):
         next_part = max(next_part, number + 1)
-        data = read(folder, f"parts/{name}")
-        sha256 = hashlib.sha256(data).hexdigest()
-        if not sha256.startswith(digest):
-            damages.append(Damage(name, "its checksum is not the one in its name"))
+        found = _examined(name, digest, read(folder, f"parts/{name}"))
+        if isinstance(found, Damage):
+            damages.append(found)
             continue
-        try:
-            origin = parts.origin(data)
-            paths = parts.identities(io.BytesIO(data))["path"]
-            models.add((origin["fingerprint"], origin["dimension"]))
-            if "settings" in origin:
-                origins.add(Manifest.from_json(origin | {"next_part": 0, "parts": []}))
-        except parts.UNREADABLE as error:
-            damages.append(Damage(name, f"it is not readable: {' '.join(str(error).split())}"))
-            continue
-        for row, path in enumerate(paths):
+        models |= found.models
+        origins |= found.origins
+        for row, path in enumerate(found.paths):
             before = known.get(path)
             if before is not None:
                 superseded[before.part].add(before.row)
             known.add(path, KnownPhoto(0, 0, 0, len(listed), row))
-        listed.append(Part(name, len(paths), len(data), sha256))
+        listed.append(found.part)
     otherwise = f"put back a copy of the manifest or extract into another folder ({len(listed)} whole parts)"
     if not origins:
         raise StoreError(
@@ -113,3 +107,35 @@ def _made_anew(folder: Folder, older: Manifest | None) -> tuple[Manifest, list[D
         raise StoreError(f"{folder.address}: its manifest is lost, and other settings made other parts; {otherwise}")
     counting = tuple(part.without(superseded[position]) for position, part in enumerate(listed))
     return dataclasses.replace(origins.pop(), parts=counting, next_part=next_part), damages
+
+
+class _Examined(NamedTuple):
+    """What a whole part says.
+
+    Attributes:
+        part: as the manifest lists it.
+        paths: of its photos, by row.
+        models: fingerprint and dimension of the one that made it.
+        origins: the manifest, without parts, of the store it was made for; none where the part is too old to say.
+    """
+
+    part: Part
+    paths: list[str]
+    models: set[tuple[str, int]]
+    origins: set[Manifest]
+
+
+def _examined(name: str, digest: str, data: bytes) -> _Examined | Damage:
+    """What a part of this name and content says, or why it cannot be used."""
+    sha256 = hashlib.sha256(data).hexdigest()
+    if not sha256.startswith(digest):
+        return Damage(name, "its checksum is not the one in its name")
+    try:
+        origin = parts.origin(data)
+        paths = parts.identities(io.BytesIO(data))["path"]
+        models = {(origin["fingerprint"], origin["dimension"])}
+        says = "settings" in origin
+        origins = {Manifest.from_json(origin | {"next_part": 0, "parts": []})} if says else set()
+    except parts.UNREADABLE as error:
+        return Damage(name, f"it is not readable: {' '.join(str(error).split())}")
+    return _Examined(Part(name, len(paths), len(data), sha256), paths, models, origins)

@@ -142,6 +142,13 @@ def test_a_writer_elsewhere_is_waited_for(tmp_path: Path, caplog: pytest.LogCapt
             writer(tmp_path / "s", lease_seconds=5.0).close()
         timer.join()
 
+    elsewhere(time=time.time() - 1.9)  # its clock is behind
+    timer = threading.Timer(0.4, lambda: elsewhere(time=time.time() - 1.9))
+    timer.start()
+    with pytest.raises(StoreError, match="another writer is at work"):
+        writer(tmp_path / "s", lease_seconds=2.0)
+    timer.join()
+
     elsewhere(time=time.time() - 61)
     second = writer(tmp_path / "s")
     second.append([photo("/1.jpg")])
@@ -164,6 +171,31 @@ def test_a_dead_process_of_this_computer_is_not_waited_for() -> None:
         memory.pipe("/dead/s/lease.json", json.dumps(held | {"process": process, "started": 1}).encode())
         writer("memory://dead/s").close()
         ended.wait()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no such locks")
+def test_without_locks_a_lease_keeps_others_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("delf_jax.lease.fcntl.flock", no_locks)
+    with writer(tmp_path / "s"), pytest.raises(StoreError, match="another writer is at work"):
+        writer(tmp_path / "s")
+    writer(tmp_path / "s").close()
+
+
+def test_a_lease_that_could_not_be_given_back_grows_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def reset(self: Folder, name: str) -> None:
+        raise StoreError("reset")
+
+    for place in (f"memory://{tmp_path.name}/s", str(tmp_path / "s")):
+        kept = writer(place, lease_seconds=0.2)
+        with monkeypatch.context() as patch:
+            patch.setattr(Folder, "remove", reset)
+            with pytest.raises(StoreError, match="reset"):
+                kept.close()
+        time.sleep(0.2)
+        writer(place, lease_seconds=0.2).close()
 
 
 def test_a_lease_is_kept_fresh(tmp_path: Path) -> None:
@@ -329,6 +361,24 @@ def test_a_manifest_made_anew_leaves_damaged_parts_out(tmp_path: Path) -> None:
         assert [store.known(f"/{seed}.jpg") is not None for seed in range(3)] == [True, True, False]
         store.append([photo("/2.jpg", seed=2)])
     assert len(list((tmp_path / "s" / "parts").iterdir())) == 3
+
+
+def test_parts_that_are_gone_or_have_no_photos_are_named_when_a_manifest_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("delf_jax.manifest_files.MOST_RECENT", 1)
+    with writer(tmp_path / "s") as store:
+        for seed in range(4):
+            store.append([photo(f"/{seed}.jpg", seed=seed)])
+    (tmp_path / "s" / "recent.json").unlink()
+    gone, first, *_ = sorted((tmp_path / "s" / "parts").iterdir())
+    table = io.BytesIO()
+    pq.write_table(pq.read_table(first).slice(0, 0), table)
+    empty = f"part-000009-{hashlib.sha256(table.getvalue()).hexdigest()[:12]}.parquet"
+    (tmp_path / "s" / "parts" / empty).write_bytes(table.getvalue())
+    gone.unlink()
+    assert repair(tmp_path / "s")[1:] == [(gone.name, "it is missing"), (empty, "it is not readable: it has no photos")]
+    assert [p.path for p in FeatureStore.open(tmp_path / "s")] == [f"/{seed}.jpg" for seed in (1, 2, 3)]
 
 
 def test_what_no_part_says_is_not_made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -527,9 +577,45 @@ def test_an_object_store_that_fails_while_the_failures_are_read_is_named(monkeyp
     def reset(*_: object, **__: object) -> None:
         raise ConnectionError("reset")
 
-    monkeypatch.setattr(type(fsspec.filesystem("memory")), "open", reset)
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "cat_file", reset)
     with pytest.raises(StoreError, match=r"memory://fails/s/failures.jsonl: cannot be read \(reset\)"):
         opened.failures()
+
+
+@pytest.mark.parametrize("kind", ["parts", "runs"])
+@pytest.mark.parametrize(
+    ("place", "number", "lost"),
+    [("disk", errno.EACCES, False), ("disk", errno.EIO, True), ("memory", errno.ETIMEDOUT, False)],
+)
+def test_repair_removes_only_what_never_can_be_read(
+    kind: str, place: str, number: int, lost: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = str(tmp_path / "s") if place == "disk" else f"memory://{tmp_path.name}/s"
+    with writer(address) as store:
+        store.append([photo("/1.jpg")])
+        store.write_run("run-20260101T000000.000000Z-01234567.json", b"")
+    folder = Folder(address)
+    (name,) = folder.names(kind)
+    read = Folder.read
+
+    def failing(self: Folder, file: str) -> bytes:
+        if file == f"{kind}/{name}":
+            raise OSError(number, os.strerror(number))
+        return read(self, file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "read", failing)
+        with contextlib.nullcontext() if lost else pytest.raises(StoreError, match=f"{name}: cannot be read"):
+            repair(address)
+    assert folder.names(kind) == ([] if lost else [name])
+
+
+def test_an_object_store_is_read_past_its_cached_listing(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Folder("memory://cached/s")
+    folder.write("lease.json", b"new")
+    monkeypatch.setattr(type(folder._filesystem), "info", lambda *_, **__: pytest.fail("it was looked up"))
+    monkeypatch.setattr(type(folder._filesystem), "open", lambda *_, **__: pytest.fail("it was looked up"))
+    assert folder.read("lease.json") == b"new"
 
 
 def test_a_connection_that_fails_damages_no_part(monkeypatch: pytest.MonkeyPatch) -> None:
