@@ -60,7 +60,7 @@ class RayServers:
         """Starts the actors of new shards, has those of changed ones open them, and stops those of shards gone."""
         import ray
 
-        entries = {entry.name: entry for entry in layout.shards}
+        entries = layout.entries
         for name in self._actors.keys() - entries.keys():
             self._stop([name])
         waiting = []
@@ -74,11 +74,11 @@ class RayServers:
             # One that cannot answer opens the new generation when it starts again.
             ray.wait(waiting, num_returns=len(waiting), timeout=self._seconds)
 
-    def ask(self, method: str, arguments: Mapping[str, tuple[Any, ...]]) -> Answers:
+    def ask(self, layout: Layout, method: str, arguments: Mapping[str, tuple[Any, ...]]) -> Answers:
         """Asks one replica of each shard, and the next one where it fails."""
         import ray
 
-        entries = self._entries
+        entries = layout.entries
         given: dict[str, Any] = {}
         lost: dict[str, str] = {}
         first = next(self._turn)
@@ -87,9 +87,10 @@ class RayServers:
             missing = arguments.keys() - given.keys()
             asked = {}
             for name in missing:
-                if name not in entries or name not in self._actors:
-                    raise ShardChanged(f"{self._root}: shard {name} is not in the index any more; open the index again")
-                actor = self._actors[name][(first + attempt) % self._replicas]
+                actors = self._actors.get(name)
+                if actors is None or self._entries.get(name) != entries[name]:
+                    raise ShardChanged(f"{self._root}: shard {name} has been changed; open the index again")
+                actor = actors[(first + attempt) % self._replicas]
                 values = (shared[id(value)] for value in arguments[name])
                 asked[actor.call.remote(entries[name], method, *values)] = name
             end = time.monotonic() + self._seconds
@@ -153,15 +154,24 @@ class _Server:
 
     def open(self) -> None:
         """Opens the generation that counts; an error is kept for those who ask."""
+        self._refused: ShardEntry | None = None
         try:
-            self._shard: Shard | SearchIndexError = Shard.open(self._root, self._name)
-        except SearchIndexError as error:
+            self._shard: Shard | Exception = Shard.open(self._root, self._name)
+        except (OSError, ValueError, SearchIndexError) as error:
             self._shard = error
 
     def call(self, entry: ShardEntry, method: str, *arguments: Any) -> Any:
         """The answer of the shard's method; ShardChanged where its generation is another one than asked for."""
+        if not (isinstance(self._shard, Shard) and self._shard.entry == entry) and self._refused != entry:
+            # Opening it may have failed only then, or nobody told of the change.
+            self.open()
+            if isinstance(self._shard, SearchIndexError):
+                # Not again for every question: comparing the checksums reads the whole shard.
+                self._refused = entry
         if isinstance(self._shard, SearchIndexError):
             raise self._shard
+        if isinstance(self._shard, Exception):
+            raise SearchIndexError(f"{self._root}: shard {self._name} cannot be opened: {self._shard}")
         if self._shard.entry != entry:
             raise ShardChanged(f"{self._root}: shard {entry.name} has been changed by somebody else")
         return getattr(self._shard, method)(*arguments)

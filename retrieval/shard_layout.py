@@ -124,6 +124,11 @@ class Layout:
         described["shards"] = [dataclasses.asdict(entry) for entry in self.shards]
         atomic.write_bytes(root / manifest.NAME, manifest.encoded(manifest.SHARDED, described))
 
+    @property
+    def entries(self) -> dict[str, ShardEntry]:
+        """The shards by their names."""
+        return {entry.name: entry for entry in self.shards}
+
     def entry(self, name: str) -> ShardEntry:
         """The shard of this name; SearchIndexError where there is none."""
         for entry in self.shards:

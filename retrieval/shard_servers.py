@@ -23,11 +23,14 @@ class Servers(Protocol):
     def serve(self, layout: Layout) -> None:
         """Opens the shards that count now, where they are not open, and closes the others."""
 
-    def ask(self, method: str, arguments: Mapping[str, tuple[Any, ...]]) -> Answers:
+    def ask(self, layout: Layout, method: str, arguments: Mapping[str, tuple[Any, ...]]) -> Answers:
         """Calls a method of ``Shard`` on every shard named, with the arguments given for it, at once.
 
+        Args:
+            layout: has the generations that are asked for.
+
         Raises:
-            ShardChanged: a shard is not there any more in the generation that is served.
+            ShardChanged: a shard named is not served, or not there any more, in that generation.
         """
 
     def close(self) -> None:
@@ -48,7 +51,7 @@ class LocalServers:
 
     def serve(self, layout: Layout) -> None:
         """Compares what has changed with its checksums; a damaged shard is lost, not an error."""
-        before, now = self._served, _Served({entry.name: entry for entry in layout.shards}, {}, {})
+        before, now = self._served, _Served(layout.entries, {}, {})
         for name, entry in now.entries.items():
             if before.entries.get(name) == entry:
                 if name in before.open:
@@ -59,15 +62,16 @@ class LocalServers:
                 now.lost[name] = str(damaged_shard(self._root, name, damaged[0]))
         self._served = now
 
-    def ask(self, method: str, arguments: Mapping[str, tuple[Any, ...]]) -> Answers:
+    def ask(self, layout: Layout, method: str, arguments: Mapping[str, tuple[Any, ...]]) -> Answers:
         """Calls one shard after the other."""
-        served = self._served
+        served, entries = self._served, layout.entries
+        for name in arguments:
+            if served.entries.get(name) != entries[name]:
+                raise ShardChanged(f"{self._root}: shard {name} has been changed; open the index again")
         missing = {}
         for name in arguments.keys() - served.open.keys() - served.lost.keys():
-            if name not in served.entries:
-                raise ShardChanged(f"{self._root}: shard {name} is not in the index any more; open the index again")
             try:
-                served.open[name] = self._opened(served.entries[name])
+                served.open[name] = self._opened(entries[name])
             except ShardChanged:
                 raise
             except SearchIndexError as error:

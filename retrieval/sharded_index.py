@@ -47,16 +47,19 @@ def _at_one_time(
 
     @functools.wraps(method)
     def asked(self: "ShardedIndex", *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        for _ in range(_TRIES - 1):
+        tries = 0
+        while True:
             layout = self._layout
             try:
                 return method(self, *args, **kwargs)
             except ShardChanged:
                 with self._swap:
+                    # Only the changes of others count: between those of this object a search is quick enough.
                     if self._layout is layout:
-                        self._layout = Layout.read(self.path)
-                        self._servers.serve(self._layout)
-        return method(self, *args, **kwargs)
+                        tries += 1
+                        if tries == _TRIES:
+                            raise
+                        self._serve(Layout.read(self.path))
 
     return asked
 
@@ -83,10 +86,9 @@ class ShardedIndex:
 
     def __init__(self, path: Path, layout: Layout, servers: Servers) -> None:
         self.path = path
-        self._layout = layout
         self._servers = servers
         self._swap = threading.Lock()
-        servers.serve(layout)
+        self._serve(layout)
 
     @classmethod
     def build(
@@ -224,7 +226,7 @@ class ShardedIndex:
     @_at_one_time
     def names(self) -> tuple[str, ...]:
         """Names of the photos in the order they came; SearchIndexError where a shard is lost."""
-        answers = self._ask("names")
+        answers = self._ask(self._layout, "names")
         self._require_all(answers.lost)
         by_number = {number: name for names in answers.given.values() for number, name in names.items()}
         return tuple(by_number[number] for number in sorted(by_number))
@@ -236,7 +238,7 @@ class ShardedIndex:
         Raises:
             SearchIndexError: there is no such photo, or its shard may be the one that is lost.
         """
-        answers = self._ask("features", name)
+        answers = self._ask(self._layout, "features", name)
         found = next((features for features in answers.given.values() if features is not None), None)
         if found is None:
             self._require_all(answers.lost)
@@ -272,8 +274,9 @@ class ShardedIndex:
         """
         if not len(features):
             return SearchResult(False, [])
-        require_dimension(features, self.dimension)
-        asked = self._ask("neighbours", features, neighbours, tuple(exclude))
+        layout = self._layout
+        require_dimension(features, layout.dimension)
+        asked = self._ask(layout, "neighbours", features, neighbours, tuple(exclude))
         if not asked.given:
             raise SearchIndexError(f"{self.path}: no shard answers: {next(iter(asked.lost.values()))}")
         nearest = Neighbours.merged(list(asked.given.values()), neighbours)
@@ -293,11 +296,12 @@ class ShardedIndex:
         how = Verification(
             photos=len(verified),
             model=model,
-            threshold=self.threshold if threshold is None else threshold,
-            query_max_side=(self.settings or ExtractionSettings()).max_side if max_side is None else max_side,
+            threshold=layout.threshold if threshold is None else threshold,
+            query_max_side=(layout.settings or ExtractionSettings()).max_side if max_side is None else max_side,
             seed=seed,
         )
         proofs = self._servers.ask(
+            layout,
             "verify",
             {
                 shard: (features, mine, how)
@@ -308,7 +312,7 @@ class ShardedIndex:
         proven = {number: match for part in proofs.given.values() for number, match in part.items()}
         matches = sorted((proven[number] for number, _ in verified if number in proven), key=Match.rank)
         if unverified:
-            answers = self._ask("names", [number for number, _ in unverified])
+            answers = self._ask(layout, "names", [number for number, _ in unverified])
             names = {number: name for part in answers.given.values() for number, name in part.items()}
             matches += [Match.unverified(names[n], score, model=model) for n, score in unverified if n in names]
         return SearchResult(any(match.accepted for match in matches), matches[:top], asked.lost | proofs.lost)
@@ -370,12 +374,16 @@ class ShardedIndex:
     def _commit(self, layout: Layout) -> None:
         layout.write(self.path)
         with self._swap:
-            self._layout = layout
-            self._servers.serve(layout)
+            self._serve(layout)
         layout.remove_others(self.path)
 
-    def _ask(self, method: str, *arguments: Any) -> Answers:
-        return self._servers.ask(method, dict.fromkeys(self.shards, arguments))
+    def _serve(self, layout: Layout) -> None:
+        # Questions of the time before are answered until the shards of the new one are served.
+        self._servers.serve(layout)
+        self._layout = layout
+
+    def _ask(self, layout: Layout, method: str, *arguments: Any) -> Answers:
+        return self._servers.ask(layout, method, dict.fromkeys(layout.entries, arguments))
 
     def _require_all(self, lost: Mapping[str, str]) -> None:
         if lost:

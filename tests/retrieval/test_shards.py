@@ -1,6 +1,7 @@
 """An index in shards in one process: the answers of a single index, whatever became of its shards."""
 
 import shutil
+import types
 import weakref
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,8 +18,9 @@ from delf_jax.lease import Lease
 from delf_jax.settings import ExtractionSettings
 from retrieval import manifest
 from retrieval.backends.exact_backend import ExactBackend
-from retrieval.shard import Neighbours
-from retrieval.shard_layout import Layout
+from retrieval.ray_servers import _Server
+from retrieval.shard import Neighbours, Shard
+from retrieval.shard_layout import Layout, ShardChanged
 from tests.retrieval.sift import sift_features
 
 NAMES = ("graf1", "leuvenA", "box", "nothing", "coffee", "camera", "twin", "rocket", "chelsea")
@@ -173,9 +175,9 @@ def test_what_others_changed_before_the_first_question_is_answered_as_it_is_now(
 
 def test_shards_that_are_open_and_others_are_of_one_time(photos: dict[str, LocalFeatures], copy: Path) -> None:
     opened, pinned, other = (retrieval.ShardedIndex.open(copy) for _ in range(3))
-    (first, mine), (_, others), *_ = other._ask("names").given.items()
+    (first, mine), (_, others), *_ = other._ask(other._layout, "names").given.items()
     for index in (opened, pinned):
-        index._servers.ask("names", {first: ()})
+        index._servers.ask(index._layout, "names", {first: ()})
     gone = [next(iter(names.values())) for names in (mine, others)]
     other.remove(gone[:1])
     assert answer(pinned, photos["leuvenB"]) == answer(single(photos), photos["leuvenB"])
@@ -184,6 +186,66 @@ def test_shards_that_are_open_and_others_are_of_one_time(photos: dict[str, Local
     assert answer(opened, photos["leuvenB"]) == answer(single(photos, left), photos["leuvenB"])
     assert (opened.names, len(opened)) == (tuple(left), len(left))
     assert answer(pinned, photos["leuvenB"]) == answer(single(photos), photos["leuvenB"])
+
+
+def test_one_search_asks_shards_of_one_time(
+    photos: dict[str, LocalFeatures], copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sharded = retrieval.ShardedIndex.open(copy)
+    expected = answer(single(photos), photos["leuvenB"])
+    changes = [[("leuvenA", photos["leuvenA"])]] * 4  # more than the tries after changes of others
+
+    def neighbours_before_a_change(*arguments: object) -> Neighbours:
+        found = Neighbours.merged(*arguments)
+        if changes:
+            # What another thread does between two questions of one search: the photo gets a new number.
+            sharded.add(changes.pop())
+        return found
+
+    monkeypatch.setattr("retrieval.sharded_index.Neighbours", types.SimpleNamespace(merged=neighbours_before_a_change))
+    found = answer(sharded, photos["leuvenB"])
+    assert not changes
+    assert found[0][0] == "leuvenA"
+    assert sorted(found) == sorted(expected)
+
+
+def test_a_server_opens_its_shard_again_where_that_failed_once(
+    copy: Path, photos: dict[str, LocalFeatures], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jax.config.update", lambda *option: None)
+    name = Layout.read(copy).shards[0].name
+    server = _Server(str(copy), name, {})
+    before = Layout.read(copy).entry(name)
+    gone, *_ = server.call(before, "names").values()
+    opened, failing = Shard.open, [OSError("stale file handle"), ValueError("mmap length"), SearchIndexError("hiccup")]
+
+    def open_or_fail(root: Path, name: str) -> Shard:
+        if failing:
+            raise failing.pop()
+        return opened(root, name)
+
+    with retrieval.ShardedIndex.open(copy) as other:
+        other.remove([gone])
+    now = Layout.read(copy).entry(name)
+    monkeypatch.setattr(Shard, "open", open_or_fail)
+    server.open()
+    for reason in ("cannot be opened: mmap length", "cannot be opened: stale file handle"):
+        with pytest.raises(SearchIndexError, match=reason):
+            server.call(now, "names")
+    assert gone not in server.call(now, "names").values()
+    with pytest.raises(ShardChanged, match="changed by somebody else"):
+        server.call(before, "names")
+
+
+def test_a_server_compares_a_damaged_shard_once(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jax.config.update", lambda *option: None)
+    entry = Layout.read(copy).shards[0]
+    (copy / entry.numbers_file).write_bytes(b"")
+    server = _Server(str(copy), entry.name, {})
+    for _ in range(2):
+        with pytest.raises(SearchIndexError, match="is damaged"):
+            server.call(entry, "names")
+        monkeypatch.setattr(Shard, "open", None)
 
 
 def test_what_is_damaged_beyond_its_shards(photos: dict[str, LocalFeatures], copy: Path) -> None:
