@@ -146,7 +146,8 @@ def _tile(point: RepresenterPoint) -> Picture:
     if point.thumbnail is not None:
         photo = np.asarray(Image.open(io.BytesIO(point.thumbnail)).convert("RGB"))
         scale = _TILE / max(photo.shape[:2])
-        photo = np.asarray(cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC))[:_TILE, :_TILE]
+        size = [max(1, round(side * scale)) for side in photo.shape[1::-1]]
+        photo = np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_CUBIC))
         tile[: photo.shape[0], : photo.shape[1]] = mark_place(photo, point.xy, point.image_size)
     text = Image.new("RGB", (_TILE, _TEXT_HEIGHT), BACKGROUND)
     lines = [

@@ -88,6 +88,8 @@ class FittedPhotos:
                 rows = batch.take(pa.array(inside - start)).to_pylist()
                 found.update(zip(inside.tolist(), map(_of_row, rows)))
                 start += len(batch)
+                if start > wanted[-1]:
+                    break
         return [found[place] for place in places.tolist()]
 
     def names(self) -> Iterator[str]:

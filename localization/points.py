@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int, UInt64
 
 from delf_jax import model_file
 from delf_jax.errors import PredictorError
+from delf_jax.images import reduced_size
 from localization.fitted_photos import FittedPhoto, FittedPhotos, PhotoSpool, PhotoWriter, seed_of
 
 _FEATURES, _COLUMNS, _PHOTOS = "units.npy", "columns.safetensors", "photos.parquet"
@@ -188,8 +189,8 @@ def thumbnail(pixels: np.ndarray | None, side: int) -> bytes | None:
     """JPEG of a uint8 RGB photo, longest side at most ``side`` pixels; None without a photo, or of no pixels."""
     if pixels is None or not side:
         return None
-    scale = min(1.0, side / max(pixels.shape[:2]))
-    small = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else pixels
+    size = reduced_size(pixels.shape[:2], side)
+    small = pixels if size == pixels.shape[:2] else cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_AREA)
     _, data = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80])
     return data.tobytes()
 

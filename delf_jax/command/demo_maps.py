@@ -107,6 +107,7 @@ def _place(point: "RepresenterPoint", maps: Mapping[str, Maps]) -> "Place":
 
     pixels = maps[point.image].pixels
     scale = _THUMBNAIL_SIDE / max(pixels.shape[:2])
-    small = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    size = [max(1, round(side * scale)) for side in pixels.shape[1::-1]]
+    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
     thumbnail = drawing.to_jpeg(draw.mark_place(small, point.xy, point.image_size))
     return Place(point.image, thumbnail, point.importance, point.similarity, point.share)

@@ -69,6 +69,13 @@ def test_a_training_place_is_marked_where_it_is() -> None:
     np.testing.assert_allclose([white[1].mean(), white[0].mean()], [0.75 * 168, 0.5 * 84], atol=2)
 
 
+def test_a_training_photo_may_be_a_line() -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (1, 448), (0, 90, 0)).save(file, "JPEG")
+    line = RepresenterPoint(**(vars(point(0, 0)) | {"thumbnail": file.getvalue(), "image_size": (448, 1)}))
+    assert draw.draw_points([line]).shape == draw.draw_points([point(0, 0)]).shape
+
+
 def test_the_sheet_shows_both_signs_and_keeps_the_photo() -> None:
     photo = np.full((100, 160, 3), 128, np.uint8)
     explained = Explanation(0.5, [point(5, 5)] * 8, [point(5, 5, importance=-1e-5)] * 8, touched=1.0)

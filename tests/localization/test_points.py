@@ -1,20 +1,23 @@
 """The kept training positions, and the photos that lie on disk beside them."""
 
+import io
 import os
 import resource
 import tempfile
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 import localization
 from delf_jax.errors import PredictorError
 from localization.fitted_photos import FittedPhoto, FittedPhotos, PhotoSpool
-from localization.points import PointCollector, Points
+from localization.points import PointCollector, Points, thumbnail
 from tests.localization.test_predictor import MAPS
 
 
@@ -96,6 +99,34 @@ def test_photos_of_earlier_versions_are_read(tmp_path: Path) -> None:
         FittedPhoto("a", (20, 40), (2, 4), None, b"jpeg"),
         FittedPhoto("b", (30, 50), (3, 5), "cat", None),
     ]
+
+
+def test_photos_of_earlier_versions_are_read_no_further_than_asked_for(tmp_path: Path) -> None:
+    count = 5000
+    columns = {name: [1] * count for name in ("height", "width", "cell_rows", "cell_columns")}
+    texts = {"label": pa.nulls(count, pa.string()), "thumbnail": pa.nulls(count, pa.binary())}
+    table = pa.table({"name": [str(number) for number in range(count)]} | columns | texts)
+    pq.write_table(table, tmp_path / "photos.parquet")
+    photos = FittedPhotos(tmp_path / "photos.parquet")
+    read: list[int] = []
+
+    def noted(**options: object) -> Iterator[pa.RecordBatch]:
+        for batch in FittedPhotos._batches(photos, **options):
+            read.append(len(batch))
+            yield batch
+
+    photos._batches = noted
+    assert [photo.name for photo in photos.take([1030, 7])] == ["1030", "7"]
+    assert sum(read) < 3000
+    assert [photo.name for photo in photos.take([1023])] == ["1023"]
+    assert [photo.name for photo in photos.take([4999])] == ["4999"]
+
+
+@pytest.mark.parametrize("shape", [(448, 1), (10, 4000), (1, 4000), (300, 200), (20, 30)])
+def test_a_thumbnail_of_any_photo_has_pixels(shape: tuple[int, int]) -> None:
+    picture = Image.open(io.BytesIO(thumbnail(np.full((*shape, 3), 90, np.uint8), 160)))
+    scale = min(1.0, 160 / max(shape))
+    assert picture.size == (max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale)))
 
 
 def test_neither_photos_nor_their_pictures_stay_in_memory() -> None:
