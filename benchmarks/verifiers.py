@@ -44,13 +44,14 @@ class Verifier(NamedTuple):
 
 def ours(model: Model, *, scales: bool) -> Verifier:
     """``retrieval.ransac.estimate`` as it is, from NumPy to NumPy, its false alarms included."""
+    key = jax.random.key(0)
 
     def run(problem: Problem) -> Any:
         found = ransac.estimate(
             problem.src,
             problem.dst,
             np.ones(problem.true.shape, bool),
-            key=jax.random.key(0),
+            key=key,
             model=model,
             threshold=THRESHOLD,
             target_size=(480.0, 640.0),

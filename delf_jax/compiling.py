@@ -15,11 +15,15 @@ _CPU = {
 
 @functools.cache
 def compiler_options(platform: str) -> dict[str, str] | None:
-    """Options for ``jax.jit`` on ``cpu``, ``gpu`` or ``tpu``; None where there are none, or this jaxlib has no such."""
+    """Options for ``jax.jit`` on ``cpu``, ``gpu`` or ``tpu``, those of them that this jaxlib has; None for none."""
     if platform != "cpu":
         return None
+    return {name: value for name, value in _CPU.items() if _is_known({name: value})} or None
+
+
+def _is_known(options: dict[str, str]) -> bool:
     try:
-        jax.jit(lambda: 0, compiler_options=_CPU).lower().compile()
+        jax.jit(lambda: 0, compiler_options=options).lower().compile()
     except Exception:  # its type is the runtime's own
-        return None
-    return _CPU
+        return False
+    return True

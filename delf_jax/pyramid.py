@@ -14,6 +14,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Num
 
 _FRAME_LEVELS = 6.0
+# Each is written out in the program.
+_MOST_TAPS = 16
 
 
 def scaled_size(valid_hw: Int[Array, "*b 2"], scale: float) -> Int[Array, "*b 2"]:
@@ -78,14 +80,9 @@ def resize(
     canvas = math.ceil(height * scale), math.ceil(width * scale)
     # Photos of a few pixels are rounded to up to one and a half times the reduction.
     taps = 2 if scale > 1 else math.ceil(3 / scale)
-    resized = lax.platform_dependent(
-        images,
-        valid_hw,
-        out_hw,
-        cpu=partial(_resize_by_taps, canvas=canvas, taps=taps),
-        default=partial(resize_to, canvas=canvas),
-    )
-    return resized, out_hw
+    by_matrices = partial(resize_to, canvas=canvas)
+    by_taps = partial(_resize_by_taps, canvas=canvas, taps=taps) if taps <= _MOST_TAPS else by_matrices
+    return lax.platform_dependent(images, valid_hw, out_hw, cpu=by_taps, default=by_matrices), out_hw
 
 
 def resize_to(

@@ -19,8 +19,8 @@ from retrieval.geometry import HIGHEST, SAMPLE_SIZE, Model
 from retrieval.hypotheses import Seeds, better_of, propose, refine
 from retrieval.shares import in_shares, one_at_a_time
 
-# Samples after which a candidate is done if ``ENOUGH`` of its pairs, of which there are as many, were of inliers only,
-# going by the best transform so far (an epipolar geometry needs whole samples), and its inliers are ``CLEAR``.
+# After so many samples a candidate is done if the best transform so far has at least ``CLEAR`` inliers, and so large a
+# share that of as many pairs of matches ``ENOUGH`` are of inliers alone (for an epipolar geometry: whole samples).
 FIRST_TRIALS = 128
 ENOUGH = 5.0
 CLEAR = 24
@@ -28,7 +28,7 @@ CLEAR = 24
 JUDGED = 2
 # Candidates searched at once, and searched on at once: their hypotheses stay in the cache of a CPU.
 CANDIDATES_AT_ONCE = 128
-SEARCHED_ON_AT_ONCE = 16
+SEARCHED_ON_AT_ONCE = 4
 
 
 class Verification(NamedTuple):
@@ -234,9 +234,10 @@ def _search_on(
         done, found = state
         rows = lax.dynamic_slice(order, (done,), (group,))
         here, so_far = jax.tree.map(lambda x: x.at[rows].get(mode="clip"), (fit, seeds))
-        better = refine(here, better_of(so_far, propose(here, draws, model=model, singles=False)), model=model)
-        rows = jnp.where(unsure.at[rows].get(mode="clip"), rows, candidates)
-        return done + group, jax.tree.map(lambda x, new: x.at[rows].set(new, mode="drop"), found, better)
+        new = refine(here, better_of(so_far, propose(here, draws, model=model, singles=False)), model=model)
+        better = unsure.at[rows].get(mode="clip") & (new[1] < found[1].at[rows].get(mode="clip"))
+        rows = jnp.where(better, rows, candidates)
+        return done + group, jax.tree.map(lambda x, new: x.at[rows].set(new, mode="drop"), found, new)
 
     start = jnp.zeros((), jnp.int32), found
     return lax.while_loop(lambda state: state[0] < jnp.sum(unsure), search, start)[1]
