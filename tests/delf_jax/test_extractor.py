@@ -80,8 +80,9 @@ def test_padding_never_changes_a_feature(extractor: delf_jax.Extractor, paths: l
     images, valid_hw = pad_batch([photo, photo], (416, 384), 2)
     images[1][~np.pad(np.ones(photo.shape[:2], bool), [(0, 416 - photo.shape[0]), (0, 384 - photo.shape[1])])] = 137
     tight, tight_hw = pad_batch([photo], photo.shape[:2], 1)
-    wide = extractor.apply(extractor.params, images, valid_hw)
-    alone = extractor.apply(extractor.params, tight, tight_hw)
+    apply = jax.jit(extractor.apply)
+    wide = apply(extractor.params, images, valid_hw)
+    alone = apply(extractor.params, tight, tight_hw)
     for row in range(2):
         assert_same(_one(alone, 0), _one(wide, row))
 
