@@ -1,6 +1,6 @@
 """How many photos a second this machine turns into features, beside PyTorch, and what bounds it.
 
-    python -m benchmarks.throughput --json benchmarks/results/throughput.json --plot benchmarks/results/throughput.svg
+    python -m benchmarks.throughput --json benchmarks/results/throughput.json --plot docs/images/throughput.svg
 
 Backbone and whole extraction take turns with PyTorch (extra [peers]) on the same photos; then the milliseconds of each
 stage, the batch job from JPEG files to a store, time to compile, memory, and several devices.
