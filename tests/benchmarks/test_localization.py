@@ -2,6 +2,7 @@
 
 import json
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,18 +12,21 @@ from benchmarks.localization import Options, load, main, table
 from benchmarks.timing import take_turns
 
 
-def test_alternatives_take_turns_and_pair_up() -> None:
+def test_alternatives_take_turns_and_pair_up(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[str, int]] = []
+    clock = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
 
-    def slow(case: int) -> None:
-        calls.append(("slow", case))
-        time.sleep(0.002 * case)
+    def alternative(name: str, seconds: int, case: int) -> None:
+        calls.append((name, case))
+        clock[0] += seconds * case
 
-    seconds = take_turns({"quick": lambda case: calls.append(("quick", case)), "slow": slow}, [1, 2, 3], rounds=2)
-    assert {len(values) for values in seconds.values()} == {6}
-    assert (seconds["slow"] > seconds["quick"]).all()
+    seconds = take_turns(
+        {"quick": partial(alternative, "quick", 1), "slow": partial(alternative, "slow", 10)}, [1, 2, 3], rounds=2
+    )
     assert calls[:4] == [("quick", 1), ("slow", 1), ("slow", 2), ("quick", 2)]
-    np.testing.assert_array_equal(np.argsort(seconds["slow"][:3]), [0, 1, 2])
+    np.testing.assert_array_equal(seconds["quick"], [1, 2, 3, 1, 2, 3])
+    np.testing.assert_array_equal(seconds["slow"], [10, 20, 30, 10, 20, 30])
     assert len(calls) == 2 * 3 * 3
 
 
