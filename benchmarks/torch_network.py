@@ -1,5 +1,6 @@
 """The same network with the same weights in PyTorch, and the official way to extract with it."""
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from benchmarks.errors import PeerMissing, Unavailable
 from delf_jax.models.architectures import Config
 from delf_jax.models.layers import Layer
 from delf_jax.models.resnet import STAGE_NAMES, ResNetConfig, pool_layer, stem_layer, unit_layers
+from delf_jax.settings import Scorer
 
 Photos = UInt8[np.ndarray, "b h w 3"]
 
@@ -66,6 +68,7 @@ class TorchPeer:
         preprocess: Mapping[str, Sequence[float]],
         *,
         layer: str = "conv4",
+        scorer: Scorer = "norm",
     ) -> None:
         """Builds the network on the GPU where PyTorch has one, else on the CPU.
 
@@ -75,10 +78,11 @@ class TorchPeer:
             config: of the backbone.
             preprocess: {"mean", "std"} of the photos' channels.
             layer: the map to compute.
+            scorer: of the places, ``norm`` or ``learned``.
 
         Raises:
             PeerMissing: PyTorch is not installed.
-            Unavailable: not a network that this file knows, or ``torch.compile`` does not work here.
+            Unavailable: not a network or scorer that this file knows, or ``torch.compile`` does not work here.
         """
         self._torch = torch_module()
         self._device = "cuda" if self._torch.cuda.is_available() else "cpu"
@@ -92,8 +96,9 @@ class TorchPeer:
         memory = self._torch.channels_last if variant.channels_last else self._torch.contiguous_format
         self._format = {"memory_format": memory}
         network = residual_network(self._torch, jax.device_get(params["backbone"]), config, layer)
-        network = network.eval().to(self._device, **self._format)
-        self._network = self._compile(network) if variant.compiled else network
+        self._network = self._ready(network, channels=3)
+        attention = attention_network(self._torch, jax.device_get(params["head"]), scorer)
+        self._attention = attention and self._ready(attention, channels=attention[0].in_channels)
 
     def backbone(self, photos: Photos) -> Any:
         """The map of a batch at scale 1, [b, C, h, w] on the device, computed."""
@@ -104,7 +109,7 @@ class TorchPeer:
         return dense
 
     def extract(self, photos: Photos, *, scales: Sequence[float], max_features: int) -> dict[str, np.ndarray]:
-        """Local features of a batch, scale after scale: the best cells by norm, L2, PCA, L2, on the host.
+        """Local features of a batch, scale after scale: the best cells by score, L2, PCA, L2, on the host.
 
         Every cell is a place of its own, as in the official code, so this does less than our ``peaks``.
         """
@@ -128,9 +133,12 @@ class TorchPeer:
             images = torch.nn.functional.interpolate(
                 images, size, mode="bilinear", antialias=scale < 1, align_corners=False
             ).contiguous(**self._format)
-        dense = self._maps(images).float()
+        dense = self._maps(images)
+        attention = self._run(self._attention, dense).float().flatten(1) if self._attention else None
+        dense = dense.float()
         features = dense.flatten(2).transpose(1, 2)
-        scores, cells = features.norm(dim=2).topk(min(max_features, features.shape[1]), dim=1)
+        scores = features.norm(dim=2) if attention is None else attention
+        scores, cells = scores.topk(min(max_features, features.shape[1]), dim=1)
         positions = torch.stack([cells % dense.shape[3], cells // dense.shape[3]], dim=-1)
         pitch = images.shape[2] / dense.shape[2] / scale
         return scores, positions * pitch, _take(features, cells)
@@ -141,17 +149,22 @@ class TorchPeer:
         return images.to(self._torch.float32).contiguous(**self._format)
 
     def _maps(self, images: Any) -> Any:
-        normalised = (images - self._mean) / self._std
-        if self._variant.precision == "float32":
-            return self._network(normalised)
-        with self._torch.autocast(self._device, self._torch.bfloat16):
-            return self._network(normalised)
+        return self._run(self._network, (images - self._mean) / self._std)
 
-    def _compile(self, network: Any) -> Any:
+    def _run(self, network: Any, values: Any) -> Any:
+        if self._variant.precision == "float32":
+            return network(values)
+        with self._torch.autocast(self._device, self._torch.bfloat16):
+            return network(values)
+
+    def _ready(self, network: Any, *, channels: int) -> Any:
+        network = network.eval().to(self._device, **self._format)
+        if not self._variant.compiled:
+            return network
         # One program a shape: past the default of eight shapes PyTorch would quietly stop compiling.
         self._torch._dynamo.config.recompile_limit = 64
         compiled = self._torch.compile(network, dynamic=False, options={"freezing": True})
-        example = self._torch.zeros((1, 3, 64, 64), device=self._device).contiguous(**self._format)
+        example = self._torch.zeros((1, channels, 64, 64), device=self._device).contiguous(**self._format)
         try:
             with self._torch.inference_mode():
                 compiled(example)
@@ -173,12 +186,7 @@ def residual_network(torch: Any, params: Mapping[str, Any], config: Config, last
     if not isinstance(config, ResNetConfig) or config.layout == "tf_slim":
         raise Unavailable("the PyTorch form of this network is not written")
     relu = torch.nn.functional.relu
-
-    def convolution(weights: Mapping[str, Any], window: Any) -> Any:
-        kernel = torch.from_numpy(np.array(weights["kernel"])).permute(3, 2, 0, 1).contiguous()
-        made = torch.nn.Conv2d(kernel.shape[1], kernel.shape[0], window.kernel, window.stride, window.padding)
-        made.load_state_dict({"weight": kernel, "bias": torch.from_numpy(np.array(weights["bias"]))})
-        return made
+    convolution = functools.partial(_convolution, torch)
 
     class Unit(torch.nn.Module):
         def __init__(self, weights: Mapping[str, Any], windows: Sequence[Any]) -> None:
@@ -203,6 +211,35 @@ def residual_network(torch: Any, params: Mapping[str, Any], config: Config, last
         for index in range(config.blocks[stage]):
             parts.append(Unit(params[name][f"unit{index + 1}"], unit_layers(config, stage, index)))
     return torch.nn.Sequential(*parts)
+
+
+def attention_network(torch: Any, head: Mapping[str, Any], scorer: Scorer) -> Any:
+    """A ``torch.nn.Module`` from a map [b, C, h, w] to its scores [b, 1, h, w]; None for the norm of the features.
+
+    Raises:
+        Unavailable: another scorer, or a head with an autoencoder.
+    """
+    if scorer == "norm":
+        return None
+    if scorer != "learned" or "autoencoder" in head:
+        raise Unavailable("the PyTorch form of this scorer is not written")
+    weights = head["attention"]
+    cell = Layer(1, 1, 0)
+    hidden = {"kernel": weights["hidden_kernel"][None, None], "bias": weights["hidden_bias"]}
+    logit = {"kernel": weights["kernel"][None, None, :, None], "bias": weights["bias"][None]}
+    return torch.nn.Sequential(
+        _convolution(torch, hidden, cell),
+        torch.nn.ReLU(inplace=True),
+        _convolution(torch, logit, cell),
+        torch.nn.Softplus(),
+    )
+
+
+def _convolution(torch: Any, weights: Mapping[str, Any], window: Layer) -> Any:
+    kernel = torch.from_numpy(np.array(weights["kernel"])).permute(3, 2, 0, 1).contiguous()
+    made = torch.nn.Conv2d(kernel.shape[1], kernel.shape[0], window.kernel, window.stride, window.padding)
+    made.load_state_dict({"weight": kernel, "bias": torch.from_numpy(np.array(weights["bias"]))})
+    return made
 
 
 def _take(values: Any, rows: Any) -> Any:

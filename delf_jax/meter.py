@@ -1,7 +1,6 @@
-"""What a job measures of itself while it runs: seconds a stage, the device's busy time, programs compiled."""
+"""What a job measures of itself while it runs: seconds a stage, programs compiled."""
 
 import collections
-import concurrent.futures
 import contextlib
 import threading
 import time
@@ -20,6 +19,8 @@ class Meter:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._seconds: collections.Counter[str] = collections.Counter()
+        self._inside: collections.Counter[str] = collections.Counter()
+        self._begin: dict[str, float] = {}
 
     def add(self, stage: str, seconds: float) -> None:
         """Adds to a stage. Threads that work at the same time each add their own seconds."""
@@ -35,42 +36,25 @@ class Meter:
         finally:
             self.add(name, time.perf_counter() - begin)
 
+    @contextlib.contextmanager
+    def shared_stage(self, name: str) -> Iterator[None]:
+        """As ``stage``, but where several threads are inside at once their time counts once."""
+        with self._lock:
+            self._inside[name] += 1
+            if self._inside[name] == 1:
+                self._begin[name] = time.perf_counter()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside[name] -= 1
+                passed = 0.0 if self._inside[name] else time.perf_counter() - self._begin[name]
+            self.add(name, passed)
+
     def seconds(self) -> dict[str, float]:
         """What was added up so far."""
         with self._lock:
             return dict(self._seconds)
-
-
-class DeviceWatch:
-    """Adds the time in which the devices had a batch to compute to the meter's stage ``compute``.
-
-    A thread waits for one output after another, so that the end of a batch is seen when it comes and not when the host
-    looks next. Batches overlap in the queue but not on the device: each counts from its sending or from the end of the
-    one before it, whichever is later. Use as a context manager.
-    """
-
-    def __init__(self, meter: Meter) -> None:
-        self._meter = meter
-        self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="device watch")
-        self._last_end = 0.0
-
-    def __enter__(self) -> "DeviceWatch":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._thread.shutdown(wait=False, cancel_futures=True)
-
-    def sent(self, output: Any, at: float) -> None:
-        """Notes a batch sent at ``at`` (of ``time.perf_counter``), whose program gives ``output``."""
-        self._thread.submit(self._wait, output, at)
-
-    def _wait(self, output: Any, at: float) -> None:
-        # An output that failed is told to who reads it.
-        with contextlib.suppress(Exception):
-            jax.block_until_ready(output)
-        end = time.perf_counter()
-        self._meter.add("compute", end - max(at, self._last_end))
-        self._last_end = end
 
 
 class Compilations(NamedTuple):

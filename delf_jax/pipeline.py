@@ -1,14 +1,14 @@
 """Decode, batch, compute and read back, all at once: the host side of every pass over photos.
 
 Threads decode ahead of the device; photos wait in one queue a bucket until a batch is full; a batch is read back only
-after the next one has been sent, so the device never waits for the host.
+when two others have been sent, so the device never waits for the host. Two threads send them: on CPU that makes two
+programs run at once, and each keeps busy the cores that the other leaves idle.
 """
 
 import collections
 import concurrent.futures
 import itertools
 import os
-import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -19,12 +19,13 @@ from jax.sharding import NamedSharding
 from delf_jax.buckets import Bucket, choose_bucket, pad_batch
 from delf_jax.errors import ImageError
 from delf_jax.images import Photo, load_photo
-from delf_jax.meter import DeviceWatch, Meter
+from delf_jax.meter import Meter
 
 Key = TypeVar("Key", bound=Hashable)
 
 _MOST_WORKERS = 16
 _DECODED_AHEAD = 4
+_BATCHES_AT_ONCE = 2
 
 
 class Plan(NamedTuple):
@@ -60,21 +61,38 @@ def run(
         (key, photo, the photo's row of the program's output as NumPy arrays), or (key, ImageError, None); out of order.
     """
     waiting: dict[Bucket, list[tuple[Key, Photo]]] = collections.defaultdict(list)
-    in_flight: collections.deque[tuple[list[tuple[Key, Photo]], Any]] = collections.deque()
-    seen: set[Bucket] = set()
+    in_flight: collections.deque[tuple[list[tuple[Key, Photo]], concurrent.futures.Future[Any]]] = collections.deque()
+    compiled: set[Bucket] = set()
+    threads = concurrent.futures.ThreadPoolExecutor(_BATCHES_AT_ONCE, thread_name_prefix="compute")
+
+    def computed(arrays: Any) -> Any:
+        with meter.shared_stage("compute"):
+            return jax.block_until_ready(program(params, *arrays))
+
+    def finished(output: Any) -> Any:
+        with meter.shared_stage("compute"):
+            return jax.block_until_ready(output)
 
     def send(bucket: Bucket) -> None:
         batch = waiting.pop(bucket)
         images, valid_hw = pad_batch([photo.pixels for _, photo in batch], bucket, plan.batch_size)
         arrays = jax.device_put((images, valid_hw), plan.sharding)
-        at = time.perf_counter()
-        output = program(params, *arrays)
-        # The first batch of a canvas waits for its program to be compiled, which is not the device's work.
-        watch.sent(output, at if bucket in seen else time.perf_counter())
-        seen.add(bucket)
+        if bucket in compiled:
+            output = threads.submit(computed, arrays)
+        else:
+            # Compiled here, where no other thread compiles it too; that time is not the device's.
+            output = threads.submit(finished, program(params, *arrays))
+            compiled.add(bucket)
         in_flight.append((batch, output))
 
-    with DeviceWatch(meter) as watch:
+    def read_back(most: int) -> Iterator[tuple[Key, Photo, Any]]:
+        while len(in_flight) > most:
+            batch, output = in_flight.popleft()
+            host = jax.tree.map(np.asarray, jax.device_get(output.result()))
+            for row, (key, photo) in enumerate(batch):
+                yield key, photo, jax.tree.map(lambda array, row=row: array[row], host)
+
+    try:
         for key, photo in _decoded(items, plan, workers, meter):
             if isinstance(photo, ImageError):
                 yield key, photo, None
@@ -83,20 +101,13 @@ def run(
             waiting[bucket].append((key, photo))
             if len(waiting[bucket]) == plan.batch_size:
                 send(bucket)
-            if len(in_flight) > 1:
-                yield from _read_back(*in_flight.popleft())
+            yield from read_back(_BATCHES_AT_ONCE)
         for bucket in list(waiting):
             send(bucket)
-            if len(in_flight) > 1:
-                yield from _read_back(*in_flight.popleft())
-        while in_flight:
-            yield from _read_back(*in_flight.popleft())
-
-
-def _read_back(batch: list[tuple[Key, Photo]], output: Any) -> Iterator[tuple[Key, Photo, Any]]:
-    host = jax.tree.map(np.asarray, jax.device_get(output))
-    for row, (key, photo) in enumerate(batch):
-        yield key, photo, jax.tree.map(lambda array, row=row: array[row], host)
+            yield from read_back(_BATCHES_AT_ONCE)
+        yield from read_back(0)
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _decoded(

@@ -1,12 +1,37 @@
 """What a process of the command sets up around JAX: quiet logs, and programs compiled once and kept on disk."""
 
+import contextlib
 import os
+import sys
 import warnings
+from pathlib import Path
 
 from delf_jax.cache import cache_folder
 
 # Programs of small buckets compile in a fraction of a second each, and there are about a dozen of them.
 _SMALLEST_COMPILE_SECONDS = 0.1
+
+
+_LARGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+def use_large_pages() -> None:
+    """Starts this process over with a malloc that asks Linux for large pages, where Linux gives them to who asks.
+
+    XLA's programs on CPU take their memory anew at every call, hundreds of megabytes; in pages of 4 kB that is a tenth
+    of the time of a photo (``benchmarks/NOTES.md``). glibc (2.35 and later) reads its tunables only when a process
+    begins. The process keeps its number, arguments, environment and files; processes it starts inherit the setting.
+    Nothing happens where ``GLIBC_TUNABLES`` is set already, by its user or by the start before.
+    """
+    if "GLIBC_TUNABLES" in os.environ or not sys.executable:
+        return
+    with contextlib.suppress(OSError):
+        if "[madvise]" in _LARGE_PAGES.read_text():
+            os.execve(
+                sys.executable,
+                [sys.executable, *sys.orig_argv[1:]],
+                os.environ | {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"},
+            )
 
 
 def quiet() -> None:

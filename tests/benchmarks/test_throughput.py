@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from benchmarks import device_probe, throughput, throughput_stages
+from benchmarks.errors import Unavailable
 from benchmarks.throughput_cases import Bench, Case, batches, best_peers, cases, fitted, with_peak
-from benchmarks.torch_network import CHANNELS_LAST, EAGER
+from benchmarks.torch_network import CHANNELS_LAST, EAGER, attention_network
+from delf_jax import scorers
 
 SIZE = (64, 96)
 
@@ -56,13 +58,20 @@ def test_pytorch_takes_turns_with_us_on_the_same_network(tiny_model: Path) -> No
     assert all(row["photos_per_s"] > 0 for row in rows)
     assert rows[0]["gflop"] > 0
     assert all(row["ours_is_faster"] > 0 for row in rows[1:])
+    ours, theirs = bench.measure(case._replace(part="stream", scales=1, peers=(EAGER,)), photos, budget=0.0)
+    assert ours["photos_per_s"] > 0
+    assert theirs["ours_is_faster"] > 0
     found = bench.peer(EAGER).extract(photos[0], scales=(0.5, 1.0), max_features=20)
     assert found["descriptors"].shape[:2] == (2, 20)
     np.testing.assert_allclose(np.linalg.norm(found["descriptors"], axis=-1), 1, rtol=1e-5)
     assert (np.diff(found["scores"], axis=1) <= 0).all()
-    dense = bench.peer(EAGER).backbone(photos[0])
-    norms = torch.linalg.vector_norm(dense, dim=1).flatten(1)
-    np.testing.assert_allclose(norms.max(dim=1).values.numpy(), found["scores"].max(axis=1), rtol=1)
+    dense = bench.peer(EAGER).backbone(photos[0]).permute(0, 2, 3, 1).numpy()
+    head = bench.extractor(scales=1, batch=2, precision="float32").params["head"]
+    scores = np.sort(scorers.score(dense, head, "learned").reshape(2, -1))
+    found = bench.peer(EAGER).extract(photos[0], scales=(1.0,), max_features=20)
+    np.testing.assert_allclose(found["scores"], scores[:, :-21:-1], rtol=1e-4)
+    with pytest.raises(Unavailable, match="this scorer"):
+        attention_network(torch, {}, "foreground")
 
 
 @pytest.mark.slow

@@ -1,12 +1,12 @@
 """A run tells what it did and cost: in the store, for Prometheus, and to whoever reads the log."""
 
+import contextlib
 import json
 import logging
 import time
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 import delf_jax
 from delf_jax import job
 from delf_jax.errors import StoreError
-from delf_jax.meter import CompilationCount, DeviceWatch, Meter
+from delf_jax.meter import CompilationCount, Meter
 from delf_jax.run_report import RunReport, failure_kind
 from delf_jax.settings import ExtractionSettings
 from delf_jax.store import FeatureStore
@@ -66,21 +66,22 @@ def test_a_real_extractor_tells_its_stages_programs_and_idle_device(
     assert report.device_idle_share == pytest.approx(1 - report.stages["compute"] / report.seconds)
 
 
-def test_compute_is_the_time_with_work_and_overlap_counts_once() -> None:
+def test_time_of_threads_that_share_a_stage_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
     meter = Meter()
-    slow = jax.jit(lambda x: jax.lax.fori_loop(0, 200, lambda _, y: jnp.tanh(y @ y), x))
-    array = np.eye(200, dtype=np.float32)
-    slow(array).block_until_ready()
-    begin = time.perf_counter()
-    with DeviceWatch(meter) as watch:
-        for _ in range(3):
-            at = time.perf_counter()
-            output = slow(array)
-            watch.sent(output, at)
-        output.block_until_ready()
-        elapsed = time.perf_counter() - begin
-        time.sleep(0.2)  # idle
-    assert 0.5 * elapsed < meter.seconds()["compute"] < elapsed + 0.1
+    first, second = meter.shared_stage("compute"), meter.shared_stage("compute")
+    for at, step in ((1.0, first.__enter__), (3.0, second.__enter__)):
+        clock[0] = at
+        step()
+    for at, block in ((6.0, first), (8.0, second)):
+        clock[0] = at
+        block.__exit__(None, None, None)
+    clock[0] = 20.0  # nobody was inside
+    with contextlib.suppress(StoreError), meter.shared_stage("compute"):
+        clock[0] = 21.0
+        raise StoreError("broken")
+    assert meter.seconds() == {"compute": 8.0}
 
 
 def test_programs_are_counted_while_the_count_is_open() -> None:
