@@ -26,7 +26,7 @@ from benchmarks.timing import spread
 from delf_jax import job
 from delf_jax.cluster import ray_session
 from delf_jax.cluster.ray_extractor import RayExtractor
-from delf_jax.command.environment import start_jax, use_large_pages
+from delf_jax.command.environment import start_jax
 from delf_jax.errors import DelfError
 from delf_jax.images import load_photo
 from delf_jax.settings import ExtractionSettings
@@ -148,7 +148,6 @@ def _photos(folder: Path, count: int) -> Path:
 
 
 if __name__ == "__main__":
-    use_large_pages()  # as the command does
     try:
         main(tyro.cli(Options, description=__doc__))
     except DelfError as error:

@@ -1,37 +1,19 @@
 """What a process of the command sets up around JAX: quiet logs, and programs compiled once and kept on disk."""
 
 import contextlib
+import ctypes
 import os
 import sys
 import warnings
-from pathlib import Path
 
 from delf_jax.cache import cache_folder
 
 # Programs of small buckets compile in a fraction of a second each, and there are about a dozen of them.
 _SMALLEST_COMPILE_SECONDS = 0.1
 
-
-_LARGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
-
-
-def use_large_pages() -> None:
-    """Starts this process over with a malloc that asks Linux for large pages, where Linux gives them to who asks.
-
-    XLA's programs on CPU take their memory anew at every call, hundreds of megabytes; in pages of 4 kB that is a tenth
-    of the time of a photo (``benchmarks/NOTES.md``). glibc (2.35 and later) reads its tunables only when a process
-    begins. The process keeps its number, arguments, environment and files; processes it starts inherit the setting.
-    Nothing happens where ``GLIBC_TUNABLES`` is set already, by its user or by the start before.
-    """
-    if "GLIBC_TUNABLES" in os.environ or not sys.executable:
-        return
-    with contextlib.suppress(OSError):
-        if "[madvise]" in _LARGE_PAGES.read_text():
-            os.execve(
-                sys.executable,
-                [sys.executable, *sys.orig_argv[1:]],
-                os.environ | {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"},
-            )
+# Parameters of mallopt(3): M_MMAP_MAX, no block of its own from the system; M_TRIM_THRESHOLD, nothing back to it;
+# M_ARENA_MAX, one heap, as the other ones have no room for large blocks.
+_MALLOC = {-4: 0, -1: -1, -8: 1}
 
 
 def quiet() -> None:
@@ -49,12 +31,27 @@ def quiet_absl() -> None:
     logging.set_verbosity(logging.FATAL)
 
 
+def keep_memory() -> None:
+    """Makes glibc's malloc keep the memory that it was given back, for the next call of a program. Call it early.
+
+    XLA's programs on CPU take hundreds of megabytes anew at every call. Left alone, malloc takes blocks as large as
+    these from the system and returns them, and the system clears every page each time: a tenth of the time of a photo
+    (``benchmarks/NOTES.md``). ``GLIBC_TUNABLES`` (to whatever value) leaves malloc as its user wants it.
+    """
+    if sys.platform != "linux" or "GLIBC_TUNABLES" in os.environ:
+        return
+    with contextlib.suppress(AttributeError):  # another C library
+        for parameter, value in _MALLOC.items():
+            ctypes.CDLL(None).mallopt(parameter, value)
+
+
 def start_jax() -> None:
-    """Imports JAX with the persistent compilation cache on.
+    """Imports JAX with the persistent compilation cache on, and keeps the memory that its programs use.
 
     ``JAX_COMPILATION_CACHE_DIR`` decides where it is set (empty: no cache). A folder that cannot be written means no
     cache, not a failure: only time is lost.
     """
+    keep_memory()
     import jax
 
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:

@@ -66,7 +66,6 @@ class Subcommand(Protocol):
 def process() -> NoReturn:
     """Runs `delf-jax` with the process's own arguments and ends the process."""
     try:
-        environment.use_large_pages()
         code = main()
     except KeyboardInterrupt:  # asked again while the first time was being answered
         code = INTERRUPTED
