@@ -26,7 +26,7 @@ from benchmarks.timing import spread
 from delf_jax import job
 from delf_jax.cluster import ray_session
 from delf_jax.cluster.ray_extractor import RayExtractor
-from delf_jax.command.environment import start_jax
+from delf_jax.command.environment import keep_memory, start_jax
 from delf_jax.errors import DelfError
 from delf_jax.images import load_photo
 from delf_jax.settings import ExtractionSettings
@@ -127,6 +127,7 @@ def _on_ray(photos: Path, out: Path, workers: int) -> Turn:
 
 
 def _load() -> job.PhotoExtractor:
+    keep_memory()
     start_jax()
     return delf_jax.load(settings=_SETTINGS)
 
@@ -148,6 +149,7 @@ def _photos(folder: Path, count: int) -> Path:
 
 
 if __name__ == "__main__":
+    keep_memory()  # as the command does
     try:
         main(tyro.cli(Options, description=__doc__))
     except DelfError as error:

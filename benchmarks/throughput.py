@@ -25,7 +25,7 @@ from benchmarks.errors import Unavailable
 from benchmarks.throughput_cases import PYRAMIDS, Bench, Rows, batches, best_peers, cases, with_peak
 from benchmarks.timing import seconds_of
 from benchmarks.torch_network import torch_module
-from delf_jax.command.environment import start_jax
+from delf_jax.command.environment import keep_memory, start_jax
 from delf_jax.errors import DelfError
 from delf_jax.images import load_photo
 from delf_jax.settings import ExtractionSettings, Precision
@@ -210,6 +210,7 @@ _CELLS = {
 
 
 if __name__ == "__main__":
+    keep_memory()  # as the command does
     try:
         main(tyro.cli(Options, description=__doc__))
     except (DelfError, FileNotFoundError) as error:

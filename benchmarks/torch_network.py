@@ -82,7 +82,7 @@ class TorchPeer:
 
         Raises:
             PeerMissing: PyTorch is not installed.
-            Unavailable: not a network or scorer that this file knows, or ``torch.compile`` does not work here.
+            Unavailable: not a network that this file knows, or ``torch.compile`` does not work here.
         """
         self._torch = torch_module()
         self._device = "cuda" if self._torch.cuda.is_available() else "cpu"
@@ -97,8 +97,7 @@ class TorchPeer:
         self._format = {"memory_format": memory}
         network = residual_network(self._torch, jax.device_get(params["backbone"]), config, layer)
         self._network = self._ready(network, channels=3)
-        attention = attention_network(self._torch, jax.device_get(params["head"]), scorer)
-        self._attention = attention and self._ready(attention, channels=attention[0].in_channels)
+        self._score = functools.partial(attention_network, self._torch, jax.device_get(params["head"]), scorer)
 
     def backbone(self, photos: Photos) -> Any:
         """The map of a batch at scale 1, [b, C, h, w] on the device, computed."""
@@ -112,6 +111,9 @@ class TorchPeer:
         """Local features of a batch, scale after scale: the best cells by score, L2, PCA, L2, on the host.
 
         Every cell is a place of its own, as in the official code, so this does less than our ``peaks``.
+
+        Raises:
+            Unavailable: a scorer that this file does not know.
         """
         functional = self._torch.nn.functional
         with self._torch.inference_mode():
@@ -126,6 +128,11 @@ class TorchPeer:
             result = {"scores": scores, "keypoints": _take(keypoints, rows), "descriptors": features}
             return {name: value.cpu().numpy() for name, value in result.items()}
 
+    @functools.cached_property
+    def _attention(self) -> Any:
+        network = self._score()
+        return None if network is None else self._ready(network, channels=network[0].in_channels)
+
     def _level(self, images: Any, scale: float, max_features: int) -> tuple[Any, Any, Any]:
         torch = self._torch
         if scale != 1:
@@ -134,7 +141,7 @@ class TorchPeer:
                 images, size, mode="bilinear", antialias=scale < 1, align_corners=False
             ).contiguous(**self._format)
         dense = self._maps(images)
-        attention = self._run(self._attention, dense).float().flatten(1) if self._attention else None
+        attention = None if self._attention is None else self._run(self._attention, dense).float().flatten(1)
         dense = dense.float()
         features = dense.flatten(2).transpose(1, 2)
         scores = features.norm(dim=2) if attention is None else attention

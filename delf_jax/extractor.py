@@ -104,7 +104,9 @@ class Extractor:
     ) -> Iterator[tuple[Key, LocalFeatures | ImageError, str | None]]:
         """Features of a stream of photos, out of order, in bounded memory.
 
-        Photos are decoded by ``workers`` threads ahead of the device, and a batch is read back while the next one runs.
+        Photos are decoded by ``workers`` threads ahead of the device, and a batch is read back while the next two run:
+        memory holds the temporary arrays of two programs. Contexts of JAX such as ``jax.default_matmul_precision`` do
+        not reach the threads that call them; ``jax.config.update`` does.
 
         Args:
             items: (key, photo) pairs; keys come back with the results.

@@ -20,7 +20,7 @@ class Meter:
         self._lock = threading.Lock()
         self._seconds: collections.Counter[str] = collections.Counter()
         self._inside: collections.Counter[str] = collections.Counter()
-        self._begin: dict[str, float] = {}
+        self._since: dict[str, float] = {}
 
     def add(self, stage: str, seconds: float) -> None:
         """Adds to a stage. Threads that work at the same time each add their own seconds."""
@@ -38,23 +38,28 @@ class Meter:
 
     @contextlib.contextmanager
     def shared_stage(self, name: str) -> Iterator[None]:
-        """As ``stage``, but where several threads are inside at once their time counts once."""
-        with self._lock:
-            self._inside[name] += 1
-            if self._inside[name] == 1:
-                self._begin[name] = time.perf_counter()
+        """As ``stage``, but threads that are inside at once count once, and their time counts while it passes."""
+        self._step(name, 1)
         try:
             yield
         finally:
-            with self._lock:
-                self._inside[name] -= 1
-                passed = 0.0 if self._inside[name] else time.perf_counter() - self._begin[name]
-            self.add(name, passed)
+            self._step(name, -1)
 
     def seconds(self) -> dict[str, float]:
         """What was added up so far."""
+        for name in tuple(self._inside):
+            self._step(name, 0)
         with self._lock:
             return dict(self._seconds)
+
+    def _step(self, name: str, change: int) -> None:
+        """Counts the time since the last step where anybody was inside; then so many more are."""
+        with self._lock:
+            now = time.perf_counter()
+            if self._inside[name]:
+                self._seconds[name] += now - self._since[name]  # type: ignore[assignment]
+            self._inside[name] += change
+            self._since[name] = now
 
 
 class Compilations(NamedTuple):

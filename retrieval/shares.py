@@ -1,7 +1,6 @@
 """Batches on CPU in one share a core: left alone, XLA keeps 1.4 of two cores busy with loops as small as these."""
 
 import functools
-import os
 import threading
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from delf_jax.cores import usable_cores
 
 # Fewer rows than this are not worth a thread of their own.
 FEWEST_ROWS = 16
@@ -33,7 +34,7 @@ def in_shares(program: Callable[[Any], Any], batch: Any, *, static: Hashable) ->
     """
     leaves, structure = jax.tree.flatten(batch)
     rows = len(leaves[0])
-    shares = min(_cores(), rows // FEWEST_ROWS)
+    shares = min(usable_cores(), rows // FEWEST_ROWS)
     if shares < 2 or not all(isinstance(leaf, np.ndarray) for leaf in leaves) or not _computes_now_on_cpu():
         return program(batch)
     size = -(-rows // shares)
@@ -67,10 +68,6 @@ def _computes_now_on_cpu() -> bool:
     return jax.default_backend() == "cpu" and not isinstance(jnp.zeros(()), jax.core.Tracer)
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @functools.cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_cores(), thread_name_prefix="share")
+    return ThreadPoolExecutor(usable_cores(), thread_name_prefix="share")

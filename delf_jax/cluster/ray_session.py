@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import NamedTuple
 
+from delf_jax.cores import usable_cores
 from delf_jax.errors import ClusterError
 
 _CPUS_A_WORKER = 2
@@ -76,8 +77,7 @@ def _connect(ray: ModuleType, address: str, workers: int | None) -> None:
         raise ClusterError(f"{address}: Ray's client protocol cannot stream; give host:port of the head node, or auto")
     local = {}
     if address == "local":
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        local = {"num_cpus": max(cores, workers or 1), "include_dashboard": False}
+        local = {"num_cpus": max(usable_cores(), workers or 1), "include_dashboard": False}
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         if ":" in address:  # Ray itself would ask again for minutes

@@ -1,6 +1,5 @@
 """What a process of the command sets up around JAX: quiet logs, and programs compiled once and kept on disk."""
 
-import contextlib
 import ctypes
 import os
 import sys
@@ -32,26 +31,27 @@ def quiet_absl() -> None:
 
 
 def keep_memory() -> None:
-    """Makes glibc's malloc keep the memory that it was given back, for the next call of a program. Call it early.
+    """Makes glibc's malloc keep the memory that it was given back, for the next photo. Call it early.
 
     XLA's programs on CPU take hundreds of megabytes anew at every call. Left alone, malloc takes blocks as large as
     these from the system and returns them, and the system clears every page each time: a tenth of the time of a photo
-    (``benchmarks/NOTES.md``). ``GLIBC_TUNABLES`` (to whatever value) leaves malloc as its user wants it.
+    (``benchmarks/NOTES.md``). It holds for the whole process, so the library does not call it. Whoever sets one of
+    malloc's variables, even to nothing (``GLIBC_TUNABLES=``), has malloc as it is.
     """
-    if sys.platform != "linux" or "GLIBC_TUNABLES" in os.environ:
+    if any(name.startswith(("GLIBC_TUNABLES", "MALLOC_")) for name in os.environ):
         return
-    with contextlib.suppress(AttributeError):  # another C library
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
         for parameter, value in _MALLOC.items():
-            ctypes.CDLL(None).mallopt(parameter, value)
+            mallopt(parameter, value)
 
 
 def start_jax() -> None:
-    """Imports JAX with the persistent compilation cache on, and keeps the memory that its programs use.
+    """Imports JAX with the persistent compilation cache on.
 
     ``JAX_COMPILATION_CACHE_DIR`` decides where it is set (empty: no cache). A folder that cannot be written means no
     cache, not a failure: only time is lost.
     """
-    keep_memory()
     import jax
 
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:

@@ -89,6 +89,7 @@ class FitLocalizer:
             return
         from delf_jax.command import environment
 
+        environment.keep_memory()
         environment.start_jax()
         self.spreading.leave_accelerators()
         group = self.spreading.join()
@@ -207,6 +208,7 @@ class FitLocalizer:
     def _encoder(self, paths: list[str]) -> "localization.encoders.Encoder":
         from delf_jax.command import environment
 
+        environment.keep_memory()
         environment.start_jax()
         import delf_jax
         import localization

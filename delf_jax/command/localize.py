@@ -63,6 +63,7 @@ class Localize:
         photos.require_names(self.photos)
         from delf_jax.command import environment
 
+        environment.keep_memory()
         environment.start_jax()
         from delf_jax.command.findings import Findings
 

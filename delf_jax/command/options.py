@@ -79,6 +79,7 @@ class ExtractionOptions:
         self.check()
         from delf_jax.command import environment
 
+        environment.keep_memory()
         environment.start_jax()
         import delf_jax
 

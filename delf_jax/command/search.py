@@ -101,6 +101,7 @@ class Search:
     def _opened_index(self) -> "Iterator[SearchableIndex]":
         from delf_jax.command import environment
 
+        environment.keep_memory()
         environment.start_jax()
         import retrieval
         from retrieval import manifest

@@ -82,6 +82,7 @@ class Serve:
     def _app(self) -> "ASGIApp":
         from delf_jax.command import environment
 
+        environment.keep_memory()
         environment.start_jax()
         import retrieval
         from delf_jax.command.web import app

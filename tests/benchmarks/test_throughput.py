@@ -32,6 +32,7 @@ def test_full_runs_measure_more_and_accelerators_larger_batches() -> None:
     assert {case.scales for case in routine} == {1, 4, 7}
     assert {case.size for case in routine} == {(480, 640), (768, 1024)}
     assert min(case.batch for case in cases(full=False, accelerator=True)) >= 8
+    assert "stream" in {case.part for case in full} - {case.part for case in cases(full=True, accelerator=True)}
 
 
 def test_the_best_peer_is_the_one_that_is_hardest_to_beat() -> None:

@@ -27,7 +27,8 @@ def brightest(params: None, images: jax.Array, valid_hw: jax.Array) -> np.ndarra
     return np.asarray(images).max(axis=(1, 2, 3))
 
 
-def test_two_programs_are_computed_at_once_after_the_first() -> None:
+def test_two_programs_are_computed_at_once_after_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NPROC", "2")
     both = threading.Barrier(2, timeout=60)
     threads: list[str] = []
 
@@ -64,10 +65,47 @@ def test_what_a_program_raises_reaches_the_reader(broken: int) -> None:
 
 
 def test_a_reader_who_leaves_early_leaves_no_thread_behind() -> None:
+    before = set(threading.enumerate())
     photos = run(brightest)
     next(photos)
     photos.close()
-    for thread in threading.enumerate():
-        if thread.name.startswith(("compute", "decode")):
-            thread.join(timeout=60)
-            assert not thread.is_alive()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(timeout=60)
+        assert not thread.is_alive()
+
+
+def test_time_of_computing_is_told_while_programs_run() -> None:
+    meter = Meter()
+    told = []
+
+    def program(params: None, images: jax.Array, valid_hw: jax.Array) -> np.ndarray:
+        told.append(meter.seconds().get("compute", 0.0))
+        return brightest(params, images, valid_hw)
+
+    assert len(list(run(program, meter=meter))) == 9
+    assert told == sorted(told)
+    assert told[-1] > 0
+
+
+def test_a_jitted_program_is_compiled_once_a_canvas() -> None:
+    traced = []
+
+    @jax.jit
+    def program(params: None, images: jax.Array, valid_hw: jax.Array) -> jax.Array:
+        traced.append(images.shape)
+        return images.max(axis=(1, 2, 3))
+
+    assert {key: int(row) for key, _, row in run(program)} == {number: number for number in range(9)}
+    assert len(traced) == 1
+
+
+def test_one_core_computes_one_program_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NPROC", "1")
+    threads: set[str] = set()
+
+    def program(params: None, images: jax.Array, valid_hw: jax.Array) -> np.ndarray:
+        threads.add(threading.current_thread().name)
+        return brightest(params, images, valid_hw)
+
+    assert len(list(run(program))) == 9
+    assert len(threads - {threading.current_thread().name}) == 1

@@ -71,12 +71,15 @@ def test_time_of_threads_that_share_a_stage_counts_once(monkeypatch: pytest.Monk
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
     meter = Meter()
     first, second = meter.shared_stage("compute"), meter.shared_stage("compute")
-    for at, step in ((1.0, first.__enter__), (3.0, second.__enter__)):
+    for at, block in ((1.0, first), (3.0, second)):
         clock[0] = at
-        step()
+        block.__enter__()
     for at, block in ((6.0, first), (8.0, second)):
         clock[0] = at
         block.__exit__(None, None, None)
+        assert meter.seconds() == {"compute": at - 1}
+        clock[0] = at + 0.5
+        assert meter.seconds() == {"compute": 5.5 if block is first else 7.0}
     clock[0] = 20.0  # nobody was inside
     with contextlib.suppress(StoreError), meter.shared_stage("compute"):
         clock[0] = 21.0

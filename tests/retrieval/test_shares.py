@@ -20,7 +20,7 @@ def doubled(batch):
     ("rows", "cores", "expected"), [(31, 3, 1), (32, 3, 2), (33, 3, 2), (50, 3, 3), (100, 3, 3), (641, 40, 38)]
 )
 def test_shares_change_nothing(rows: int, cores: int, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shares, "_cores", lambda: cores)
+    monkeypatch.setattr(shares, "usable_cores", lambda: cores)
     sizes = []
 
     def program(part):
@@ -35,7 +35,7 @@ def test_shares_change_nothing(rows: int, cores: int, expected: int, monkeypatch
 
 
 def test_arrays_of_jax_are_not_divided(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shares, "_cores", lambda: 3)
+    monkeypatch.setattr(shares, "usable_cores", lambda: 3)
     batch = {"x": jnp.ones((64, 4)), "y": jnp.arange(64)}
     assert isinstance(shares.in_shares(doubled, batch, static=0)["sum"], jax.Array)
     traced = jax.jit(lambda batch: shares.in_shares(doubled, batch, static=0)["sum"])(batch)
@@ -43,7 +43,7 @@ def test_arrays_of_jax_are_not_divided(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_constants_of_a_traced_function_are_not_divided(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shares, "_cores", lambda: 3)
+    monkeypatch.setattr(shares, "usable_cores", lambda: 3)
     batch = {"x": np.ones((64, 4), np.float32), "y": np.arange(64)}
     traced = jax.jit(lambda: shares.in_shares(doubled, batch, static=0)["sum"])()
     np.testing.assert_array_equal(traced, np.full(64, 4.0))
