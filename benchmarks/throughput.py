@@ -45,7 +45,7 @@ class Options:
     Attributes:
         json: write the results to this file too.
         plot: draw them into this SVG file.
-        full: every size, pyramid, batch size and precision beside every way of PyTorch; takes an hour on two cores.
+        full: every size, pyramid, batch size and precision beside every way of PyTorch; takes hours on two cores.
         parts: only these.
         scales: of the cases only those with so many scales.
         model: name or folder.
