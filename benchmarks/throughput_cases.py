@@ -67,17 +67,13 @@ def cases(*, full: bool, accelerator: bool) -> list[Case]:
     if full or accelerator:
         batches = (8, 16) if accelerator else (1, 4)
         # An accelerator is fed by batches; photos one at a time say nothing of it.
-        streams = (
-            []
-            if accelerator
-            else [Case("stream", size, 1, 8, float32, (CHANNELS_LAST, COMPILED)) for size in (small, large)]
-        )
+        alone = [] if accelerator else [small, large]
         return [
             Case(part, size, scales, batch, both, everything)
             for size in (small, large)
             for batch in batches
             for part, scales in (("backbone", 1), *(("extraction", scales) for scales in PYRAMIDS))
-        ] + streams
+        ] + [Case("stream", size, 1, 8, float32, (CHANNELS_LAST, COMPILED)) for size in alone]
     # Compiling PyTorch's network takes longer than measuring it, and a pyramid compiles it once a scale.
     return [
         Case("backbone", small, 1, 1, both, (EAGER, CHANNELS_LAST, BFLOAT16, COMPILED)),

@@ -129,7 +129,7 @@ def _decoded(
     items: Iterable[tuple[Key, Any]], plan: Plan, workers: int | None, meter: Meter
 ) -> Iterator[tuple[Key, Photo | ImageError]]:
     """Photos in input order, decoded by threads that stay a bounded number of photos ahead."""
-    workers = workers or min(_MOST_WORKERS, os.cpu_count() or 1)
+    workers = workers or min(_MOST_WORKERS, usable_cores())
     ahead = plan.batch_size + _DECODED_AHEAD * workers
     iterator = iter(items)
 

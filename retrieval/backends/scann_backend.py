@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from scann.scann_ops.py import scann_ops_pybind
 from scann.scann_ops.py.scann_builder import ReorderType
 
+from delf_jax.cores import usable_cores
 from retrieval.backends import Backend
 
 NEIGHBOURS = 60
@@ -82,7 +83,7 @@ class ScannBackend(Backend):
         rescored = max(rescored, k * rescored // NEIGHBOURS)
         vectors = np.ascontiguousarray(queries, np.float32)
         found, similarities = self._searcher.search_batched(
-            vectors, k, rescored, partitions, True, _batch(len(vectors), len(os.sched_getaffinity(0)))
+            vectors, k, rescored, partitions, True, _batch(len(vectors), usable_cores())
         )
         missing = np.isnan(similarities)
         return np.where(missing, -1, self._rows[found]), np.where(missing, -np.inf, similarities)
