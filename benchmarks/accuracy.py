@@ -22,9 +22,9 @@ from benchmarks import datasets, methods, plots, results_file, scoring
 from benchmarks.errors import Unavailable
 from benchmarks.feature_cache import cached_features, strongest
 from benchmarks.ranking import Answers, Search, ask
-from delf_jax.command.environment import start_jax
+from delf_cli.environment import start_jax
 from delf_jax.errors import DelfError
-from delf_jax.head import Head
+from delf_jax.extraction.head import Head
 from delf_jax.loading import model_paths
 
 METHODS = ("rootsift", "aliked", "norm", "foreground", "learned")

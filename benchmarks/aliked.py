@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.errors import PeerMissing
 from delf_jax.features import LocalFeatures
-from delf_jax.images import load_photo
+from delf_jax.photos.load import load_photo
 
 MODEL = "aliked-n16"
 

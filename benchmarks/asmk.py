@@ -23,18 +23,18 @@ from tyro.conf import arg
 
 from benchmarks import datasets, results_file, timing
 from benchmarks.raw_features import RawFeatures, with_head
-from delf_jax.command.environment import start_jax
+from delf_cli.environment import start_jax
 from delf_jax.errors import DelfError
+from delf_jax.extraction.head import Head
 from delf_jax.features import LocalFeatures
-from delf_jax.head import Head
 from delf_jax.loading import model_paths
 from delf_jax.settings import ExtractionSettings
 from retrieval import asmk
-from retrieval.datasets import Benchmark, Query, Task
-from retrieval.evaluation import evaluate
-from retrieval.index import Index
-from retrieval.ranking import Ranked
-from retrieval.search import DEFAULT_THRESHOLD, Match, verify_candidates
+from retrieval.evaluation.datasets import Benchmark, Query, Task
+from retrieval.evaluation.evaluation import evaluate
+from retrieval.evaluation.rank_all import Ranked
+from retrieval.indexing.index import Index
+from retrieval.verification.verify import DEFAULT_THRESHOLD, Match, verify_candidates
 from retrieval.voting import votes
 
 # Of each of 28 landmarks; more words need more descriptors.

@@ -8,10 +8,11 @@ import numpy as np
 from jaxtyping import Float
 
 from benchmarks.raw_features import RawFeatures, score
-from delf_jax import atomic, drawing
+from delf_jax import drawing
+from delf_jax.extraction.head import Head
 from delf_jax.features import LocalFeatures
-from delf_jax.head import Head
-from delf_jax.images import load_photo
+from delf_jax.files import atomic
+from delf_jax.photos.load import load_photo
 from delf_jax.settings import Scorer
 
 _WIDTH = 480

@@ -22,10 +22,10 @@ from tyro.conf import arg
 
 from benchmarks import attention_pictures, datasets, raw_features, results_file
 from benchmarks.raw_features import RawFeatures
-from delf_jax.command.environment import start_jax
+from delf_cli.environment import start_jax
 from delf_jax.errors import DelfError
+from delf_jax.extraction.head import Head
 from delf_jax.features import LocalFeatures
-from delf_jax.head import Head
 from delf_jax.loading import model_paths
 from delf_jax.settings import Scorer
 

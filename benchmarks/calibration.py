@@ -20,9 +20,9 @@ from benchmarks import datasets
 from benchmarks.feature_cache import cached_features
 from benchmarks.methods import Request, method
 from benchmarks.ranking import Search, ask
-from delf_jax.command.environment import start_jax
+from delf_cli.environment import start_jax
 from delf_jax.errors import DelfError
-from delf_jax.head import Head
+from delf_jax.extraction.head import Head
 from delf_jax.loading import model_paths
 
 _HIGHEST = -2.0

@@ -23,15 +23,14 @@ from tyro.conf import arg
 import delf_jax
 from benchmarks import results_file
 from benchmarks.timing import spread
-from delf_jax import job
-from delf_jax.cluster import ray_session
-from delf_jax.cluster.ray_extractor import RayExtractor
-from delf_jax.command.environment import keep_memory, start_jax
+from delf_cli.demo import PHOTOS
+from delf_cli.environment import keep_memory, start_jax
 from delf_jax.errors import DelfError
-from delf_jax.images import load_photo
+from delf_jax.job import extraction_job, ray_session
+from delf_jax.job.ray_extractor import RayExtractor
+from delf_jax.photos.load import load_photo
 from delf_jax.settings import ExtractionSettings
 
-_PHOTOS = Path(delf_jax.__file__).parent / "demo" / "photos"
 _LIST = Path(__file__).parent / "lists" / "throughput_photos.txt"
 _WARM_PHOTOS = 16
 """Two workers' first tasks."""
@@ -126,22 +125,22 @@ def _on_ray(photos: Path, out: Path, workers: int) -> Turn:
         return _run(extractor, photos, out, begin)
 
 
-def _load() -> job.PhotoExtractor:
+def _load() -> extraction_job.PhotoExtractor:
     keep_memory()
     start_jax()
     return delf_jax.load(settings=_SETTINGS)
 
 
-def _run(extractor: job.PhotoExtractor, photos: Path, out: Path, begin: float) -> Turn:
+def _run(extractor: extraction_job.PhotoExtractor, photos: Path, out: Path, begin: float) -> Turn:
     seconds: list[float] = []
-    job.run(extractor, [photos], out, progress=lambda progress: seconds.append(time.perf_counter() - begin))
+    extraction_job.run(extractor, [photos], out, progress=lambda progress: seconds.append(time.perf_counter() - begin))
     return Turn(seconds)
 
 
 def _photos(folder: Path, count: int) -> Path:
     """So many JPEG files: the packaged photos, each time shifted a little further around."""
     folder.mkdir()
-    sources = [load_photo(_PHOTOS / name, max_side=480).pixels for name in _LIST.read_text().split()]
+    sources = [load_photo(PHOTOS / name, max_side=480).pixels for name in _LIST.read_text().split()]
     for number in range(count):
         pixels = np.roll(sources[number % len(sources)], 7 * (number // len(sources)), axis=1)
         cv2.imwrite(str(folder / f"{number:05d}.jpg"), pixels[:, :, ::-1])

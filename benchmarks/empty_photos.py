@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from delf_jax.errors import ImageError
-from localization import calibration
-from localization.datasets import Annotated
+from localization.evaluation.datasets import Annotated
+from localization.fitting import calibration
 from localization.predictor import Predictor
 
 

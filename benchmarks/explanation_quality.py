@@ -6,10 +6,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from localization.datasets import Annotated
-from localization.encoders import Dense
+from localization.encoders.encoders import Dense
+from localization.evaluation.datasets import Annotated
+from localization.evaluation.protocols import OFFICIAL_FINE_GRAINED
 from localization.predictor import Predictor
-from localization.protocols import OFFICIAL_FINE_GRAINED
 
 _TOP = 10
 

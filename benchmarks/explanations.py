@@ -11,9 +11,9 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from benchmarks.timing import spread, take_turns
-from localization import mips
-from localization.explain import Explainer, Explanation
 from localization.predictor import Predictor
+from localization.representers import mips
+from localization.representers.explain import Explainer, Explanation
 
 TOP = 10
 

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from delf_jax import atomic
 from delf_jax.features import LocalFeatures
+from delf_jax.files import atomic
 
 
 class Extract(Protocol):

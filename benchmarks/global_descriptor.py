@@ -10,8 +10,8 @@ from jaxtyping import Float
 import delf_jax
 from benchmarks.feature_cache import cached_features
 from delf_jax.errors import ImageError
+from delf_jax.extraction.head import Head
 from delf_jax.features import LocalFeatures
-from delf_jax.head import Head
 from delf_jax.models.pooling import gem
 
 LAYER = "conv5"

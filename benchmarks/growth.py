@@ -24,7 +24,7 @@ import tyro
 from tyro.conf import arg
 
 from benchmarks import growth_photos, growth_probe, results_file
-from delf_jax.command.environment import start_jax
+from delf_cli.environment import start_jax
 from delf_jax.errors import DelfError
 
 Part = Literal["extract", "fit-localizer", "index"]

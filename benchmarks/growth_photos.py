@@ -7,10 +7,10 @@ import cv2
 import numpy as np
 
 import delf_jax
+from delf_cli.demo import PHOTOS
 from delf_jax.features import LocalFeatures
-from delf_jax.images import load_photo
+from delf_jax.photos.load import load_photo
 
-PHOTOS = Path(delf_jax.__file__).parent / "demo" / "photos"
 TILE = (120, 160)
 FEATURES = 100
 DIMENSION = 128

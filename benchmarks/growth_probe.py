@@ -24,7 +24,7 @@ import localization
 import retrieval
 from benchmarks import growth_photos
 from benchmarks.timing import seconds_of, spread
-from delf_jax import job
+from delf_jax.job import extraction_job
 
 MAX_POINTS = 10_000
 QUERIES = 20
@@ -61,7 +61,7 @@ def _extract(options: Options) -> dict[str, Any]:
     tiles = options.data / f"tiles-{options.photos}"
     extractor([next(tiles.iterdir())])
     store = options.data / f"store-{options.photos}"
-    row = _measured(lambda: job.run(extractor, [tiles], store))
+    row = _measured(lambda: extraction_job.run(extractor, [tiles], store))
     shutil.rmtree(store)
     return row | {"photos_per_s": options.photos / row["seconds"]}
 

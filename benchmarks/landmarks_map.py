@@ -26,13 +26,13 @@ from benchmarks.methods import fitted_head
 from benchmarks.peer_matching import Answer
 from benchmarks.ranking import Search, ask
 from benchmarks.raw_features import RawFeatures, with_head
-from delf_jax.command.environment import start_jax
+from delf_cli.environment import start_jax
 from delf_jax.errors import DelfError
+from delf_jax.extraction.head import Head
 from delf_jax.features import LocalFeatures
-from delf_jax.head import Head
 from delf_jax.loading import model_paths
 from delf_jax.settings import Scorer
-from retrieval import metrics
+from retrieval.evaluation import metrics
 
 FOLDS = ("A", "B")
 # One site: photos of one often show another.

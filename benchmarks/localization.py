@@ -26,16 +26,16 @@ from benchmarks import explanations, official_torch, results_file
 from benchmarks.datasets import data_folder
 from benchmarks.errors import Unavailable
 from benchmarks.timing import spread, take_turns
+from delf_cli.demo import PHOTOS
 from delf_jax.errors import DelfError
-from delf_jax.images import load_photo
-from localization import datasets
-from localization.encoders import Dense
+from delf_jax.photos.load import load_photo
+from localization.encoders.encoders import Dense
+from localization.evaluation import datasets
+from localization.foreground.statistics import Statistics, position_sums
 from localization.predictor import Predictor
-from localization.statistics import Statistics, position_sums
 
 Photos = Mapping[str, UInt8[np.ndarray, "h w 3"]]
 
-_DEMO = Path(localization.__file__).parent.parent / "delf_jax" / "demo" / "photos"
 _PLACES_A_PHOTO = 5
 
 
@@ -181,7 +181,7 @@ def load(options: Options, count: int) -> dict[str, np.ndarray]:
         listed = []
     for photo in sorted(listed, key=lambda photo: not photo.train)[:count]:
         photos[str(photo.path)] = load_photo(photo.path, max_side=options.max_side).pixels
-    packaged = [load_photo(path, max_side=options.max_side).pixels for path in sorted(_DEMO.glob("*.jpg"))]
+    packaged = [load_photo(path, max_side=options.max_side).pixels for path in sorted(PHOTOS.glob("*.jpg"))]
     generator = np.random.default_rng(0)
     while len(photos) < count:
         number = len(photos)

@@ -24,10 +24,11 @@ import localization
 from benchmarks import empty_photos, explanation_quality, results_file
 from benchmarks.datasets import data_folder
 from delf_jax.errors import DelfError
-from localization import classes, datasets, evaluation, protocols
-from localization.datasets import Annotated as Photo
+from localization.evaluation import datasets, evaluation, protocols
+from localization.evaluation.datasets import Annotated as Photo
+from localization.evaluation.protocols import FULL, OFFICIAL_FINE_GRAINED, FittingPhotos
+from localization.foreground import classes
 from localization.predictor import Predictor
-from localization.protocols import FULL, OFFICIAL_FINE_GRAINED, FittingPhotos
 
 Row = dict[str, Any]
 Part = Literal["conv5", "whole", "explanations", "conv4", "scales", "stride1", "empty"]

@@ -27,9 +27,9 @@ from benchmarks import results_file
 from benchmarks.datasets import data_folder
 from benchmarks.localization_quality import fit_squashed
 from delf_jax.errors import DelfError
-from localization import datasets, evaluation
-from localization.metrics import THRESHOLDS, threshold_curve
-from localization.protocols import FULL, FittingPhotos
+from localization.evaluation import datasets, evaluation
+from localization.evaluation.metrics import THRESHOLDS, threshold_curve
+from localization.evaluation.protocols import FULL, FittingPhotos
 
 Ious = Float[np.ndarray, "photos t"]
 

@@ -22,12 +22,12 @@ from benchmarks.feature_cache import Extract
 from benchmarks.peer_matching import Matching
 from benchmarks.raw_features import RawFeatures, with_head
 from benchmarks.rootsift import RootSift
-from delf_jax.command import fitting
-from delf_jax.command.report import Report
+from delf_cli import fitting
+from delf_cli.report import Report
 from delf_jax.errors import DelfError
+from delf_jax.extraction.head import Head
+from delf_jax.extraction.pca import Pca
 from delf_jax.features import LocalFeatures
-from delf_jax.head import Head
-from delf_jax.pca import Pca
 from delf_jax.settings import Scorer
 
 

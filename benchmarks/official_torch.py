@@ -12,8 +12,8 @@ from jaxtyping import Float
 
 from benchmarks.errors import Unavailable
 from benchmarks.timing import spread, take_turns
-from localization.maps import activation_map, upsample
-from localization.statistics import Statistics, position_sums
+from localization.foreground.statistics import Statistics, position_sums
+from localization.maps.activation import activation_map, upsample
 
 Map = Float[np.ndarray, "h w c"]
 

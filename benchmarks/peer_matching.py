@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from delf_jax.features import LocalFeatures
-from retrieval import ransac
-from retrieval.search import CELL, INLIER_RADIUS, TRIALS
+from retrieval.verification import ransac
+from retrieval.verification.verify import CELL, INLIER_RADIUS, TRIALS
 
 
 class Answer(NamedTuple):

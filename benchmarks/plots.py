@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
-from delf_jax import atomic
+from delf_jax.files import atomic
 
 # Told apart by colour-blind readers too (Okabe and Ito, "Color Universal Design").
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from benchmarks.datasets import RetrievalSet
 from benchmarks.peer_matching import Answer, Matching, verified
 from delf_jax.features import LocalFeatures
-from retrieval.index import Index
+from retrieval.indexing.index import Index
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

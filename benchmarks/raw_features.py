@@ -9,10 +9,10 @@ from jaxtyping import Array, Float
 
 import delf_jax
 from benchmarks.feature_cache import cached_features
-from delf_jax import scorers
-from delf_jax.descriptors import describe
+from delf_jax.extraction import attention
+from delf_jax.extraction.descriptors import describe
+from delf_jax.extraction.head import Head
 from delf_jax.features import LocalFeatures
-from delf_jax.head import Head
 from delf_jax.settings import Scorer
 
 # More than any photo has: the budget is cut after scoring.
@@ -42,7 +42,7 @@ class RawFeatures:
 
 def score(raw: LocalFeatures, arrays: Mapping[str, Any], scorer: Scorer) -> Float[np.ndarray, " n"]:
     """Scores of raw features by a head's arrays."""
-    return _in_buckets(lambda dense: scorers.score(dense, arrays, scorer), _dense(raw))
+    return _in_buckets(lambda dense: attention.score(dense, arrays, scorer), _dense(raw))
 
 
 def with_head(

@@ -10,8 +10,8 @@ from typing import Any
 
 import jax
 
+from delf_cli.report import plain
 from delf_jax import atomic
-from delf_jax.command.report import plain
 
 _PACKAGES = ("jax", "numpy", "opencv-python-headless", "scann", "faiss-cpu", "torch", "kornia")
 

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from benchmarks.datasets import Experiment, RetrievalSet
 from benchmarks.peer_matching import Answer
 from benchmarks.ranking import Answers
-from retrieval import metrics
+from retrieval.evaluation import metrics
 
 COLUMNS = (
     "method",

@@ -26,9 +26,9 @@ from benchmarks.errors import PeerMissing
 from benchmarks.plots import Panel
 from benchmarks.searchers import THREADS, Built, Method, measured_build, methods
 from benchmarks.timing import seconds_of, spread, take_turns
-from delf_jax.command.environment import start_jax
+from delf_cli.environment import start_jax
 from delf_jax.errors import DelfError
-from retrieval.backends.exact_backend import ExactBackend
+from retrieval.indexing.backends.exact_backend import ExactBackend
 
 Part = Literal["neighbours", "query"]
 Rows = list[dict[str, Any]]

@@ -17,10 +17,11 @@ from jaxtyping import Array, Float
 import delf_jax
 from benchmarks.datasets import data_folder
 from benchmarks.feature_cache import cached_by_key, photo_key
-from delf_jax.descriptors import describe
+from delf_cli.demo import PHOTOS
+from delf_jax.extraction.descriptors import describe
+from delf_jax.extraction.keypoints import sample
 from delf_jax.features import LocalFeatures
-from delf_jax.images import load_photo
-from delf_jax.selection import sample
+from delf_jax.photos.load import load_photo
 from delf_jax.settings import ExtractionSettings
 from delf_jax.training.augmentation import Warp
 
@@ -30,7 +31,6 @@ PLACES = 1200
 ASKING = 64
 # Cells at the edge describe the zeros around the photo; extraction leaves them out too (``selection.clear_of_border``).
 _BORDER = 1.6
-_PACKAGED = Path(delf_jax.__file__).parent / "demo" / "photos"
 
 
 class View(NamedTuple):
@@ -64,7 +64,7 @@ def choose_views(descriptors: int, data: Path | None = None) -> Views:
     asking = sorted(landmarks.glob("val/*/*.jpg"))
     source = f"{len(indexed)} landmark photos, asked with {len(asking)} others"
     if not indexed or not asking:
-        indexed = asking = sorted(_PACKAGED.glob("*.jpg"))
+        indexed = asking = sorted(PHOTOS.glob("*.jpg"))
         source = f"{len(indexed)} packaged photos, asked with other views of them"
     wanted = range(ASKING, ASKING - (-descriptors // PLACES))
     return Views(_turn_by_turn(indexed, wanted), _turn_by_turn(asking, range(ASKING)), source)

@@ -13,10 +13,10 @@ from benchmarks.feature_cache import strongest
 from benchmarks.timing import spread
 from delf_jax.features import LocalFeatures
 from delf_jax.settings import ExtractionSettings
-from retrieval.backends import Backend, backend_class
-from retrieval.columns import PhotoColumns
-from retrieval.index import Index
-from retrieval.search import DEFAULT_THRESHOLD, verify_candidates
+from retrieval.indexing.backends import Backend, backend_class
+from retrieval.indexing.columns import PhotoColumns
+from retrieval.indexing.index import Index
+from retrieval.verification.verify import DEFAULT_THRESHOLD, verify_candidates
 from retrieval.voting import votes
 
 NEIGHBOURS = 60

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 
 from benchmarks.errors import PeerMissing
 from delf_jax.errors import SearchIndexError
-from retrieval.backends import Backend, backend_class
+from retrieval.indexing.backends import Backend, backend_class
 
 THREADS = 2
 _TRAINING = 200_000

@@ -25,14 +25,14 @@ from benchmarks.errors import Unavailable
 from benchmarks.throughput_cases import PYRAMIDS, Bench, Rows, batches, best_peers, cases, with_peak
 from benchmarks.timing import seconds_of
 from benchmarks.torch_network import torch_module
-from delf_jax.command.environment import keep_memory, start_jax
+from delf_cli.demo import PHOTOS
+from delf_cli.environment import keep_memory, start_jax
 from delf_jax.errors import DelfError
-from delf_jax.images import load_photo
+from delf_jax.photos.load import load_photo
 from delf_jax.settings import ExtractionSettings, Precision
 
 Part = Literal["cases", "stages", "job", "processes"]
 
-_PHOTOS = Path(delf_jax.__file__).parent / "demo" / "photos"
 _LIST = Path(__file__).parent / "lists" / "throughput_photos.txt"
 _BATCHES = 2
 _PRODUCTS = 7
@@ -65,7 +65,7 @@ class Options:
 
 def main(options: Options) -> Rows:
     """Measures the parts asked for, prints the table, and returns its rows."""
-    photos = [_PHOTOS / name for name in _LIST.read_text().split()]
+    photos = [PHOTOS / name for name in _LIST.read_text().split()]
     rows: Rows = []
 
     def show(measured: Rows) -> None:

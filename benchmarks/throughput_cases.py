@@ -13,9 +13,9 @@ import delf_jax
 from benchmarks.errors import Unavailable
 from benchmarks.timing import seconds_of, spread, take_turns
 from benchmarks.torch_network import BFLOAT16, CHANNELS_LAST, COMPILED, COMPILED_BFLOAT16, EAGER, TorchPeer, Variant
-from delf_jax import model_file
 from delf_jax.errors import DelfError
 from delf_jax.extractor import Extractor
+from delf_jax.files import model_file
 from delf_jax.loading import model_paths
 from delf_jax.models.architectures import read_config
 from delf_jax.settings import Precision

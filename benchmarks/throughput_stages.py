@@ -15,14 +15,14 @@ import numpy as np
 
 from benchmarks.throughput_cases import LAYER, fitted
 from benchmarks.timing import spread, take_turns
-from delf_jax import job
 from delf_jax.compiling import compiler_options
+from delf_jax.extraction.pyramid import resize, scaled_size
 from delf_jax.extractor import Extractor
 from delf_jax.features import LocalFeatures
-from delf_jax.images import load_photo
-from delf_jax.parts import StoredPhoto
-from delf_jax.pyramid import resize, scaled_size
-from delf_jax.store_writer import StoreWriter
+from delf_jax.job import extraction_job
+from delf_jax.photos.load import load_photo
+from delf_jax.store.parts import StoredPhoto
+from delf_jax.store.writer import StoreWriter
 
 _JPEG_QUALITY = 92
 _WRITTEN_AT_ONCE = 64
@@ -96,7 +96,7 @@ def batch_job(extractor: Extractor, photos: Sequence[Path], *, rounds: int) -> l
 
     def to_store(_: None) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            job.run(extractor, photos, Path(folder) / "store")
+            extraction_job.run(extractor, photos, Path(folder) / "store")
 
     def alone(_: None) -> None:
         collections.deque(extractor.stream(enumerate(decoded)), maxlen=0)

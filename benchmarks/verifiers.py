@@ -14,8 +14,8 @@ from jaxtyping import Bool, Float
 
 from benchmarks.errors import PeerMissing
 from benchmarks.planted import Problem
-from retrieval import ransac
-from retrieval.geometry import Model
+from retrieval.verification import ransac
+from retrieval.verification.geometry import Model
 
 # Pixels that an inlier may be off, for all alike.
 THRESHOLD = 10.0
@@ -43,7 +43,7 @@ class Verifier(NamedTuple):
 
 
 def ours(model: Model, *, scales: bool) -> Verifier:
-    """``retrieval.ransac.estimate`` as it is, from NumPy to NumPy, its false alarms included."""
+    """``retrieval.verification.ransac.estimate`` as it is, from NumPy to NumPy, its false alarms included."""
     key = jax.random.key(0)
 
     def run(problem: Problem) -> Any:

@@ -19,9 +19,9 @@ from delf_jax.errors import (
 from delf_jax.settings import ExtractionSettings
 
 if TYPE_CHECKING:
+    from delf_jax.extraction.head import Head
     from delf_jax.extractor import Extractor
     from delf_jax.features import LocalFeatures
-    from delf_jax.head import Head
     from delf_jax.loading import load, released_settings
 
 __all__ = [

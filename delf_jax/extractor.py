@@ -12,18 +12,21 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int, Num
 
-from delf_jax import pipeline, scorers, selection
-from delf_jax.buckets import default_buckets
 from delf_jax.compiling import compiler_options
-from delf_jax.descriptors import describe
 from delf_jax.errors import ImageError
+from delf_jax.extraction import attention
+from delf_jax.extraction import keypoints as selection
+from delf_jax.extraction.descriptors import describe
+from delf_jax.extraction.head import Head
+from delf_jax.extraction.pyramid import content_box, resize, scaled_size
 from delf_jax.features import LocalFeatures
-from delf_jax.head import Head
-from delf_jax.images import Photo, Source
-from delf_jax.meter import Meter
 from delf_jax.models import receptive_field
 from delf_jax.models.architectures import Config, network_of
-from delf_jax.pyramid import content_box, inside, resize, scaled_size
+from delf_jax.models.layers import valid_cells
+from delf_jax.photos import batching
+from delf_jax.photos.buckets import default_buckets
+from delf_jax.photos.load import Photo, Source
+from delf_jax.photos.meter import Meter
 from delf_jax.settings import ExtractionSettings
 
 Params = Mapping[str, Any]
@@ -165,7 +168,7 @@ class Extractor:
         Yields:
             (key, the reduced photo, its row of the output in NumPy), or (key, ImageError, None).
         """
-        return pipeline.run(program, params, items, self._plan(), workers=workers, meter=self.meter)
+        return batching.run(program, params, items, self._plan(), workers=workers, meter=self.meter)
 
     def apply(
         self, params: Params, images: Num[Array | np.ndarray, "b H W 3"], valid_hw: Int[Array | np.ndarray, "b 2"]
@@ -269,7 +272,7 @@ class Extractor:
     ) -> tuple[dict[str, Array], Array]:
         resized, scaled_hw = resize(images, valid_hw, scale)
         normalised = (resized - self._mean) / self._std
-        normalised = jnp.where(inside(scaled_hw, *resized.shape[1:3])[..., None], normalised, 0)
+        normalised = jnp.where(valid_cells(scaled_hw, *resized.shape[1:3])[..., None], normalised, 0)
         dtype = jnp.bfloat16 if self.settings.precision == "bfloat16" else jnp.float32
         maps = self._network.forward(
             params["backbone"], normalised, scaled_hw, config=self._config, last=last, dtype=dtype
@@ -292,7 +295,7 @@ class Extractor:
         batch, height, width, _ = dense.shape
         ratio = (valid_hw / jnp.maximum(scaled_hw, 1))[:, ::-1]
         centres = (self.cell_centres(scaled_hw, name, height, width) + 0.5) * ratio[:, None, None] - 0.5
-        usable = inside(self._network.map_size(scaled_hw, name, self._config), height, width)
+        usable = valid_cells(self._network.map_size(scaled_hw, name, self._config), height, width)
         usable &= (scaled_hw.min(axis=-1) >= _SMALLEST_SIDE)[:, None, None]
         usable &= ((centres > box[:, None, None, 0]) & (centres < box[:, None, None, 1])).all(axis=-1)
         usable &= selection.is_textured(texture, centres.reshape(batch, -1, 2)).reshape(batch, height, width)
@@ -304,7 +307,7 @@ class Extractor:
         """The best places of one scale."""
         dense, centres, usable, pitch = self._cells(params, images, valid_hw, box, texture, scale, self.head.layer)
         batch, height, width, _ = dense.shape
-        scores = scorers.score(dense, params["head"], self.settings.scorer)
+        scores = attention.score(dense, params["head"], self.settings.scorer)
         usable &= scores > 0
         offsets = jnp.zeros((batch, height, width, 2))
         if self.settings.detection == "peaks":
@@ -342,8 +345,8 @@ class Extractor:
         usable = [s for s in self.settings.scales if longest * s >= _SMALLEST_SIDE]
         return usable or [max(self.settings.scales)]
 
-    def _plan(self) -> pipeline.Plan:
-        return pipeline.Plan(
+    def _plan(self) -> batching.Plan:
+        return batching.Plan(
             self.buckets, self.batch_size, self.settings.max_side, NamedSharding(self._mesh, P("batch"))
         )
 

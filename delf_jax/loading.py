@@ -9,14 +9,14 @@ from typing import Any
 
 import jax
 
-from delf_jax import model_file
 from delf_jax.cache import models_folder
 from delf_jax.errors import ModelError
+from delf_jax.extraction.head import Head
 from delf_jax.extractor import Extractor
-from delf_jax.head import Head
+from delf_jax.files import model_file
+from delf_jax.import_weights.public.registry import registry
 from delf_jax.models.architectures import Config, network_of, read_config
 from delf_jax.models.vit import VitConfig
-from delf_jax.public_weights.registry import registry
 from delf_jax.settings import ExtractionSettings
 
 _WEIGHTS = Path(__file__).parent / "weights"

@@ -3,12 +3,18 @@
 Dense features -> foreground direction w* -> maps, boxes, masks and representer points (Song et al., ICCV 2023).
 """
 
-from localization.encoders import CallableEncoder, ExtractorEncoder, MapEncoder, backbone_encoder, default_encoder
-from localization.fitting import fit
+from localization.encoders.encoders import (
+    CallableEncoder,
+    ExtractorEncoder,
+    MapEncoder,
+    backbone_encoder,
+    default_encoder,
+)
+from localization.fitting.fit import fit
+from localization.foreground.statistics import Statistics
 from localization.localizing import Localization
-from localization.maps import ActivationMap, activation_map, upsample
+from localization.maps.activation import ActivationMap, activation_map, upsample
 from localization.predictor import Predictor
-from localization.statistics import Statistics
 
 __all__ = [
     "ActivationMap",

@@ -22,8 +22,8 @@ from delf_jax.drawing import (
     stack,
     with_caption,
 )
-from localization.explain import Explanation, RepresenterPoint
 from localization.localizing import Localization
+from localization.representers.explain import Explanation, RepresenterPoint
 
 Where = tuple[float, float] | tuple[float, float, float, float] | None
 

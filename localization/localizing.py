@@ -10,11 +10,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from delf_jax.errors import PredictorError
-from localization import boxes, refine
-from localization.boxes import Box
-from localization.classes import Classifier, mean_feature
-from localization.encoders import Dense, Seen
-from localization.maps import AnyArray, cosine_map, require_channels, stretch, upsample
+from localization.encoders.encoders import Dense, Seen
+from localization.foreground.classes import Classifier, mean_feature
+from localization.maps import boxes, grabcut
+from localization.maps.activation import AnyArray, cosine_map, require_channels, stretch, upsample
+from localization.maps.boxes import Box
 
 # A Classifier of the features, or any function of images to logits.
 Classify = Classifier | Callable[[np.ndarray], Any]
@@ -128,7 +128,7 @@ def localization_of(
     masks = [boxes.region_mask(activation, threshold, region) for region in regions]
     outlines = [region.box for region in regions]
     if edges and seen.pixels is not None:
-        masks = [refine.refine_mask(seen.pixels, activation, mask) for mask in masks]
+        masks = [grabcut.refine_mask(seen.pixels, activation, mask) for mask in masks]
         outlines = [boxes.mask_box(mask, box.score) for mask, box in zip(masks, outlines)]
     scaled = [boxes.rescale_box(box, seen.size, seen.original_size) for box in outlines]
     return Localization(bool(scaled), score, scaled, activation, masks, seen.original_size, label)

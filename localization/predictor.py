@@ -13,12 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from delf_jax import atomic, model_file, strict_json
 from delf_jax.errors import ImageError, PredictorError
-from delf_jax.folder import is_inside
-from localization import solvers
-from localization.encoders import Dense, Encoder, Source, as_encoder, open_encoder, run_at_scales
-from localization.explain import Explainer, Explanation, Index, Ranking, cells_of
+from delf_jax.files import atomic, json_files, model_file
+from delf_jax.files.folder import is_inside
+from localization.encoders.encoders import Dense, Encoder, Source, as_encoder, open_encoder, run_at_scales
+from localization.foreground import solvers
+from localization.foreground.solvers import FiniteSolution, Loss
+from localization.foreground.statistics import Solution, Statistics
 from localization.localizing import (
     Classify,
     Localization,
@@ -28,10 +29,9 @@ from localization.localizing import (
     maps_of_classes,
     predicted_class,
 )
-from localization.maps import require_channels
-from localization.points import Points
-from localization.solvers import FiniteSolution, Loss
-from localization.statistics import Solution, Statistics
+from localization.maps.activation import require_channels
+from localization.representers.explain import Explainer, Explanation, Index, Ranking, cells_of
+from localization.representers.points import Points
 
 # Share of a map's maximum that counts as object, chosen without the test photos of any benchmark: the middle of the
 # thresholds that lose no more than two standard errors against the best one in each of three cases, namely w* of five
@@ -166,8 +166,8 @@ class Predictor:
         Args:
             photo: what ``fit`` takes.
             where: (x, y) in pixels of the upright original photo, a box [x0, y0, x1, y1] of edges, or None for all.
-            top, ranking, per_photo: see ``localization.explain.Explainer.explain``.
-            index: see ``localization.explain.Explainer``; for a single question ``exact`` is always the quickest.
+            top, ranking, per_photo: see ``localization.representers.explain.Explainer.explain``.
+            index: see ``Explainer``; for a single question ``exact`` is always the quickest.
 
         Raises:
             PredictorError: fitted without points.
@@ -195,7 +195,7 @@ class Predictor:
         return Explainer(self.points, self.solution, mean_unit=total.unit / total.count, index=index)
 
     def refitted(self, loss: Loss, *, weight: float) -> "Predictor":
-        """This predictor with w at finite regularisation (see ``localization.solvers``), fitted to its points.
+        """This predictor with w at finite regularisation (see ``foreground.solvers``), fitted to its points.
 
         Directions of single classes stay in closed form.
         """
@@ -313,7 +313,7 @@ class Predictor:
 def read_manifest(folder: Path) -> Mapping[str, Any]:
     """The manifest of a predictor folder; PredictorError when there is none that this version reads."""
     try:
-        manifest = strict_json.loads_object((folder / _MANIFEST).read_bytes())
+        manifest = json_files.loads_object((folder / _MANIFEST).read_bytes())
         kind, version = manifest["kind"], manifest["version"]
         files = manifest["files"] if kind == "predictor" else {}
         if not isinstance(version, int) or not isinstance(files, dict) or not all(is_inside(name) for name in files):

@@ -5,11 +5,13 @@ process, ``match`` compares two photos; ``ransac`` and ``matching``
 are the pure JAX functions underneath, ``metrics`` says how good it all is, ``draw`` shows it.
 """
 
-from retrieval import draw, matching, metrics, ransac
-from retrieval.index import Index
+from retrieval import draw
+from retrieval.evaluation import metrics
+from retrieval.indexing.index import Index
 from retrieval.pairs import match_pairs, retrieved_pairs
-from retrieval.search import DEFAULT_THRESHOLD, Match, SearchResult, match
-from retrieval.sharded_index import ShardedIndex, open_index
+from retrieval.sharding.sharded_index import ShardedIndex, open_index
+from retrieval.verification import matching, ransac
+from retrieval.verification.verify import DEFAULT_THRESHOLD, Match, SearchResult, match
 
 __all__ = [
     "DEFAULT_THRESHOLD",

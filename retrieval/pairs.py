@@ -7,8 +7,8 @@ import numpy as np
 
 from delf_jax.features import LocalFeatures
 from delf_jax.interchange.pairs import PairMatches
-from retrieval.index import Index
-from retrieval.search import CANDIDATES, verify_candidates
+from retrieval.indexing.index import Index
+from retrieval.verification.verify import CANDIDATES, verify_candidates
 
 # Pixels off the epipolar line, at the size that features are computed at: half a cell of the feature map.
 EPIPOLAR_RADIUS = 8.0

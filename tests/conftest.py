@@ -1,6 +1,7 @@
 """What all tests share: the compilation cache, where photos lie, a way to run on several devices."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,6 +18,11 @@ collect_ignore_glob = ["golden/make_*.py"]
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
+# A shell's background job ignores Ctrl-C, and so would all that the tests start: what is handled here is default there.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+from delf_cli.demo import PHOTOS  # noqa: E402
 from tests.tiny_model import write_tiny_model  # noqa: E402
 
 
@@ -32,7 +38,7 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def demo_photos() -> Path:
     """Folder of the packaged photos."""
-    return ROOT / "delf_jax" / "demo" / "photos"
+    return PHOTOS
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from delf_jax.command import main
+from delf_cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

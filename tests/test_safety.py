@@ -23,7 +23,7 @@ FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__"}
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
 EXTRACTING = {"extractall", "unpack_archive"}
 # zipfile itself keeps every name inside the folder; tarfile does with filter="data".
-ZIP_FILES = {("delf_jax/public_weights/archives.py", "wheel.extractall")}
+ZIP_FILES = {("delf_jax/import_weights/public/archives.py", "wheel.extractall")}
 
 
 def names(tree: ast.AST) -> Iterator[tuple[str, ast.AST]]:

@@ -5,11 +5,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from delf_jax import model_file
-from delf_jax.head import Head
+from delf_jax.extraction.head import Head
+from delf_jax.extraction.pca import Pca
+from delf_jax.files import model_file
 from delf_jax.models import resnet
 from delf_jax.models.resnet import ResNetConfig
-from delf_jax.pca import Pca
 
 CONFIG = ResNetConfig(layout="keras_v1", norm_epsilon=1e-3, blocks=(1, 1, 1, 1), width=8)
 DIMENSION = 16

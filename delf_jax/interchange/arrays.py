@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from delf_jax import atomic
 from delf_jax.errors import FileFormatError
 from delf_jax.features import LocalFeatures
+from delf_jax.files import atomic
 
 _BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 _COLUMNS = ("keypoints", "scales", "scores", "descriptors")

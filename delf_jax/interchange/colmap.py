@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from delf_jax import atomic
 from delf_jax.errors import FileFormatError
 from delf_jax.features import LocalFeatures
+from delf_jax.files import atomic
 from delf_jax.interchange.pairs import PairMatches
 
 # Where COLMAP knows nothing better, it takes a focal length of this many times the longest side.

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from delf_jax import atomic
 from delf_jax.errors import FileFormatError
 from delf_jax.features import LocalFeatures
+from delf_jax.files import atomic
 from delf_jax.interchange.pairs import PairMatches
 
 # Pixels of a keypoint at the size that features are computed at. hloc verifies matches within four times as many.

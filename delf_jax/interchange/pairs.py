@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from delf_jax.datum import read_bytes
 from delf_jax.errors import FileFormatError
+from delf_jax.interchange.datum import read_bytes
 
 
 class PairMatches(NamedTuple):

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from delf_jax import model_file
 from delf_jax.errors import ModelError
+from delf_jax.files import model_file
 from delf_jax.models.architectures import Config, architecture_of, network_of
 
 

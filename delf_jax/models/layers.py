@@ -10,11 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from delf_jax.errors import ModelError
 from delf_jax.models import winograd
-from delf_jax.pyramid import inside
 
 
 @dataclass(frozen=True)
@@ -45,9 +44,19 @@ def output_size(windows: Iterable[Layer], size: Any) -> Any:
     return size
 
 
+def valid_cells(
+    valid_hw: Int[Array | np.ndarray, "*b 2"], height: int, width: int
+) -> Bool[Array, "*b {height} {width}"]:
+    """True on the cells of a [height, width] canvas that belong to a photo of size ``valid_hw`` (height, width)."""
+    valid_hw = jnp.asarray(valid_hw)
+    rows = jnp.arange(height) < valid_hw[..., :1]
+    columns = jnp.arange(width) < valid_hw[..., 1:]
+    return rows[..., :, None] & columns[..., None, :]
+
+
 def mask_padding(x: Float[Array, "b h w c"], valid_hw: Int[Array, "b 2"]) -> Float[Array, "b h w c"]:
     """Zeroes the cells outside each photo's own valid size (height, width); NaN there goes too."""
-    return jnp.where(inside(valid_hw, *x.shape[1:3])[..., None], x, jnp.zeros((), x.dtype))
+    return jnp.where(valid_cells(valid_hw, *x.shape[1:3])[..., None], x, jnp.zeros((), x.dtype))
 
 
 def align(x: Float[Array, "b h w c"], valid_hw: Int[Array, "b 2"], layer: Layer) -> Float[Array, "b _ _ c"]:

@@ -12,8 +12,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from delf_jax.models import layers
-from delf_jax.models.layers import Layer, Linear, mask_padding, take
-from delf_jax.pyramid import inside
+from delf_jax.models.layers import Layer, Linear, mask_padding, take, valid_cells
 
 MAP_NAMES = ("tokens", "relu")
 
@@ -155,7 +154,7 @@ class Vit(nnx.Module):
         own = [self.class_token[...]] + ([self.registers[...]] if config.registers else [])
         own_tokens = jnp.broadcast_to(jnp.concatenate(own).astype(dtype), (batch, 1 + config.registers, config.width))
         x = jnp.concatenate([own_tokens, x.reshape(batch, -1, config.width)], axis=1)
-        where = inside(cells_hw, height, width).reshape(batch, -1)
+        where = valid_cells(cells_hw, height, width).reshape(batch, -1)
         where = jnp.concatenate([jnp.ones((batch, own_tokens.shape[1]), bool), where], axis=1)
         for index in range(config.depth):
             x = getattr(self, f"block{index + 1}")(x, where, precision)

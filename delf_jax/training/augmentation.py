@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from delf_jax.images import reduced_size
+from delf_jax.photos.load import reduced_size
 
 Pixels = UInt8[np.ndarray, "h w 3"]
 

@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
-from delf_jax import model_file
 from delf_jax.errors import ModelError
+from delf_jax.extraction.pyramid import resize_to
+from delf_jax.files import model_file
 from delf_jax.loading import model_paths
 from delf_jax.models.architectures import Config, network_of, read_config
 from delf_jax.models.backbone import ImportedBackbone, pack_backbone
+from delf_jax.models.layers import valid_cells
 from delf_jax.models.vit import VitConfig
-from delf_jax.pyramid import inside, resize_to
 from delf_jax.settings import Precision
 from delf_jax.training.settings import TrainingError
 
@@ -88,7 +89,7 @@ class Backbone(NamedTuple):
         else:
             pixels = images.astype(jnp.float32)
         mean, std = (np.asarray(self.preprocess[name], np.float32) for name in ("mean", "std"))
-        pixels = jnp.where(inside(valid_hw, *pixels.shape[1:3])[..., None], (pixels - mean) / std, 0)
+        pixels = jnp.where(valid_cells(valid_hw, *pixels.shape[1:3])[..., None], (pixels - mean) / std, 0)
         dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
         forward = network_of(self.config).forward
         return forward(parameters, pixels, valid_hw, config=self.config, last=last, dtype=dtype), valid_hw
@@ -99,7 +100,7 @@ class Backbone(NamedTuple):
         """A map as a list of cells, and which of them lie in the photo."""
         batch, height, width, channels = dense.shape
         size = network_of(self.config).map_size(valid_hw, name, self.config)
-        return dense.reshape(batch, -1, channels), inside(size, height, width).reshape(batch, -1)
+        return dense.reshape(batch, -1, channels), valid_cells(size, height, width).reshape(batch, -1)
 
     def require_trainable(self) -> None:
         """Raises TrainingError where only heads can be trained on this backbone."""

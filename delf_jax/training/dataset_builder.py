@@ -21,8 +21,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from delf_jax.errors import ImageError, TrainingDataError
-from delf_jax.images import read_bytes
-from delf_jax.prepared_sets import open_builder
+from delf_jax.photos.load import read_bytes
+from delf_jax.photos.tfds_sets import open_builder
 from delf_jax.training.samples import PhotoList, split
 from delf_jax.training.sources import photo_files
 

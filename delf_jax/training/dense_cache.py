@@ -16,9 +16,9 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from delf_jax import atomic
 from delf_jax.errors import ImageError
 from delf_jax.extractor import Extractor
+from delf_jax.files import atomic
 from delf_jax.training.samples import PhotoList, Samples
 from delf_jax.training.settings import TrainingError, TrainingSettings
 from delf_jax.training.views import cached_view

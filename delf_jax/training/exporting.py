@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from delf_jax.head import Head
+from delf_jax.extraction.head import Head
 from delf_jax.training import networks
 from delf_jax.training.loop import Result
 from delf_jax.training.steps import Steps

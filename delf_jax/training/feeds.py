@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 import delf_jax
-from delf_jax.head import Head
+from delf_jax.extraction.head import Head
 from delf_jax.training import dense_cache
 from delf_jax.training.backbones import Backbone
 from delf_jax.training.cached_batches import CachedBatches, padded_batch

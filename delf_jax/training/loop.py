@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from delf_jax import atomic
-from delf_jax.head import Head
+from delf_jax.extraction.head import Head
+from delf_jax.files import atomic
 from delf_jax.training.backbones import Backbone
 from delf_jax.training.checkpoints import Checkpoints
 from delf_jax.training.feeds import Feed, Feeds

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, runtime_checkable
 
-from delf_jax import atomic
+from delf_jax.files import atomic
 
 
 @runtime_checkable

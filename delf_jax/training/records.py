@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from delf_jax.errors import ImageError, TrainingDataError
-from delf_jax.images import Photo, load_photo
-from delf_jax.prepared_sets import file_name, open_builder, open_split, picture_features
+from delf_jax.photos.load import Photo, load_photo
+from delf_jax.photos.tfds_sets import file_name, open_builder, open_split, picture_features
 from delf_jax.training.samples import digest_of, held_out
 
 

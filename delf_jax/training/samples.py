@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Bool
 
 from delf_jax.errors import ImageError, TrainingDataError
-from delf_jax.images import Photo, load_photo
-from delf_jax.photo_files import PhotoFile, find_photos
+from delf_jax.photos.find import PhotoFile, find_photos
+from delf_jax.photos.load import Photo, load_photo
 
 
 @runtime_checkable

@@ -5,16 +5,16 @@ python docs/examples/gradients.py [MODEL]
 """
 
 import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import delf_jax
-from delf_jax.images import load_photo
+from delf_cli.demo import PHOTOS
+from delf_jax.photos.load import load_photo
 
-PHOTO = Path(delf_jax.__file__).parent / "demo" / "photos" / "chelsea.jpg"
+PHOTO = PHOTOS / "chelsea.jpg"
 
 extractor = delf_jax.load(sys.argv[1] if len(sys.argv) > 1 else "delf-r50")
 pixels = load_photo(PHOTO, max_side=384).pixels

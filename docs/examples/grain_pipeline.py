@@ -5,23 +5,23 @@ python docs/examples/grain_pipeline.py [MODEL]
 """
 
 import sys
-from pathlib import Path
 
 import grain
 import jax
 
 import delf_jax
-from delf_jax.buckets import pad_batch
-from delf_jax.images import load_photo
+from delf_cli.demo import PHOTOS
+from delf_jax.photos.buckets import pad_batch
+from delf_jax.photos.load import load_photo
 
-PHOTOS = sorted((Path(delf_jax.__file__).parent / "demo" / "photos").glob("*.jpg"))
+FILES = sorted(PHOTOS.glob("*.jpg"))
 BATCH, SIDE = 4, 192
 
 extractor = delf_jax.load(sys.argv[1] if len(sys.argv) > 1 else "delf-r50", max_features=100, scales=(1.0,))
 program = jax.jit(extractor.apply)
 
 batches = (
-    grain.MapDataset.source(PHOTOS)
+    grain.MapDataset.source(FILES)
     .seed(0)
     .shuffle()
     .map(lambda path: (path.name, load_photo(path, max_side=SIDE).pixels))
@@ -38,4 +38,4 @@ for names, photos in batches:
 
 for name, count in sorted(found.items()):
     print(f"{name}: {count} features")
-print(f"{len(found)} of {len(PHOTOS)} photos, {program._cache_size()} program compiled")
+print(f"{len(found)} of {len(FILES)} photos, {program._cache_size()} program compiled")

@@ -4,16 +4,14 @@ Nothing leaves the device between the pixels and the answer.  python docs/exampl
 """
 
 import sys
-from pathlib import Path
 
 import jax
-
-import delf_jax
-from delf_jax.buckets import pad_batch
-from delf_jax.images import load_photo
 from retrieval.matching import mutual_nearest
 
-PHOTOS = Path(delf_jax.__file__).parent / "demo" / "photos"
+import delf_jax
+from delf_cli.demo import PHOTOS
+from delf_jax.photos.buckets import pad_batch
+from delf_jax.photos.load import load_photo
 
 extractor = delf_jax.load(sys.argv[1] if len(sys.argv) > 1 else "delf-r50", max_features=300, scales=(1.0,))
 

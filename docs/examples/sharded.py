@@ -6,7 +6,6 @@ device.  python docs/examples/sharded.py [MODEL]
 
 import os
 import sys
-from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # leave these two lines out on a machine with eight accelerators
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
@@ -17,13 +16,14 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import delf_jax
-from delf_jax.buckets import pad_batch
-from delf_jax.images import load_photo
+from delf_cli.demo import PHOTOS
+from delf_jax.photos.buckets import pad_batch
+from delf_jax.photos.load import load_photo
 
-PHOTOS = sorted((Path(delf_jax.__file__).parent / "demo" / "photos").glob("*.jpg"))[:8]
+FILES = sorted(PHOTOS.glob("*.jpg"))[:8]
 
 extractor = delf_jax.load(sys.argv[1] if len(sys.argv) > 1 else "delf-r50", max_features=100, scales=(1.0,))
-images, valid_hw = pad_batch([load_photo(path, max_side=192).pixels for path in PHOTOS], (192, 192), batch_size=8)
+images, valid_hw = pad_batch([load_photo(path, max_side=192).pixels for path in FILES], (192, 192), batch_size=8)
 
 mesh = Mesh(np.array(jax.devices()), ("photos",))
 program = jax.jit(

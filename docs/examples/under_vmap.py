@@ -4,16 +4,16 @@ How many of the features stay where they are?  python docs/examples/under_vmap.p
 """
 
 import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import delf_jax
-from delf_jax.images import load_photo
+from delf_cli.demo import PHOTOS
+from delf_jax.photos.load import load_photo
 
-PHOTO = Path(delf_jax.__file__).parent / "demo" / "photos" / "graf1.jpg"
+PHOTO = PHOTOS / "graf1.jpg"
 EXPOSURES = jnp.array([0.6, 0.8, 1.0, 1.2])
 
 extractor = delf_jax.load(sys.argv[1] if len(sys.argv) > 1 else "delf-r50", max_features=100, scales=(1.0,))

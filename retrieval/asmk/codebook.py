@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from delf_jax import model_file
 from delf_jax.errors import ModelError, SearchIndexError
 from delf_jax.features import LocalFeatures
-from retrieval.backends.exact_backend import QUERIES, ROWS, blocked, top_neighbours
+from delf_jax.files import model_file
+from retrieval.indexing.backends.exact_backend import QUERIES, ROWS, blocked, top_neighbours
 
 KIND = "codebook"
 

@@ -16,10 +16,10 @@ from benchmarks.ranking import Answers, Search, ask
 from benchmarks.raw_features import with_head
 from benchmarks.rootsift import RootSift
 from delf_jax.errors import DelfError, ImageError
+from delf_jax.extraction.head import Head
+from delf_jax.extraction.pca import Pca
 from delf_jax.features import LocalFeatures
-from delf_jax.head import Head
-from delf_jax.pca import Pca
-from retrieval.matching import mutual_nearest
+from retrieval.verification.matching import mutual_nearest
 
 
 def _features(count: int, *, seed: int, dimension: int = 32) -> LocalFeatures:

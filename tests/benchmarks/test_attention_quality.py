@@ -7,8 +7,8 @@ import pytest
 
 from benchmarks import attention_quality, datasets
 from benchmarks.attention_quality import BoxedPhoto, in_box, judge, r_precision, roc_auc
+from delf_jax.extraction.head import Head
 from delf_jax.features import LocalFeatures
-from delf_jax.head import Head
 
 
 def test_in_box_counts_pixel_edges() -> None:

@@ -6,9 +6,9 @@ import pytest
 
 import localization
 from benchmarks import empty_photos, explanation_quality
-from localization.datasets import Annotated
-from localization.protocols import FittingPhotos
-from tests.localization.test_evaluation import colours, planted
+from localization.evaluation.datasets import Annotated
+from localization.evaluation.protocols import FittingPhotos
+from tests.localization.evaluation.test_evaluation import colours, planted
 
 
 @pytest.fixture(scope="module")

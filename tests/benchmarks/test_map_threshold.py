@@ -3,7 +3,7 @@
 import numpy as np
 
 from benchmarks.map_threshold import indistinguishable, middle
-from localization.metrics import THRESHOLDS
+from localization.evaluation.metrics import THRESHOLDS
 
 
 def test_thresholds_within_two_standard_errors_are_allowed() -> None:

@@ -11,7 +11,7 @@ from benchmarks import device_probe, throughput, throughput_stages
 from benchmarks.errors import Unavailable
 from benchmarks.throughput_cases import Bench, Case, batches, best_peers, cases, fitted, with_peak
 from benchmarks.torch_network import CHANNELS_LAST, EAGER, attention_network
-from delf_jax import scorers
+from delf_jax.extraction import attention
 
 SIZE = (64, 96)
 
@@ -68,7 +68,7 @@ def test_pytorch_takes_turns_with_us_on_the_same_network(tiny_model: Path) -> No
     assert (np.diff(found["scores"], axis=1) <= 0).all()
     dense = bench.peer(EAGER).backbone(photos[0]).permute(0, 2, 3, 1).numpy()
     head = bench.extractor(scales=1, batch=2, precision="float32").params["head"]
-    scores = np.sort(scorers.score(dense, head, "learned").reshape(2, -1))
+    scores = np.sort(attention.score(dense, head, "learned").reshape(2, -1))
     found = bench.peer(EAGER).extract(photos[0], scales=(1.0,), max_features=20)
     np.testing.assert_allclose(found["scores"], scores[:, :-21:-1], rtol=1e-4)
     with pytest.raises(Unavailable, match="this scorer"):

@@ -7,7 +7,7 @@ import numpy as np
 
 from delf_jax.errors import ImageError
 from delf_jax.features import LocalFeatures
-from delf_jax.images import load_photo
+from delf_jax.photos.load import load_photo
 from delf_jax.settings import ExtractionSettings
 
 

@@ -15,8 +15,8 @@ from PIL import Image
 import delf_jax
 import retrieval
 from delf_jax import Head
-from delf_jax.buckets import pad_batch
-from delf_jax.images import load_photo
+from delf_jax.photos.buckets import pad_batch
+from delf_jax.photos.load import load_photo
 
 STEMS = ("graf1", "chelsea", "box", "flower")
 SCALES = (0.5, 1.0)

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from delf_jax.command import labels
+from delf_cli import labels
 from delf_jax.interchange.pairs import read_pairs
 from delf_jax.training import landmark_lists
 from delf_jax.training.settings import open_preset, preset_names
-from localization import datasets as annotated
-from retrieval import datasets as benchmarks
+from localization.evaluation import datasets as annotated
+from retrieval.evaluation import datasets as benchmarks
 from tests.fuzz.mutate import plain_json
 from tests.fuzz.reader import Reader, of_file
 

@@ -17,21 +17,21 @@ import numpy as np
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
-from delf_jax import model_file
-from delf_jax.delf_config import read_config
-from delf_jax.head import Head
+from delf_jax.extraction.head import Head
+from delf_jax.files import model_file
+from delf_jax.import_weights.delf_config import read_config
+from delf_jax.import_weights.keras import import_keras
+from delf_jax.import_weights.onnx_file import read_onnx
+from delf_jax.import_weights.public.archives import unpacked
+from delf_jax.import_weights.public.importing import read_h5
+from delf_jax.import_weights.tensor_bundle import TensorBundle
+from delf_jax.import_weights.torch_file import read_torch_file
+from delf_jax.import_weights.vgg import import_vgg
 from delf_jax.loading import read_backbone
-from delf_jax.models.import_keras import import_keras
-from delf_jax.models.import_vgg import import_vgg
-from delf_jax.models.onnx_file import read_onnx
-from delf_jax.models.tensor_bundle import TensorBundle
-from delf_jax.models.torch_file import read_torch_file
-from delf_jax.public_weights.archives import unpacked
-from delf_jax.public_weights.importing import read_h5
 from delf_jax.settings import ExtractionSettings
-from localization.statistics import Statistics
+from localization.foreground.statistics import Statistics
 from retrieval.asmk import Codebook
-from tests.bundle_writer import masked_crc, write_bundle
+from tests.delf_jax.import_weights.bundle_writer import masked_crc, write_bundle
 from tests.fuzz.mutate import mutated, mutated_json, plain_json
 from tests.fuzz.reader import Reader, of_file
 from tests.tiny_model import write_tiny_model

@@ -16,25 +16,26 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from delf_jax import manifest, parts, shards
-from delf_jax.command.findings import Findings
-from delf_jax.datum import decode_datum, encode_datum
+from delf_cli.localization_results import Findings
 from delf_jax.errors import ImageError
-from delf_jax.folder import Folder
-from delf_jax.images import load_photo, read_bytes
-from delf_jax.interchange import official
+from delf_jax.files.folder import Folder
+from delf_jax.interchange import delf_files
 from delf_jax.interchange.arrays import read_npz, write_npz
-from delf_jax.manifest import Manifest, Part
-from delf_jax.manifest_files import ManifestFiles
-from delf_jax.parts import StoredPhoto
-from delf_jax.run_report import RunReport
+from delf_jax.interchange.datum import decode_datum, encode_datum
+from delf_jax.photos import tar_and_parquet
+from delf_jax.photos.load import load_photo, read_bytes
 from delf_jax.settings import ExtractionSettings
-from delf_jax.store import FeatureStore
+from delf_jax.store import manifest, parts
+from delf_jax.store.manifest import Manifest, Part
+from delf_jax.store.manifest_files import ManifestFiles
+from delf_jax.store.parts import StoredPhoto
+from delf_jax.store.reader import FeatureStore
+from delf_jax.store.run_report import RunReport
 from localization import predictor
-from localization.statistics import Statistics
-from retrieval import manifest as index_manifest
-from retrieval.columns import PhotoColumns
-from retrieval.shard_layout import Layout, ShardEntry
+from localization.foreground.statistics import Statistics
+from retrieval.indexing import manifest as index_manifest
+from retrieval.indexing.columns import PhotoColumns
+from retrieval.sharding.layout import Layout, ShardEntry
 from tests.fuzz.lists import LIST_READERS
 from tests.fuzz.model_files import MODEL_READERS
 from tests.fuzz.mutate import plain_json, sealed
@@ -225,8 +226,8 @@ def _read_predictor(data: bytes, folder: Path) -> object:
 
 def _boxes_seeds(folder: Path) -> list[bytes]:
     edges = np.array([[0, 1, 20, 30], [5, 5, 50, 60]], np.float32)
-    boxes = official.Boxes(edges, np.array([0.5, 0.25], np.float32), np.array([1, 2], np.int32))
-    return [official.encode_boxes(boxes, image_size=(100, 120))]
+    boxes = delf_files.Boxes(edges, np.array([0.5, 0.25], np.float32), np.array([1, 2], np.int32))
+    return [delf_files.encode_boxes(boxes, image_size=(100, 120))]
 
 
 def _findings_seeds(folder: Path) -> list[bytes]:
@@ -285,7 +286,7 @@ def _parquet_seeds(folder: Path) -> list[bytes]:
 
 
 def _read_shard(path: Path) -> object:
-    found = list(shards.members(str(path), size=path.stat().st_size, mtime_ns=path.stat().st_mtime_ns))
+    found = list(tar_and_parquet.members(str(path), size=path.stat().st_size, mtime_ns=path.stat().st_mtime_ns))
     for member in found:
         if isinstance(member, ImageError):
             raise member
@@ -316,10 +317,10 @@ READERS: dict[str, Reader] = {
     "columns": Reader(_columns_seeds, _read_columns),
     "npz": Reader(_npz_seeds, of_file(".npz", read_npz)),
     "delf": Reader(
-        lambda folder: [official.encode_delf(features(2)), official.encode_delf(features(0))],
-        lambda data, folder: official.decode_delf(data, image_size=(100, 120)),
+        lambda folder: [delf_files.encode_delf(features(2)), delf_files.encode_delf(features(0))],
+        lambda data, folder: delf_files.decode_delf(data, image_size=(100, 120)),
     ),
-    "boxes": Reader(_boxes_seeds, lambda data, folder: official.decode_boxes(data, image_size=(100, 120))),
+    "boxes": Reader(_boxes_seeds, lambda data, folder: delf_files.decode_boxes(data, image_size=(100, 120))),
     "datum": Reader(
         lambda folder: [encode_datum(np.eye(3, dtype=np.float32)), encode_datum(np.arange(4, dtype=np.uint32))],
         lambda data, folder: decode_datum(data),

@@ -17,19 +17,19 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from delf_jax.command.findings import Findings
-from delf_jax.command.pictures import file_names
+from delf_cli.localization_results import Findings
+from delf_cli.pictures import file_names
 from delf_jax.errors import DelfError, ImageError, ModelError
-from delf_jax.images import load_photo
+from delf_jax.import_weights.public.archives import unpacked
+from delf_jax.import_weights.public.importing import read_h5
+from delf_jax.import_weights.tensor_bundle import TensorBundle
+from delf_jax.import_weights.torch_file import read_torch_file
+from delf_jax.import_weights.vgg import import_vgg
 from delf_jax.models.architectures import read_config
-from delf_jax.models.import_vgg import import_vgg
-from delf_jax.models.tensor_bundle import TensorBundle
-from delf_jax.models.torch_file import read_torch_file
-from delf_jax.public_weights.archives import unpacked
-from delf_jax.public_weights.importing import read_h5
-from localization import masks
-from tests.bundle_writer import write_bundle
+from delf_jax.photos.load import load_photo
+from localization.evaluation import true_masks
 from tests.conftest import ROOT
+from tests.delf_jax.import_weights.bundle_writer import write_bundle
 from tests.fuzz.readers import READERS, inputs
 
 SEEDS = Path(__file__).with_name("seeds")
@@ -217,7 +217,7 @@ def test_an_h5_file_cannot_promise_arrays_far_larger_than_itself(tmp_path: Path)
 
 def test_a_mask_cannot_promise_more_pixels_than_a_photo_has() -> None:
     with pytest.raises(DelfError, match="100000 x 100000 pixels"):
-        masks.polygon_mask([[0, 0, 1, 0, 1, 1]], (100_000, 100_000))
+        true_masks.polygon_mask([[0, 0, 1, 0, 1, 1]], (100_000, 100_000))
 
 
 def test_a_zip_bomb_is_refused(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from PIL import Image
 from tests.golden.random_resnet import TINY_BLOCKS, TINY_SIZES, keras_arrays, random_photo, torchvision_arrays
 
 FOLDER = Path(__file__).parent
-PHOTO = FOLDER.parent.parent / "delf_jax" / "demo" / "photos" / "china.jpg"
+PHOTO = FOLDER.parent.parent / "delf_cli" / "demo" / "photos" / "china.jpg"
 
 # (stage 2-5, unit from 0, "1", "2", "3" or "shortcut"; stage 1 is the stem) -> normalised convolution of those weights
 Weights = Callable[[int, int, str], Callable[[torch.Tensor, int], torch.Tensor]]

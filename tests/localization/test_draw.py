@@ -7,9 +7,9 @@ from PIL import Image
 
 from delf_jax import drawing
 from localization import draw
-from localization.boxes import Box
-from localization.explain import Explanation, RepresenterPoint
 from localization.localizing import Localization
+from localization.maps.boxes import Box
+from localization.representers.explain import Explanation, RepresenterPoint
 
 SIZE = (200, 320)
 

@@ -5,7 +5,7 @@ import pytest
 
 from delf_jax import drawing
 from delf_jax.features import LocalFeatures
-from delf_jax.images import load_photo
+from delf_jax.photos.load import load_photo
 from retrieval import draw
 from retrieval.draw import Panel
 

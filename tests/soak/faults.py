@@ -14,10 +14,10 @@ from unittest import mock
 import numpy as np
 
 import retrieval
-from delf_jax import atomic
 from delf_jax.errors import SearchIndexError
-from delf_jax.store import FeatureStore
-from delf_jax.store_repair import repair
+from delf_jax.files import atomic
+from delf_jax.store.reader import FeatureStore
+from delf_jax.store.repair import repair
 from tests.soak import ground
 from tests.soak.faulty_files import FaultyFiles
 from tests.soak.ground import Tally
@@ -126,7 +126,7 @@ def _extract_read_only(photos: str, out: str, seconds: float, after: int) -> Non
             raise OSError(errno.EROFS, "Read-only file system", path)
         write(path, data)
 
-    with mock.patch("delf_jax.atomic.write_bytes", fail_later):
+    with mock.patch("delf_jax.files.atomic.write_bytes", fail_later):
         ground.extract(photos, out, seconds)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from delf_jax import atomic
+from delf_jax.files import atomic
 
 
 class FaultyFiles(LocalFileSystem):

@@ -16,15 +16,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from delf_jax import job, manifest_files
 from delf_jax.errors import DelfError
-from delf_jax.images import load_photo
-from delf_jax.store import FeatureStore
+from delf_jax.job import extraction_job
+from delf_jax.photos.load import load_photo
+from delf_jax.store import manifest_files
+from delf_jax.store.reader import FeatureStore
 from tests.delf_jax.fake_extractor import FakeExtractor, features_of
 
 PART_PHOTOS = 4
 _SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["delf_jax.command.main", "delf_jax.job", "tests.soak.ground"])
+_SERVER.set_forkserver_preload(["delf_cli.main", "delf_jax.job.extraction_job", "tests.soak.ground"])
 
 
 @dataclasses.dataclass
@@ -97,7 +98,7 @@ def extract(photos: str, out: str, seconds: float = 0.0) -> None:
     """The job, in whichever process; exit code 2 with one line on stderr where it is refused."""
     try:
         manifest_files.MOST_RECENT = 3  # so that these few parts fill both of its files
-        job.run(FakeExtractor(seconds=seconds), [photos], out, part_photos=PART_PHOTOS)
+        extraction_job.run(FakeExtractor(seconds=seconds), [photos], out, part_photos=PART_PHOTOS)
     except DelfError as error:
         print(error, file=sys.stderr, flush=True)
         raise SystemExit(2) from None

@@ -12,8 +12,8 @@ from typing import Any
 
 import psutil
 
-from delf_jax import job
 from delf_jax.errors import DelfError
+from delf_jax.job import extraction_job
 from tests.delf_jax.fake_extractor import FakeExtractor
 from tests.soak import ground
 from tests.soak.ground import Tally
@@ -24,8 +24,8 @@ _SECONDS = 0.05
 
 def extract_on_ray(photos: str, out: str, seconds: float, address: str) -> None:
     """The job, its photos spread over two workers."""
-    from delf_jax.cluster import ray_session
-    from delf_jax.cluster.ray_extractor import RayExtractor
+    from delf_jax.job import ray_session
+    from delf_jax.job.ray_extractor import RayExtractor
 
     local = FakeExtractor()
     try:
@@ -37,7 +37,7 @@ def extract_on_ray(photos: str, out: str, seconds: float, address: str) -> None:
                 fingerprint=local.fingerprint,
                 dimension=local.dimension,
             )
-            job.run(extractor, [photos], out, part_photos=ground.PART_PHOTOS)
+            extraction_job.run(extractor, [photos], out, part_photos=ground.PART_PHOTOS)
     except DelfError as error:
         print(error, file=sys.stderr, flush=True)
         raise SystemExit(2) from None

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from delf_jax.images import load_photo
+from delf_jax.photos.load import load_photo
 from delf_jax.training.augmentation import AreaCrop, Augmentation, SquareCrop, Warp, Whole
 
 ALL = [SquareCrop(120, 96), SquareCrop(96, 96, random=False), AreaCrop(96), Whole(96), Warp(96)]

@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from delf_jax import scorers
-from delf_jax.head import Head
+from delf_jax.extraction import attention
+from delf_jax.extraction.head import Head
 from delf_jax.training import exporting
 from delf_jax.training.loop import Result
 from delf_jax.training.settings import TrainingSettings
@@ -41,7 +41,7 @@ def test_attention_finds_the_cells_that_carry_the_class(settings: TrainingSettin
 
     def quality(state: object) -> float:
         head = exporting.trained_head(steps, Result(state, 0, 0, {}), Head(), notes={})  # type: ignore[arg-type]
-        scores = scorers.score(unseen["features"].astype(np.float32), head.arrays(), "learned")
+        scores = attention.score(unseen["features"].astype(np.float32), head.arrays(), "learned")
         return area_under_curve(np.asarray(scores), signal)
 
     assert quality(state) < 0.8

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import delf_jax
+from delf_jax.extraction.head import Head
 from delf_jax.extractor import Extractor
-from delf_jax.head import Head
 from delf_jax.training import dense_cache
 from delf_jax.training.cached_batches import CachedBatches, padded_batch
 from delf_jax.training.dense_cache import DenseCache

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import delf_jax
-from delf_jax import scorers
-from delf_jax.descriptors import describe
-from delf_jax.head import Head
+from delf_jax.extraction import attention as scorers
+from delf_jax.extraction.descriptors import describe
+from delf_jax.extraction.head import Head
 from delf_jax.loading import model_paths
 from delf_jax.training import exporting, networks
 from delf_jax.training.backbones import Backbone

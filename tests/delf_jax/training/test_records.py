@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from delf_jax.command.main import main
+from delf_cli.main import main
 from delf_jax.errors import DelfError, ImageError, TrainingDataError
 from delf_jax.training.augmentation import AreaCrop
 from delf_jax.training.loader import Loader

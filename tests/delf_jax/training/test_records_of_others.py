@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from delf_jax.command.main import main
+from delf_cli.main import main
 from delf_jax.errors import DelfError, ImageError, TrainingDataError
 from delf_jax.training.records import open_records
 from delf_jax.training.sources import open_sets

@@ -24,7 +24,7 @@ from tests.delf_jax.training.planted import Planted, steps_for
 # Kills its own process, as the kernel would: after a step was logged, or while a checkpoint is being written.
 DYING = """
 import os, signal, sys
-from delf_jax.command.main import main
+from delf_cli.main import main
 from delf_jax.training.checkpoints import Checkpoints
 from delf_jax.training.metrics_log import MetricsLog
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import delf_jax
-from delf_jax.head import Head
+from delf_jax.extraction.head import Head
 from delf_jax.training.backbones import Backbone
 from delf_jax.training.loop import network_config
 from delf_jax.training.optimizers import optimizer_of

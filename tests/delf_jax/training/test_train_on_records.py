@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from delf_jax.command.main import main
+from delf_cli.main import main
 from delf_jax.training import metrics_log
 from tests.delf_jax.training.class_folders import write_class_folders
 

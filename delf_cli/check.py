@@ -1,0 +1,186 @@
+"""`delf-jax check`: is everything there, and is it what was written."""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, NamedTuple
+
+from tyro.conf import Positional, arg
+
+from delf_cli.options import UsageError
+from delf_cli.report import Report
+from delf_jax.errors import DelfError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Check:
+    """Check a feature store, an index or a predictor: checksums, counts, and what is damaged.
+
+    Attributes:
+        path: the folder to check.
+        repair: leave out what is damaged, so that the rest can be used and `delf-jax extract` computes it again.
+        json: print one JSON line.
+    """
+
+    path: Annotated[Positional[str], arg(metavar="STORE|INDEX|PREDICTOR")]
+    repair: bool = False
+    json: bool = False
+
+    example: ClassVar[str] = "delf-jax check features --repair"
+
+    def run(self, report: Report) -> None:
+        """Checks the folder; damage that stays makes the exit code 1."""
+        kind = kind_of(self.path)
+        look = {"store": _store, "index": _index, "predictor": _predictor}[kind]
+        found = look(self.path, repair=self.repair)
+        report.succeeded += 1
+        if found.left:
+            report.failed += 1
+        record = {
+            kind: self.path,
+            "ok": not found.left,
+            **found.counts,
+            "damaged": found.damaged,
+            "repaired": len(found.left) < len(found.damaged),
+        }
+        report.result(record, _sentences(self.path, kind, found))
+
+
+class Found(NamedTuple):
+    """What a folder holds, what was damaged in it, and what of that no repair has mended."""
+
+    counts: dict[str, Any]
+    damaged: list[dict[str, str]]
+    left: list[dict[str, str]]
+
+
+def kind_of(path: str) -> str:
+    """``store``, ``index`` or ``predictor``, whatever state it is in.
+
+    Raises:
+        DelfError: there is nothing that can be checked.
+    """
+    if "://" in path:
+        return "store"
+    folder = Path(path)
+    if not folder.is_dir():
+        raise DelfError(f"{path}: there is no such folder; name a feature store, an index or a predictor")
+    has_parts = os.path.isdir(folder / "parts")
+    try:
+        text = (folder / "manifest.json").read_bytes()
+    except OSError as error:
+        if has_parts:
+            return "store"
+        reason = "it has no manifest.json" if isinstance(error, FileNotFoundError) else str(error.strerror)
+        raise DelfError(f"{path}: neither feature store nor index nor predictor, {reason}") from None
+    try:
+        manifest = json.loads(text)
+        stated = manifest.get("format") or manifest.get("kind")
+    except (ValueError, AttributeError):
+        stated = None
+    named = {
+        "delf-jax feature store": "store",
+        "delf-jax index": "index",
+        "delf-jax index in shards": "index",
+        "predictor": "predictor",
+    }
+    return named.get(str(stated)) or ("store" if has_parts else "index")
+
+
+def _store(path: str, *, repair: bool) -> Found:
+    from delf_jax.store import repair as store_repair
+    from delf_jax.store.reader import FeatureStore
+
+    if repair:
+        damaged = store_repair.repair(path)
+        opened = FeatureStore.open(path)
+        left = opened.check() if damaged else []
+    else:
+        opened = FeatureStore.open(path)
+        left = damaged = opened.check()
+    runs = opened.runs()
+    counts = {
+        "photos": len(opened),
+        "fingerprint": opened.fingerprint,
+        "failed_photos": len(opened.failures()),
+        "runs": len(runs),
+        "last_run": runs[-1].to_json() if runs else None,
+    }
+    listed = [[{"file": damage.name, "reason": damage.reason} for damage in damages] for damages in (damaged, left)]
+    return Found(counts, listed[0], listed[1])
+
+
+def _index(path: str, *, repair: bool) -> Found:
+    from retrieval.indexing import manifest
+
+    if repair:
+        raise UsageError(f"{path}: an index is not repaired but built again, with `delf-jax index STORE --out {path}`")
+    if manifest.is_sharded(Path(path)):
+        return _shards(Path(path))
+    described = manifest.read(Path(path))
+    counts = {name: described.get(name) for name in ("photos", "features", "dimension", "backend", "fingerprint")}
+    damaged = [{"reason": reason} for reason in manifest.damage(Path(path), described)]
+    return Found(counts, damaged, damaged)
+
+
+def _shards(path: Path) -> Found:
+    from retrieval.sharding.layout import HEAD, Layout
+
+    layout = Layout.read(path)
+    counts: dict[str, Any] = {
+        "photos": sum(entry.photos for entry in layout.shards),
+        "features": sum(entry.features for entry in layout.shards),
+        "dimension": layout.dimension,
+        "backend": layout.backend,
+        "fingerprint": layout.fingerprint,
+        "shards": len(layout.shards),
+    }
+    damaged = [
+        {"reason": reason} if name == HEAD else {"shard": name, "reason": reason}
+        for name, reasons in layout.damage(path).items()
+        for reason in reasons
+    ]
+    return Found(counts, damaged, damaged)
+
+
+def _predictor(path: str, *, repair: bool) -> Found:
+    from localization import predictor
+
+    if repair:
+        raise UsageError(f"{path}: a predictor is not repaired but fitted again, with `delf-jax fit-localizer`")
+    manifest = predictor.read_manifest(Path(path))
+    names = predictor.damaged_files(Path(path), manifest)
+    damaged = [{"file": name, "reason": "it is missing or damaged"} for name in names]
+    counts: dict[str, Any] = {"files": len(manifest["files"])}
+    if not damaged:
+        opened = predictor.Predictor.open(path)
+        counts = {"photos": opened.statistics.photos, "points": len(opened.points) if opened.points else 0} | counts
+    return Found(counts, damaged, damaged)
+
+
+def _sentences(path: str, kind: str, found: Found) -> str:
+    held = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in found.counts.items() if type(value) is int)
+    lines = [f"{path}: {kind} of {held}"]
+    lines += [": ".join(entry.values()) for entry in found.damaged]
+    last = found.counts.get("last_run")
+    if last:
+        lines.append(
+            f"last run: {last['outcome']}, {last['done']} photos done in {last['seconds']:.1f} s, "
+            f"devices idle {100 * last['device_idle_share']:.0f} %"
+        )
+    if len(found.left) < len(found.damaged):
+        lines.append("repaired: what was damaged is left out or made anew; `delf-jax extract` does the rest")
+    if not found.damaged:
+        lines.append("everything is there and as it was written")
+    elif found.left and kind == "index" and all("shard" in entry for entry in found.left):
+        lines.append(f"damaged: build these shards again with `delf-jax index STORE --out {path} --rebuild`")
+    elif found.left and kind == "index":
+        lines.append("damaged: build it again with `delf-jax index`")
+    elif found.left and kind == "predictor":
+        lines.append("damaged: fit it again with `delf-jax fit-localizer`")
+    elif any(entry["file"] != "head.safetensors" for entry in found.left):
+        lines.append(f"damaged: `delf-jax check {path} --repair` keeps the rest")
+    elif found.left:
+        lines.append("damaged: put back the head file that the store was made with, or extract into another folder")
+    return "\n".join(lines)

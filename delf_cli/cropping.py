@@ -1,0 +1,126 @@
+"""Queries cut to their foreground, for `search --crop foreground`: found by w*, extracted alone, put back in place."""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from delf_cli.options import UsageError
+from delf_jax.errors import ImageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    import delf_jax.extractor
+    import delf_jax.features
+    from delf_jax.photos.load import Source
+
+Box = tuple[int, int, int, int]
+
+# Where the foreground is, is seen well enough in a small photo; features are computed from the full one.
+_LOCALIZE_SIDE = 448
+# A smaller box holds too few features to be searched for.
+_SMALLEST_SIDE = 64
+
+
+def foreground_boxes(extractor: "delf_jax.extractor.Extractor", paths: Sequence[str]) -> list[Box | None]:
+    """[x0, y0, x1, y1] in whole pixels around the largest foreground region of each photo.
+
+    None where nothing was found, where it is tiny, or where the photo cannot be read, which extraction will tell.
+
+    Raises:
+        UsageError: the head has no foreground vector.
+    """
+    from delf_jax import loading
+    from delf_jax.extraction.head import Head
+    from delf_jax.photos.load import load_photo
+    from localization.encoders.encoders import ExtractorEncoder
+    from localization.localizing import localization_of, map_in_pixels
+    from localization.predictor import DEFAULT_MAP_THRESHOLD, MAP_THRESHOLD
+
+    head = extractor.head
+    if head.foreground is None:  # the model's own head may have what the index's lacks
+        head = Head.open(loading.model_paths(extractor.settings.model)[1])
+    w, layer = head.foreground, head.layer
+    if w is None:
+        raise UsageError("--crop foreground needs a head with a foreground vector; make one with `delf-jax pca`")
+    sizes: dict[int, tuple[int, int]] = {}
+
+    def reduced() -> "Iterator[tuple[int, np.ndarray]]":
+        for position, path in enumerate(paths):
+            try:
+                photo = load_photo(path, max_side=_LOCALIZE_SIDE)
+            except ImageError:
+                continue
+            sizes[position] = photo.original_size
+            yield position, photo.pixels
+
+    boxes: list[Box | None] = [None] * len(paths)
+    for position, seen, row in ExtractorEncoder(extractor, layer=layer).run(map_in_pixels, {"w": w}, reduced()):
+        if isinstance(seen, ImageError):
+            continue
+        seen = seen._replace(original_size=sizes[position])
+        threshold = MAP_THRESHOLD.get(layer, DEFAULT_MAP_THRESHOLD)
+        found = localization_of(seen, row, threshold=threshold, found_threshold=0.0, edges=False, label=None)
+        if found.boxes:
+            x0, y0, x1, y1, _ = found.boxes[0]
+            box = int(x0), int(y0), math.ceil(x1), math.ceil(y1)
+            if min(box[2] - box[0], box[3] - box[1]) >= _SMALLEST_SIDE:
+                boxes[position] = box
+    return boxes
+
+
+def whole(box: Sequence[float]) -> Box:
+    """The box of whole pixels that is nearest to [x0, y0, x1, y1] of pixel edges."""
+    x0, y0, x1, y1 = map(round, box)
+    return x0, y0, x1, y1
+
+
+def stream(
+    extractor: "delf_jax.extractor.Extractor",
+    photos: "Sequence[Source]",
+    boxes: Sequence[Box | None],
+    *,
+    as_in_whole: bool = False,
+) -> Iterator[tuple[int, "delf_jax.features.LocalFeatures | ImageError"]]:
+    """Features of each photo inside its box (None: all of it), out of order, keypoints in pixels of the whole photo.
+
+    Boxes are clipped to their photos. ``as_in_whole`` reduces a part as the whole photo would be, which is how the
+    benchmarks' cropped queries are looked at; otherwise the part itself is reduced to the extractor's longest side.
+    """
+    import numpy as np
+
+    from delf_jax.photos.load import load_photo
+
+    placed: dict[int, tuple[tuple[int, int], np.ndarray, np.ndarray]] = {}
+
+    def crops() -> Iterator[tuple[int, Any]]:
+        for position, (source, box) in enumerate(zip(photos, boxes, strict=True)):
+            if box is None:
+                yield position, source
+                continue
+            try:
+                photo = load_photo(source, max_side=None)
+            except ImageError:
+                yield position, source  # extraction meets the same error, and reports it
+                continue
+            x0, y0, x1, y1 = (max(0, edge) for edge in box)
+            part = np.ascontiguousarray(photo.pixels[y0:y1, x0:x1])
+            size = part.shape[:2]
+            if as_in_whole and part.size:
+                share = max(size) / max(photo.original_size)
+                part = load_photo(part, max_side=max(1, round(extractor.settings.max_side * share))).pixels
+            ratio = np.array([size[1] / max(1, part.shape[1]), size[0] / max(1, part.shape[0])], np.float32)
+            placed[position] = photo.original_size, ratio, np.array([x0, y0], np.float32)
+            yield position, part
+
+    for position, features, _ in extractor.stream(crops()):
+        if position in placed and not isinstance(features, ImageError):
+            size, ratio, corner = placed.pop(position)
+            features = dataclasses.replace(
+                features,
+                keypoints=(features.keypoints + np.float32(0.5)) * ratio - np.float32(0.5) + corner,
+                scales=features.scales / np.sqrt(ratio.prod()),
+                image_size=size,
+            )
+        yield position, features

@@ -1,0 +1,113 @@
+"""The demo's maps: where the network attends, and where an object is found without labels, and why."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import jax
+    import numpy as np
+
+    from delf_cli.demo.page import Located, Place
+    from delf_jax.extractor import Extractor
+    from localization.representers.explain import RepresenterPoint
+
+_LAYER = "conv5"
+_PLACES = 5
+_THUMBNAIL_SIDE = 240
+
+
+class Maps(NamedTuple):
+    """A reduced photo, its original (height, width), its attention and dense features in cells of their own maps."""
+
+    pixels: "np.ndarray"
+    original_size: tuple[int, int]
+    attention: "np.ndarray"
+    dense: "np.ndarray"
+
+
+def run(extractor: "Extractor", photos: Mapping[str, str]) -> dict[str, Maps]:
+    """The maps of photos, given by name and path, from one program a photo size.
+
+    Raises:
+        ImageError: a photo cannot be used.
+    """
+    import numpy as np
+
+    from delf_jax.extraction import attention as scorers
+    from delf_jax.photos.load import Photo
+
+    attended = extractor.head.layer
+
+    def program(params: Any, images: "jax.Array", valid_hw: "jax.Array") -> dict[str, "jax.Array"]:
+        maps = extractor.dense(params, images, valid_hw, last=_LAYER)
+        attention = scorers.score(maps[attended], params["head"], extractor.settings.scorer)
+        return {attended: attention, _LAYER: maps[_LAYER]}
+
+    found = {}
+    for name, photo, row in extractor.run(extractor.compiled(program), extractor.params, photos.items()):
+        if not isinstance(photo, Photo):
+            raise photo
+        valid = {}
+        for layer in (attended, _LAYER):
+            height, width = (int(side) for side in extractor.map_size(np.array(photo.pixels.shape[:2]), layer))
+            valid[layer] = np.asarray(row[layer][:height, :width], np.float32)
+        found[name] = Maps(photo.pixels, photo.original_size, valid[attended], valid[_LAYER])
+    return found
+
+
+def attention_picture(extractor: "Extractor", maps: Maps) -> bytes:
+    """The scorer's map laid over the photo; JPEG."""
+    import numpy as np
+
+    from delf_jax import drawing
+
+    size = np.array([maps.pixels.shape[:2]], np.int32)
+    centres = np.asarray(extractor.cell_centres(size, extractor.head.layer, *maps.attention.shape))[0]
+    first, step = centres[0, 0], centres[1, 1] - centres[0, 0]
+    origin, pitch = (float(first[0]), float(first[1])), (float(step[0]), float(step[1]))
+    return drawing.to_jpeg(drawing.draw_heat(maps.pixels, maps.attention, origin=origin, step=pitch))
+
+
+def locate(name: str, maps: Mapping[str, Maps]) -> "Located":
+    """Where a photo's object is, and why its surest place counts as object, told by all other photos."""
+    import numpy as np
+
+    import localization
+    from delf_cli.demo.page import Located
+    from delf_jax import drawing
+    from localization import draw
+
+    def source(name: str) -> tuple["np.ndarray", tuple[int, int]]:
+        return maps[name].dense, maps[name].original_size
+
+    predictor = localization.fit({other: source(other) for other in maps if other != name})
+    (found,) = predictor.localize([source(name)])
+    y, x = np.unravel_index(int(found.activation.argmax()), found.activation.shape)
+    where = float(x), float(y)
+    explained = predictor.explain(source(name), where, top=_PLACES)
+    pixels = maps[name].pixels
+    return Located(
+        name=name,
+        photo=drawing.to_jpeg(draw.mark_place(pixels, where, maps[name].original_size)),
+        heat=drawing.to_jpeg(draw.draw_localization(pixels, found)),
+        score=found.score,
+        boxes=[tuple(round(edge) for edge in box[:4]) for box in found.boxes],
+        excitatory=[_place(point, maps) for point in explained.excitatory],
+        inhibitory=[_place(point, maps) for point in explained.inhibitory],
+        photos=len(maps) - 1,
+    )
+
+
+def _place(point: "RepresenterPoint", maps: Mapping[str, Maps]) -> "Place":
+    import cv2
+
+    from delf_cli.demo.page import Place
+    from delf_jax import drawing
+    from localization import draw
+
+    pixels = maps[point.image].pixels
+    scale = _THUMBNAIL_SIDE / max(pixels.shape[:2])
+    size = [max(1, round(side * scale)) for side in pixels.shape[1::-1]]
+    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    thumbnail = drawing.to_jpeg(draw.mark_place(small, point.xy, point.image_size))
+    return Place(point.image, thumbnail, point.importance, point.similarity, point.share)

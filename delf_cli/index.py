@@ -1,0 +1,142 @@
+"""`delf-jax index`: a feature store to a search index."""
+
+import dataclasses
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from tyro.conf import Positional, arg
+
+from delf_cli.options import UsageError
+from delf_cli.report import Report
+
+if TYPE_CHECKING:
+    import delf_jax.store.reader
+    import retrieval
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Index:
+    """Build a search index from a feature store, add a store to an index, or take photos out of it.
+
+    An index in shards is searched like any other, in one process or with `delf-jax search --ray` in many.
+
+    Attributes:
+        store: feature store, as written by `delf-jax extract`.
+        out: the index, a folder.
+        backend: scann is the fast one, where it has a wheel; exact runs everywhere; auto takes the best at hand.
+        shards: build so many indexes that are searched as one. Building holds one of them in memory.
+        add: add the store's photos to the index at --out instead of building it anew.
+        asmk: codebook of `delf-jax codebook`; the index can then be searched word by word too (ASMK*).
+        remove: names of photos to take out of the index at --out, as they were extracted.
+        rebuild: build the damaged shards of the index at --out again, of those photos of the store that no other shard
+            holds.
+        json: print one JSON line with the counts.
+    """
+
+    store: Annotated[
+        Positional[str | None], arg(metavar="STORE", help_behavior_hint="(required unless --remove or --asmk)")
+    ] = None
+    out: Annotated[str, arg(metavar="INDEX")]
+    backend: Literal["auto", "scann", "exact"] = "auto"
+    shards: Annotated[int | None, arg(help_behavior_hint="(default: one index)")] = None
+    add: bool = False
+    asmk: Annotated[str | None, arg(metavar="CODEBOOK", help_behavior_hint="(default: none)")] = None
+    remove: Annotated[tuple[str, ...], arg(metavar="PHOTO...", help_behavior_hint="(default: none)")] = ()
+    rebuild: bool = False
+    json: bool = False
+
+    example: ClassVar[str] = "delf-jax index features --out index"
+
+    def run(self, report: Report) -> None:
+        """Builds or changes the index, and saves it whole or not at all."""
+        if self.store is None and not self.remove and self.asmk is None:
+            raise UsageError("index needs a feature store: name the one that `delf-jax extract` wrote")
+        if self.store is None and self.add:
+            raise UsageError("--add needs the feature store whose photos to add")
+        if self.store is not None and self.remove and not self.add:
+            raise UsageError("--remove takes photos out of the index at --out; leave the store out, or say --add too")
+        if self.rebuild and (self.store is None or self.add or self.remove):
+            raise UsageError("--rebuild needs the feature store of the whole index, and neither --add nor --remove")
+        if self.shards is not None and self.shards < 1:
+            raise UsageError(f"--shards is {self.shards}; it must be at least 1")
+        for option, value in (("--backend", self.backend != "auto"), ("--shards", self.shards is not None)):
+            if value and (self.add or self.rebuild or self.store is None):
+                raise UsageError(f"{option} is chosen when an index is built; leave it out with what changes one")
+        if self.asmk is not None and self.shards is not None:
+            raise UsageError("--asmk is for one index; leave out --shards, or --asmk")
+        index = self._index(report)
+        words = self._aggregate(index, report)
+        report.succeeded += 1
+        record = {
+            "index": self.out,
+            "photos": len(index),
+            "features": index.feature_count,
+            "dimension": index.dimension,
+            "backend": index.backend,
+            "words": words,
+        }
+        sentence = (
+            f"{self.out}: {len(index)} photos, {index.feature_count} features of {index.dimension} dimensions, "
+            f"backend {index.backend}"
+        )
+        if shards := getattr(index, "shards", ()):
+            record["shards"] = len(shards)
+            sentence += f", {len(shards)} shard{'s' if len(shards) > 1 else ''}"
+        report.result(record, sentence)
+
+    def _index(self, report: Report) -> "retrieval.Index | retrieval.ShardedIndex":
+        """The index, built in its folder, or opened and changed: in its folder too where it is in shards."""
+        from delf_cli import environment
+
+        environment.start_jax()
+        import retrieval
+        from delf_jax.store.reader import FeatureStore
+
+        store = None if self.store is None else FeatureStore.open(self.store)
+        if store is not None and not (self.add or self.rebuild):
+            with report.progress("indexing"):
+                if self.shards is not None:
+                    return retrieval.ShardedIndex.build(store, self.out, shards=self.shards, backend=self.backend)
+                return retrieval.Index.build(store, backend=self.backend, out=self.out)
+        index = retrieval.open_index(self.out)
+        if self.rebuild:
+            self._rebuild(index, store, report)
+        if self.remove:
+            index.remove(self.remove)
+        if store is not None and self.add:
+            index.add(store)
+        return index
+
+    def _aggregate(self, index: "retrieval.Index | retrieval.ShardedIndex", report: Report) -> int:
+        """Adds the words of --asmk; how many words the index has now."""
+        import retrieval
+        from retrieval import asmk
+
+        if not isinstance(index, retrieval.Index):
+            if self.asmk is not None:
+                raise UsageError(f"{self.out}: is in shards, and --asmk is for one index; leave it out")
+            return 0
+        if self.asmk is not None:
+            codebook = asmk.Codebook.open(self.asmk)
+            with report.progress("aggregating"):
+                index.aggregate(codebook)
+        if self.asmk is not None or self.add or self.remove:
+            index.save(self.out)
+        return 0 if index.inverted_file is None else len(index.inverted_file.codebook)
+
+    def _rebuild(
+        self,
+        index: "retrieval.Index | retrieval.ShardedIndex",
+        store: "delf_jax.store.reader.FeatureStore | None",
+        report: Report,
+    ) -> None:
+        import retrieval
+
+        if not isinstance(index, retrieval.ShardedIndex):
+            raise UsageError(f"{self.out}: is not in shards; leave out --rebuild to build it again as a whole")
+        assert store is not None
+        before = len(index)
+        rebuilt = index.rebuild(store)
+        for name, reasons in rebuilt.items():
+            report.note(f"shard {name} was damaged ({reasons[0]}) and is built again")
+        if rebuilt and len(index) < before:
+            report.note(f"{before - len(index)} photos of them are not in {self.store}; extract them and --add them")

@@ -1,0 +1,158 @@
+"""`delf-jax localize`: where the object is in photos."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from tyro.conf import Positional, arg
+
+from delf_cli import photos
+from delf_cli.options import Photos, UsageError
+from delf_cli.report import Report
+from delf_jax.errors import ImageError
+
+if TYPE_CHECKING:
+    import localization
+    from delf_cli.localization_results import Findings
+    from delf_jax.photos.find import PhotoFile
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Localize:
+    """Find the object in photos: boxes [x0, y0, x1, y1, score] in pixels of the upright photo, largest first.
+
+    With --out the same command again goes on where it stopped: photos that are done are left alone, changed ones are
+    done anew.
+
+    Attributes:
+        predictor: as written by `delf-jax fit-localizer`.
+        photos: photos, folders, globs or addresses; .npy files where the predictor was fitted on feature maps.
+        out: folder for a heat-map and a mask of every photo, and coco.json with all boxes.
+        label: look for objects of this class, one that the predictor was fitted with (fit-localizer --labels).
+        classify: predict the class of each photo and look for objects of that one.
+        threshold: share of the map's maximum above which a pixel belongs to an object.
+        edges: move outlines to the edges in the photo.
+        map_scales: look at each photo at these scales and take the mean; above 1 finds small objects better. The
+            default threshold was chosen at 1 alone: several scales suit a lower one.
+        batch_size: photos computed at once on each device.
+        json: print one JSON line per photo.
+    """
+
+    predictor: Annotated[Positional[str], arg(metavar="PREDICTOR")]
+    photos: Photos
+    out: Annotated[str | None, arg(metavar="DIR", help_behavior_hint="(default: no pictures)")] = None
+    label: Annotated[str | None, arg(help_behavior_hint="(default: objects of all classes)")] = None
+    classify: Annotated[Literal["nearest-mean"] | None, arg(help_behavior_hint="(default: do not)")] = None
+    threshold: Annotated[float | None, arg(help_behavior_hint="(default: the predictor's own)")] = None
+    edges: bool = False
+    map_scales: tuple[float, ...] = (1.0,)
+    batch_size: Annotated[int | None, arg(help_behavior_hint="(default: by device)")] = None
+    json: bool = False
+
+    example: ClassVar[str] = "delf-jax localize bird-predictor photos/ --out found"
+
+    def run(self, report: Report) -> None:
+        """Localizes in every photo, in the order given; finding nothing is an answer too."""
+        if self.threshold is not None and not 0 <= self.threshold < 1:
+            raise UsageError(f"--threshold is {self.threshold}; it must be at least 0 and below 1")
+        if self.label is not None and self.classify is not None:
+            raise UsageError("give either --label or --classify")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise UsageError(f"--batch-size is {self.batch_size}; it must be at least 1")
+        photos.require_names(self.photos)
+        from delf_cli import environment
+
+        environment.keep_memory()
+        environment.start_jax()
+        from delf_cli.localization_results import Findings
+
+        predictor = self._predictor()
+        files = photos.find_files(self.photos, report)
+        if not files:
+            return
+        findings = None if self.out is None else Findings(self.out, recipe=self._recipe(predictor))
+        answers: dict[int, dict[str, Any] | ImageError] = {}
+        following = 0
+        with report.progress("localizing") as advance:
+            for position, answer in self._answers(predictor, files, findings):
+                answers[position] = answer
+                while following in answers:
+                    _tell(files[following].path, answers.pop(following), report)
+                    following += 1
+                    advance(following, len(files))
+        if findings is not None and report.succeeded:
+            findings.finish()
+
+    def _answers(
+        self, predictor: "localization.Predictor", files: "list[PhotoFile]", findings: "Findings | None"
+    ) -> Iterator[tuple[int, dict[str, Any] | ImageError]]:
+        """The record of each photo, out of order; those done before come first, from the folder."""
+        todo = []
+        for position, photo in enumerate(files):
+            record = findings.known(photo) if findings is not None else None
+            if record is None:
+                todo.append(position)
+            else:
+                yield position, record
+        if not todo:
+            return
+        from localization.foreground import classes
+
+        stream = predictor.localize_stream(
+            ((position, files[position].path) for position in todo),
+            label=self.label,
+            classifier=None if self.classify is None else classes.nearest_mean(predictor.statistics),
+            threshold=self.threshold,
+            edges=self.edges,
+            scales=self.map_scales,
+        )
+        for position, found in stream:
+            if isinstance(found, ImageError):
+                yield position, found
+                continue
+            record = _record(files[position].path, found)
+            try:
+                if findings is not None:
+                    findings.add(files[position], found, record)
+            except ImageError as error:
+                yield position, error
+                continue
+            yield position, record
+
+    def _predictor(self) -> "localization.Predictor":
+        """The predictor, once it is sure that it has the class, or classes, that are asked for."""
+        from localization import Predictor
+        from localization.encoders.encoders import open_encoder
+        from localization.foreground import classes
+
+        predictor = Predictor.open(self.predictor)
+        if self.label is not None:
+            predictor.direction(self.label)
+        if self.classify is not None:
+            classes.nearest_mean(predictor.statistics)
+        encoder = open_encoder(predictor.statistics.encoder, batch_size=self.batch_size)
+        return dataclasses.replace(predictor, encoder=encoder)
+
+    def _recipe(self, predictor: "localization.Predictor") -> str:
+        """Everything that the boxes depend on besides the photo."""
+        threshold = predictor.map_threshold if self.threshold is None else self.threshold
+        manifest = (Path(self.predictor) / "manifest.json").read_text()
+        return f"{manifest} {threshold} {self.edges} {self.label} {self.classify} {self.map_scales}"
+
+
+def _record(path: str, found: "localization.Localization") -> dict[str, Any]:
+    boxes = [[*(round(float(edge), 2) for edge in box[:4]), round(float(box.score), 4)] for box in found.boxes]
+    record = {"image": path, "found": found.found, "score": round(float(found.score), 4), "boxes": boxes}
+    return record if found.label is None else record | {"label": found.label}
+
+
+def _tell(path: str, answer: dict[str, Any] | ImageError, report: Report) -> None:
+    if isinstance(answer, ImageError):
+        report.failure("image", path, answer.reason)
+        return
+    report.succeeded += 1
+    what = f" {answer['label']}" if "label" in answer else ""
+    lines = [f"{path}: {'found' if answer['found'] else 'nothing found:'}{what}, score {answer['score']:.3f}"]
+    lines += ["  " + "  ".join(f"{edge:8.1f}" for edge in box[:4]) + f"  score {box[4]:.3f}" for box in answer["boxes"]]
+    report.result(answer, "\n".join(lines))

@@ -1,0 +1,73 @@
+"""`--log-level`: what the libraries tell of their work, as one JSON object a line on stderr."""
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Sequence
+
+from delf_cli.options import UsageError
+from delf_cli.report import plain
+
+LEVELS = ("debug", "info", "warning", "error")
+HELP = f"Every subcommand takes --log-level {'|'.join(LEVELS)} too: its work as JSON lines on stderr."
+_PACKAGES = ("delf_jax", "retrieval", "localization")
+_OPTION = "--log-level"
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def take_level(args: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The level that ``--log-level LEVEL`` gives, wherever it stands, and the other arguments.
+
+    >>> take_level(["extract", "--log-level", "info", "photos"])
+    ('info', ['extract', 'photos'])
+
+    Raises:
+        UsageError: there is no such level.
+    """
+    level, others = None, []
+    rest = iter(args)
+    for arg in rest:
+        name, equals, value = arg.partition("=")
+        if name != _OPTION:
+            others.append(arg)
+            continue
+        level = value if equals else next(rest, "")
+        if level not in LEVELS:
+            raise UsageError(f"{_OPTION} is {level!r}; it is {', '.join(LEVELS[:-1])} or {LEVELS[-1]}")
+    return level, others
+
+
+def start(level: str | None) -> None:
+    """Lets the packages log to stderr from ``level`` on; from warnings on where None."""
+    handler = _ToStderr()
+    handler.setFormatter(JsonLines())
+    for package in _PACKAGES:
+        logger = logging.getLogger(package)
+        logger.handlers = [handler]
+        logger.propagate = False
+        logger.setLevel((level or "warning").upper())
+
+
+class _ToStderr(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        # Looked up at every line, because a progress bar puts a stream of its own there for a while.
+        print(self.format(record), file=sys.stderr, flush=True)
+
+
+class JsonLines(logging.Formatter):
+    """time (UTC), level, logger, event, the fields given as ``extra``, and the traceback where there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line."""
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        line = {
+            "time": f"{stamp}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage(),
+        }
+        line |= {name: value for name, value in vars(record).items() if name not in _STANDARD}
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(plain(line), allow_nan=False, default=str)

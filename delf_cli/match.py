@@ -1,0 +1,94 @@
+"""`delf-jax match`: two photos, the transform between them, and how sure it is."""
+
+import dataclasses
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from tyro.conf import Positional, arg
+
+from delf_cli.options import ExtractionOptions
+from delf_cli.report import Report
+from delf_jax.errors import ImageError
+
+if TYPE_CHECKING:
+    import delf_jax.features
+    import retrieval.verification.verify
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Match:
+    """Match two photos and verify the matches with geometry.
+
+    Attributes:
+        a: one photo.
+        b: the other; the transform leads from the first to this one.
+        geometry: kind of transform; homography suits flat scenes, fundamental scenes with depth.
+        plot: file for a picture of both photos with the matches that agree.
+        json: print one JSON line.
+    """
+
+    a: Annotated[Positional[str], arg(metavar="A")]
+    b: Annotated[Positional[str], arg(metavar="B")]
+    geometry: Literal["similarity", "affine", "homography", "fundamental"] = "affine"
+    plot: Annotated[str | None, arg(metavar="FILE", help_behavior_hint="(default: no picture)")] = None
+    extraction: ExtractionOptions
+    json: bool = False
+
+    example: ClassVar[str] = "delf-jax match a.jpg b.jpg --plot match.png"
+
+    def run(self, report: Report) -> None:
+        """Matches the two photos; that they do not match is an answer too."""
+        from delf_cli import pictures
+
+        if self.plot is not None:
+            pictures.require_format(self.plot)
+        extractor = self.extraction.load()
+        found: dict[int, delf_jax.features.LocalFeatures] = {}
+        for position, features, _ in extractor.stream(enumerate([self.a, self.b])):
+            if isinstance(features, ImageError):
+                report.failure("image", features.source, features.reason)
+            else:
+                found[position] = features
+        if report.failed:
+            return
+
+        from retrieval.verification.verify import DEFAULT_THRESHOLD, match
+
+        threshold = extractor.head.log10_nfa_threshold
+        result = match(
+            found[0],
+            found[1],
+            threshold=DEFAULT_THRESHOLD if threshold is None else threshold,
+            model=self.geometry,
+            max_side=extractor.settings.max_side,
+            name=self.b,
+        )
+        if self.plot is not None:
+            panels = [pictures.panel(path, found[position]) for position, path in enumerate([self.a, self.b])]
+            pictures.save(self.plot, pictures.pair(panels[0], panels[1], result))
+        report.succeeded += 1
+        report.result(_record(result), _sentences(self, result))
+
+
+def _record(result: "retrieval.verification.verify.Match") -> dict[str, object]:
+    return {
+        "putative": result.putative,
+        "inliers": result.inliers,
+        "model": result.model,
+        "transform": result.transform,
+        "log10_nfa": result.log10_nfa,
+        "accepted": result.accepted,
+    }
+
+
+def _sentences(asked: Match, result: "retrieval.verification.verify.Match") -> str:
+    verdict = "show the same thing" if result.accepted else "no sign that both show the same thing"
+    lines = [
+        f"{asked.a} and {asked.b}: {verdict}",
+        f"{result.inliers} of {result.putative} matches agree on one {result.model} transform, "
+        f"log10 NFA {result.log10_nfa:.1f}",
+    ]
+    if result.accepted and result.transform is not None:
+        lines += ["  ".join(f"{value:10.4g}" for value in row) for row in result.transform]
+    if asked.plot is not None:
+        lines.append(f"picture: {asked.plot}")
+    return "\n".join(lines)

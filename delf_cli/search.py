@@ -1,0 +1,187 @@
+"""`delf-jax search`: which photos of an index show the same thing."""
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from tyro.conf import Positional, arg
+
+from delf_cli import cropping, photos, pictures
+from delf_cli.options import ExtractionOptions, Photos, UsageError
+from delf_cli.report import Report
+from delf_jax.errors import ImageError
+
+if TYPE_CHECKING:
+    import delf_jax.extractor
+    import delf_jax.features
+    import retrieval
+    import retrieval.verification.verify
+
+    SearchableIndex = retrieval.Index | retrieval.ShardedIndex
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Search:
+    """Find the photos of an index that show the same thing as a query photo, with geometric proof.
+
+    The settings and the model are those that the index was made with, unless told otherwise.
+
+    Attributes:
+        index: the index, as written by `delf-jax index`.
+        photos: query photos, folders, globs or addresses.
+        top: results shown per query.
+        first_stage: votes of nearest descriptors, or asmk, word by word, in an index made with --asmk.
+        verify: photos whose geometry is checked per query.
+        crop: foreground searches only for the largest object of the query, found by the foreground vector of the head.
+        out: folder for a picture of every query with its best results and the matches that prove them.
+        ray: hold the shards of the index on a Ray cluster: local starts one on this machine, auto finds one that runs
+            here, HOST:PORT is the head node of another. All its nodes must see the index at the same path.
+        replicas: processes that hold each shard there; while one of them lives, the shard answers.
+        json: print one JSON line per query.
+    """
+
+    index: Annotated[Positional[str], arg(metavar="INDEX")]
+    photos: Photos
+    top: int = 10
+    first_stage: Literal["votes", "asmk"] = "votes"
+    verify: int = 100
+    crop: Literal["none", "foreground"] = "none"
+    out: Annotated[str | None, arg(metavar="DIR", help_behavior_hint="(default: no pictures)")] = None
+    ray: Annotated[str | None, arg(metavar="local|auto|HOST:PORT", help_behavior_hint="(default: no cluster)")] = None
+    replicas: int = 1
+    extraction: ExtractionOptions
+    json: bool = False
+
+    example: ClassVar[str] = "delf-jax search index query.jpg --top 5 --out found"
+
+    def run(self, report: Report) -> None:
+        """Searches every query, in the order given; a query that matches nothing is an answer too."""
+        for name, value in (("--top", self.top), ("--verify", self.verify), ("--replicas", self.replicas)):
+            if value < 1:
+                raise UsageError(f"{name} is {value}; it must be at least 1")
+        if self.replicas > 1 and self.ray is None:
+            raise UsageError("--replicas belongs to --ray; say where the cluster is")
+        self.extraction.check()
+        photos.require_names(self.photos)
+        with self._opened_index() as index:
+            if self.first_stage == "asmk" and getattr(index, "inverted_file", None) is None:
+                raise UsageError(
+                    f"{self.index}: was made without --asmk; add words with `delf-jax index --out INDEX --asmk`"
+                )
+            self._search(index, report)
+
+    def _search(self, index: "SearchableIndex", report: Report) -> None:
+        queries = photos.find(self.photos, report, kind="query")
+        if not queries:
+            return
+        extractor = self.extraction.load(base=index.settings, head=index.head_path)
+        index.require(extractor.fingerprint)
+        files = self._picture_files(queries)
+        boxes = self._boxes(extractor, queries, report)
+        waiting: dict[int, delf_jax.features.LocalFeatures | ImageError] = {}
+        following = 0
+        with report.progress("searching", "queries") as advance:
+            for position, found in cropping.stream(extractor, queries, boxes):
+                waiting[position] = found
+                while following in waiting:
+                    features = waiting.pop(following)
+                    if isinstance(features, ImageError):
+                        report.failure("query", queries[following], features.reason)
+                    else:
+                        self._answer(
+                            index, queries[following], features, files[following], report, box=boxes[following]
+                        )
+                    following += 1
+                    advance(following, len(queries))
+
+    @contextlib.contextmanager
+    def _opened_index(self) -> "Iterator[SearchableIndex]":
+        from delf_cli import environment
+
+        environment.keep_memory()
+        environment.start_jax()
+        import retrieval
+        from retrieval.indexing import manifest
+
+        if self.ray is None:
+            yield retrieval.open_index(self.index)
+            return
+        from delf_jax.job import ray_session
+
+        if not manifest.is_sharded(Path(self.index)):
+            manifest.read(Path(self.index))
+            raise UsageError(f"{self.index}: is one index, not in shards; leave out --ray, or index it with --shards")
+        with (
+            ray_session.connected(self.ray),
+            retrieval.ShardedIndex.open(self.index, on_ray=True, replicas=self.replicas) as index,
+        ):
+            yield index
+
+    def _boxes(
+        self, extractor: "delf_jax.extractor.Extractor", queries: Sequence[str], report: Report
+    ) -> "list[cropping.Box | None]":
+        if self.crop == "none":
+            return [None] * len(queries)
+        with report.progress("cropping", "queries"):
+            return cropping.foreground_boxes(extractor, queries)
+
+    def _picture_files(self, queries: list[str]) -> list[str | None]:
+        if self.out is None:
+            return [None] * len(queries)
+        os.makedirs(self.out, exist_ok=True)
+        return [os.path.join(self.out, name) for name in pictures.file_names(queries)]
+
+    def _answer(
+        self,
+        index: "SearchableIndex",
+        query: str,
+        features: "delf_jax.features.LocalFeatures",
+        file: str | None,
+        report: Report,
+        *,
+        box: cropping.Box | None,
+    ) -> None:
+        # An index in shards has votes alone.
+        stage: dict[str, Any] = {} if self.first_stage == "votes" else {"first_stage": self.first_stage}
+        result = index.search(features, verify=self.verify, top=self.top, max_side=self.extraction.max_side, **stage)
+        lines = _sentences(query, features, result)
+        if file is not None:
+            pictures.save(file, pictures.sheet(query, features, index, result))
+            lines.append(f"  picture: {file}")
+        report.succeeded += 1
+        record: dict[str, object] = {"query": query, "accepted": result.accepted}
+        if self.crop == "foreground":
+            record["crop"] = box
+            if box is not None:
+                lines.append(f"  searched for {box[0]},{box[1]} to {box[2]},{box[3]} alone")
+        if result.lost:
+            record["lost_shards"] = [{"shard": name, "error": reason} for name, reason in result.lost.items()]
+            lines += [f"  without shard {name}: {reason}" for name, reason in result.lost.items()]
+        record["results"] = [_record(found) for found in result.matches]
+        report.result(record, "\n".join(lines))
+
+
+def _record(found: "retrieval.verification.verify.Match") -> dict[str, object]:
+    return {
+        "image": found.image,
+        "inliers": found.inliers,
+        "log10_nfa": found.log10_nfa,
+        "accepted": found.accepted,
+        "score": found.score,
+    }
+
+
+def _sentences(
+    query: str, features: "delf_jax.features.LocalFeatures", result: "retrieval.verification.verify.SearchResult"
+) -> list[str]:
+    if not len(features):
+        return [f"{query}: nothing to search for, it has no features (an even surface, or very small)"]
+    lines = [f"{query}: {'found' if result.accepted else 'no match'}"]
+    for found in result.matches:
+        nfa = "" if found.log10_nfa is None else f"log10 NFA {found.log10_nfa:7.1f}"
+        mark = "accepted" if found.accepted else "refused "
+        lines.append(f"  {mark}  {found.inliers:4d} inliers  {nfa}  {found.image}")
+    return lines

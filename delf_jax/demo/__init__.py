@@ -1,1 +1,0 @@
-"""The demo's photos, and the page on which it shows what it found."""

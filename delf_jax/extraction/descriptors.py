@@ -1,0 +1,35 @@
+"""Dense features -> compact unit descriptors, by PCA or by a trained autoencoder."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jaxtyping import Float
+
+from delf_jax.extraction.attention import encoded
+
+
+def describe(features: Float[Array | np.ndarray, "*b c"], head: Mapping[str, Any]) -> Float[Array, "*b d"]:
+    """Unit-length descriptors of un-normalised features; zero features stay zero without a projection.
+
+    PCA: L2, projection with optional whitening, L2 again (official post-processing). Autoencoder: the reduced feature,
+    then L2 (DELG section 3.3); where a head has one, it takes the place of the PCA.
+
+    Args:
+        features: float32 [..., C].
+        head: ``Head.arrays()``: ``autoencoder``, or ``pca_mean`` [C] and ``pca_projection`` [C, d] (whitening folded
+            in), or neither.
+    """
+    if "autoencoder" in head:
+        return _l2_normalise(encoded(features, head["autoencoder"]))
+    unit = _l2_normalise(jnp.asarray(features))
+    if "pca_projection" not in head:
+        return unit
+    return _l2_normalise(jnp.matmul(unit - head["pca_mean"], head["pca_projection"], precision=lax.Precision.HIGHEST))
+
+
+def _l2_normalise(vectors: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
+    squared = jnp.sum(vectors * vectors, axis=-1, keepdims=True)
+    return vectors * lax.rsqrt(jnp.maximum(squared, 1e-24))

@@ -1,0 +1,173 @@
+"""The head file: everything small that turns dense features into scored, compact descriptors.
+
+One safetensors file: ``pca_mean`` [C], ``pca_basis`` [d, C], ``pca_variance`` [d], ``foreground`` [C] (the vector w*),
+``attention.*`` where an attention was trained, and ``autoencoder.*`` where one was trained with it. Its description
+says which layer it belongs to, whether descriptors are whitened, and at which ``log10_nfa`` a match is accepted.
+"""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from delf_jax.errors import ModelError
+from delf_jax.extraction.pca import Pca
+from delf_jax.files import model_file
+from delf_jax.settings import Scorer
+
+_PCA = ("pca_mean", "pca_basis", "pca_variance")
+_ATTENTION = ("hidden_kernel", "hidden_bias", "kernel", "bias")
+_AUTOENCODER = ("encode_kernel", "encode_bias", "decode_kernel", "decode_bias")
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """What is fitted or trained on top of a frozen backbone.
+
+    Attributes:
+        pca: the projection of descriptors; without it, and without an autoencoder, they keep the raw C dimensions.
+        whiten: divide projections by the square root of their variance.
+        foreground: float32 [C], unit vector w* of the ``foreground`` scorer, or None.
+        attention: arrays of the ``learned`` scorer (see ``scorers.score``), or None.
+        autoencoder: arrays that reduce features to descriptors in place of the PCA, and expand them again for the
+            attention (DELG section 3.3; see ``descriptors.describe``), or None.
+        layer: the named map that all of this applies to.
+        log10_nfa_threshold: a match is accepted at or below this, calibrated on non-matching photos.
+        released_settings: fields of ``ExtractionSettings`` that the attention's authors used, where they are known: its
+            threshold is in the units of this attention alone. See ``loading.released_settings``.
+        notes: free description kept in the file: what it was fitted on, by which command.
+    """
+
+    pca: Pca | None = None
+    whiten: bool = True
+    foreground: Float[np.ndarray, " c"] | None = None
+    attention: dict[str, np.ndarray] | None = None
+    autoencoder: dict[str, np.ndarray] | None = None
+    layer: str = "conv4"
+    log10_nfa_threshold: float | None = None
+    released_settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    notes: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> "Head":
+        """Reads a head file.
+
+        Raises:
+            ModelError: missing, damaged, or not a head file.
+        """
+        description, tensors = model_file.read(Path(path))
+        if description.get("kind") != "head":
+            raise ModelError(f"{path}: this is a {description.get('kind')} file, not a head; name a head file")
+        _require_fit(os.fspath(path), description, tensors)
+        pca = None
+        if all(name in tensors for name in _PCA):
+            pca = Pca(tensors["pca_mean"], tensors["pca_basis"], tensors["pca_variance"])
+        attention = {name: tensors[f"attention.{name}"] for name in _ATTENTION if f"attention.{name}" in tensors}
+        autoencoder = {
+            name: tensors[f"autoencoder.{name}"] for name in _AUTOENCODER if f"autoencoder.{name}" in tensors
+        }
+        return cls(
+            pca=pca,
+            whiten=description["whiten"],
+            foreground=tensors.get("foreground"),
+            attention=attention or None,
+            autoencoder=autoencoder or None,
+            layer=description["layer"],
+            log10_nfa_threshold=description.get("log10_nfa_threshold"),
+            released_settings=description.get("released_settings", {}),
+            notes=description["notes"],
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the head file atomically."""
+        tensors: dict[str, np.ndarray] = {}
+        if self.pca is not None:
+            tensors |= {
+                "pca_mean": self.pca.mean,
+                "pca_basis": self.pca.basis,
+                "pca_variance": self.pca.variance,
+            }
+        if self.foreground is not None:
+            tensors["foreground"] = self.foreground
+        if self.attention is not None:
+            tensors |= {f"attention.{name}": np.asarray(value) for name, value in self.attention.items()}
+        if self.autoencoder is not None:
+            tensors |= {f"autoencoder.{name}": np.asarray(value) for name, value in self.autoencoder.items()}
+        description = {
+            "kind": "head",
+            "whiten": self.whiten,
+            "layer": self.layer,
+            "log10_nfa_threshold": self.log10_nfa_threshold,
+            "notes": self.notes,
+        }
+        if self.released_settings:
+            description["released_settings"] = self.released_settings
+        model_file.write(Path(path), tensors, description)
+
+    def require(self, scorer: Scorer, *, name: str) -> None:
+        """Refuses a scorer that this head does not carry.
+
+        Raises:
+            ModelError: says which scorers it has.
+        """
+        if scorer not in self.scorers:
+            have = ", ".join(self.scorers)
+            raise ModelError(f"{name}: this head has no '{scorer}' scorer; it has: {have}. Choose one with --scorer")
+
+    @property
+    def scorers(self) -> tuple[Scorer, ...]:
+        """The scorers this head can serve."""
+        found: list[Scorer] = ["norm"]
+        if self.foreground is not None:
+            found.append("foreground")
+        if self.attention is not None:
+            found.append("learned")
+        return tuple(found)
+
+    @property
+    def dimension(self) -> int | None:
+        """Length of the descriptors; None where they are the layer's own features."""
+        if self.autoencoder is not None:
+            return int(self.autoencoder["encode_kernel"].shape[1])
+        return len(self.pca.basis) if self.pca else None
+
+    def arrays(self) -> dict[str, Any]:
+        """The pytree of arrays that the compiled program takes; whitening is folded into the projection."""
+        arrays: dict[str, Any] = {}
+        if self.pca is not None:
+            scale = 1 / np.sqrt(np.maximum(self.pca.variance, 1e-12)) if self.whiten else 1.0
+            arrays["pca_mean"] = self.pca.mean
+            arrays["pca_projection"] = (self.pca.basis.T * scale).astype(np.float32)
+        if self.foreground is not None:
+            arrays["foreground"] = self.foreground
+        if self.attention is not None:
+            arrays["attention"] = self.attention
+        if self.autoencoder is not None:
+            arrays["autoencoder"] = self.autoencoder
+        return arrays
+
+
+def _require_fit(path: str, description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
+    """Refuses a description without what every head says, and arrays that do not belong together."""
+    threshold = description.get("log10_nfa_threshold")
+    told = {"whiten": bool, "layer": str, "notes": dict}
+    if not all(isinstance(description.get(name), kind) for name, kind in told.items()) or not (
+        threshold is None or type(threshold) in (int, float)
+    ):
+        raise ModelError(f"{path}: its description is not that of a head; get the file again")
+    for prefix, names in {"": _PCA, "attention.": _ATTENTION, "autoencoder.": _AUTOENCODER}.items():
+        there = [f"{prefix}{name}" in tensors for name in names]
+        if any(there) and not all(there):
+            raise ModelError(f"{path}: lacks {prefix}{names[there.index(False)]}; get the file again")
+    if "pca_basis" in tensors:
+        mean, basis, variance = (tensors[name] for name in _PCA)
+        if basis.ndim != 2 or mean.shape != basis.shape[1:] or variance.shape != basis.shape[:1]:
+            raise ModelError(f"{path}: its PCA has arrays of different sizes; get the file again")
+    if "foreground" in tensors and tensors["foreground"].ndim != 1:
+        raise ModelError(f"{path}: its foreground vector is not a vector; get the file again")
+    if "autoencoder.encode_kernel" in tensors and tensors["autoencoder.encode_kernel"].ndim != 2:
+        raise ModelError(f"{path}: its autoencoder's kernel is not a matrix; get the file again")

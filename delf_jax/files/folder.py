@@ -1,0 +1,130 @@
+"""A folder on a disk or at an fsspec address, whose files appear whole or not at all."""
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from delf_jax.errors import StoreError
+from delf_jax.files import atomic
+
+
+class Folder:
+    """Named files in one place; on a disk written aside, synced and renamed, elsewhere sent with one PUT each.
+
+    Attributes:
+        address: what errors call the folder.
+        path: the folder on a disk; None elsewhere.
+    """
+
+    def __init__(self, address: str | os.PathLike[str]) -> None:
+        self.address = os.fspath(address)
+        self.path: Path | None = None
+        if "://" in self.address and not self.address.startswith("file://"):
+            try:
+                self._filesystem, self._root = fsspec.core.url_to_fs(self.address.rstrip("/"))
+            except (ImportError, ValueError) as error:
+                raise StoreError(f"{self.address}: {error}; check the address or install what it needs") from None
+        else:
+            self.path = Path(self.address.removeprefix("file://"))
+            self._filesystem, self._root = fsspec.filesystem("file"), os.path.abspath(self.path)
+
+    def create(self) -> None:
+        """Makes the folder where there is none."""
+        try:
+            self._filesystem.makedirs(self._root, exist_ok=True)
+        except OSError as error:
+            raise self._explained(error) from None
+
+    def open(self, name: str) -> Any:
+        """The file ``name``, a binary file object for reading; FileNotFoundError where there is none."""
+        return self._filesystem.open(f"{self._root}/{name}", "rb")
+
+    def read(self, name: str) -> bytes:
+        """All bytes of the file ``name``; FileNotFoundError where there is none."""
+        # Not by open(), which on an object store asks a cached listing for the size and version of the file.
+        data: bytes = self._filesystem.cat_file(f"{self._root}/{name}")
+        return data
+
+    def write(self, name: str, data: bytes) -> None:
+        """Makes or replaces the file ``name``; StoreError with a remedy where that cannot be done."""
+        try:
+            if self.path is None:
+                self._filesystem.pipe_file(f"{self._root}/{name}", data)
+            else:
+                (self.path / name).parent.mkdir(exist_ok=True)
+                atomic.write_bytes(self.path / name, data)
+        except OSError as error:
+            raise self._explained(error) from None
+
+    def join(self, *names: str) -> str:
+        """The address of something in the folder."""
+        return "/".join([self.address.rstrip("/"), *names])
+
+    def adopt(self, other: "Folder", name: str, target: str) -> None:
+        """Makes ``target`` hold what the file ``name`` of another folder in the same place holds.
+
+        On a disk it is one more link to the same bytes, elsewhere a copy that the place makes itself.
+        """
+        try:
+            if self.path is None or other.path is None:
+                self._filesystem.cp_file(f"{other._root}/{name}", f"{self._root}/{target}")
+                return
+            (self.path / target).parent.mkdir(exist_ok=True)
+            (self.path / target).unlink(missing_ok=True)
+            os.link(other.path / name, self.path / target)
+            atomic.sync((self.path / target).parent)
+        except OSError:  # also: no links on this disk
+            self.write(target, other.read(name))
+
+    def remove_all(self) -> None:
+        """Removes the folder with everything in it."""
+        try:
+            self._filesystem.rm(self._root, recursive=True)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise self._explained(error) from None
+
+    def remove(self, name: str) -> None:
+        """Removes the file ``name`` if it is there."""
+        try:
+            self._filesystem.rm_file(f"{self._root}/{name}")
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise self._explained(error) from None
+
+    def names(self, within: str = "") -> list[str]:
+        """Names of the files and folders in the folder (in its subfolder ``within``), without their parents."""
+        try:
+            self._filesystem.invalidate_cache()
+            entries = self._filesystem.ls(f"{self._root}/{within}".rstrip("/"), detail=False)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise self._explained(error) from None
+        return sorted(entry.rstrip("/").rsplit("/", 1)[-1] for entry in entries)
+
+    def _explained(self, error: OSError) -> StoreError:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            remedy = "the disk is full; free some space and give the same command again, what is finished is kept"
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            remedy = f"cannot be written ({error.strerror}); change its permissions or choose another place"
+        elif error.errno in (errno.ENOTDIR, errno.EEXIST):
+            remedy = "is a file, not a folder; choose another place"
+        else:
+            remedy = f"cannot be read or written ({error}); check the disk or the connection and give the command again"
+        return StoreError(f"{self.address}: {remedy}")
+
+
+def is_inside(name: str) -> bool:
+    """Whether a file name that a manifest gives stays in the manifest's folder.
+
+    >>> is_inside("parts/0.npy"), is_inside("../secret"), is_inside("/etc/passwd")
+    (True, False, False)
+    """
+    short = len(name.encode(errors="replace")) <= 255
+    return short and not os.path.isabs(name) and ".." not in Path(name).parts and "\0" not in name

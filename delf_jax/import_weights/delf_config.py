@@ -1,0 +1,160 @@
+"""Settings of the official DELF code: its ``.pbtxt`` files (delf_config.proto) and the arrays they point at."""
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+
+from delf_jax.errors import ModelError
+from delf_jax.extraction.pca import Pca
+from delf_jax.interchange.datum import read_datum
+
+_Field = descriptor_pb2.FieldDescriptorProto
+# Of delf_config.proto, what describes local features; fields of other purposes are skipped.
+_SCHEMA: dict[str, dict[str, tuple[int, int | str]]] = {
+    "DelfPcaParameters": {
+        "mean_path": (1, _Field.TYPE_STRING),
+        "projection_matrix_path": (2, _Field.TYPE_STRING),
+        "pca_dim": (3, _Field.TYPE_INT32),
+        "use_whitening": (4, _Field.TYPE_BOOL),
+        "pca_variances_path": (5, _Field.TYPE_STRING),
+    },
+    "DelfLocalFeatureConfig": {
+        "use_pca": (1, _Field.TYPE_BOOL),
+        "max_feature_num": (4, _Field.TYPE_INT32),
+        "score_threshold": (5, _Field.TYPE_FLOAT),
+        "pca_parameters": (6, "DelfPcaParameters"),
+    },
+    "DelfConfig": {
+        "model_path": (1, _Field.TYPE_STRING),
+        "image_scales": (2, _Field.TYPE_FLOAT),
+        "delf_local_config": (3, "DelfLocalFeatureConfig"),
+        "max_image_size": (4, _Field.TYPE_INT32),
+    },
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class DelfConfig:
+    """What a release was meant to be run with.
+
+    Attributes:
+        scales: image scales of the pyramid.
+        score_threshold: attention, in the checkpoint's own units, from which on a feature is kept.
+        max_features: features kept per photo.
+        max_side: longest side in pixels that photos are reduced to; None where they are not.
+        pca_dimension: dimensions of the descriptor that the PCA keeps; None where there is no PCA.
+        whiten: whether projections are divided by the square root of their variance.
+        pca_files: paths of mean, projection matrix and variances, as the config has them; by default what releases use.
+    """
+
+    scales: tuple[float, ...]
+    score_threshold: float
+    max_features: int = 1000
+    max_side: int | None = None
+    pca_dimension: int | None = None
+    whiten: bool = False
+    pca_files: tuple[str, str, str] = ("mean.datum", "pca_proj_mat.datum", "pca_variances.datum")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The fields of ``ExtractionSettings`` that it decides; the official code keeps every cell."""
+        side = {} if self.max_side is None else {"max_side": self.max_side}
+        return {
+            "scales": list(self.scales),
+            "threshold": self.score_threshold,
+            "max_features": self.max_features,
+            "detection": "cells",
+            **side,
+        }
+
+
+def read_config(path: str | os.PathLike[str]) -> DelfConfig:
+    """Reads a ``DelfConfig`` in text form.
+
+    Raises:
+        ModelError: the file is missing, is no such text, or names no scales.
+    """
+    message = _message_class()()
+    try:
+        text_format.Parse(Path(path).read_text(encoding="utf-8"), message, allow_unknown_field=True)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path}: not a DelfConfig in text form ({error}); give the .pbtxt of the release") from error
+    if not message.image_scales:
+        raise ModelError(f"{path}: names no image_scales; give the .pbtxt of the release")
+    local, pca = message.delf_local_config, message.delf_local_config.pca_parameters
+    default = DelfConfig.pca_files
+    return DelfConfig(
+        # What was written in decimal comes back as float32.
+        scales=tuple(round(scale, 6) for scale in message.image_scales),
+        score_threshold=round(local.score_threshold, 4),
+        max_features=local.max_feature_num,
+        max_side=message.max_image_size if message.max_image_size > 0 else None,
+        pca_dimension=pca.pca_dim if local.use_pca else None,
+        whiten=pca.use_whitening,
+        pca_files=(
+            pca.mean_path or default[0],
+            pca.projection_matrix_path or default[1],
+            pca.pca_variances_path or default[2],
+        ),
+    )
+
+
+def read_pca(config: DelfConfig, folder: Path) -> Pca:
+    """The PCA that a config names: the first ``pca_dimension`` rows of its matrix.
+
+    Args:
+        config: with a ``pca_dimension``.
+        folder: of the release; the arrays are looked for at their paths, in its folder ``pca`` and in itself.
+
+    Raises:
+        ModelError: an array is missing, damaged or of another shape than the others.
+    """
+    dimension = config.pca_dimension or 0
+    mean, matrix = (read_datum(_find(path, folder)) for path in config.pca_files[:2])
+    mean = mean.ravel()
+    if matrix.ndim != 2 or matrix.shape[1] != len(mean) or len(matrix) < dimension:
+        raise ModelError(
+            f"{folder}: a PCA matrix of shape {matrix.shape} for a mean of {len(mean)} and {dimension} dimensions; "
+            "give the config and the arrays of one release"
+        )
+    variance = np.ones(dimension, np.float32)
+    if config.whiten:
+        variance = read_datum(_find(config.pca_files[2], folder)).ravel()[:dimension]
+    return Pca(mean, matrix[:dimension], variance)
+
+
+def _find(path: str, folder: Path) -> Path:
+    """Configs name files from where the official scripts are run, which is elsewhere by now."""
+    candidates = [Path(path), folder / path, folder / "pca" / Path(path).name, folder / Path(path).name]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise ModelError(f"{folder}: holds no {Path(path).name}, in itself or in pca/; give the whole release")
+
+
+def _message_class() -> Any:
+    """The class of DelfConfig messages, from the schema above."""
+    file = descriptor_pb2.FileDescriptorProto(name="delf_config.proto", package="delf_jax", syntax="proto2")
+    defaults = {"use_pca": "true", "max_feature_num": "1000", "score_threshold": "100", "max_image_size": "-1"}
+    for message, parts in _SCHEMA.items():
+        description = file.message_type.add(name=message)
+        for name, (number, kind) in parts.items():
+            repeated = name == "image_scales"
+            part = description.field.add(
+                name=name, number=number, label=_Field.LABEL_REPEATED if repeated else _Field.LABEL_OPTIONAL
+            )
+            if isinstance(kind, str):
+                part.type, part.type_name = _Field.TYPE_MESSAGE, f".delf_jax.{kind}"
+            else:
+                part.type = kind
+            if name in defaults:
+                part.default_value = defaults[name]
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("delf_jax.DelfConfig"))

@@ -1,0 +1,133 @@
+"""Weights of other projects, in any form that is known -> a model folder for ``delf_jax.load``."""
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from delf_jax.errors import ModelError
+from delf_jax.extraction.head import Head
+from delf_jax.files import atomic
+from delf_jax.import_weights.delf import ImportedDelf, find_checkpoint, import_delf
+from delf_jax.import_weights.delf_config import DelfConfig
+from delf_jax.import_weights.keras import import_keras
+from delf_jax.import_weights.public.archives import unpacked
+from delf_jax.import_weights.torchvision import import_torchvision, read_tensors
+from delf_jax.import_weights.vgg import import_vgg
+from delf_jax.import_weights.vit import import_vit
+from delf_jax.models.architectures import architecture_of
+from delf_jax.models.backbone import ImportedBackbone, pack_backbone
+
+# The map that local features are taken from when a backbone comes without a head.
+_LAYERS = {"resnet": "conv4", "vgg": "conv5", "vit": "relu"}
+_CHECKPOINTS = ("*.index", "variables/variables.index", "*/variables/variables.index")
+_MOST_COMPRESSION = 1000
+_FILES = (".pth", ".pt", ".pth.tar", ".safetensors", ".onnx", ".h5", ".ckpt")
+
+
+def import_weights(
+    source: Path, out: Path, *, config: DelfConfig | None = None, origin: Mapping[str, str] | None = None
+) -> ImportedDelf:
+    """Makes the model folder `out` of `source`, in full precision; an older folder is replaced.
+
+    Args:
+        source: a file, a folder or an archive: a release or checkpoint of the official DELF or DELG code, a Keras
+            ResNet (TensorFlow.js or .h5), or a ResNet, VGG or vision transformer in PyTorch's, safetensors' or ONNX's
+            files.
+        out: the model folder.
+        config: settings and PCA dimensions of a DELF release.
+        origin: where the weights come from, kept in the folder.
+
+    Raises:
+        ModelError: nothing that is known, or damaged.
+    """
+    if not source.exists():
+        raise ModelError(f"{source}: no such file or folder; name public weights, a file, a folder or an archive")
+    with unpacked(source) as place:
+        imported = _read(place, config, str(source))
+    notes = dict(origin or {}) | {"file": source.name}
+    if source.is_file():
+        with open(source, "rb") as file:
+            notes["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+    with atomic.replacing_folder(out) as folder:
+        pack_backbone(imported.backbone, folder / "backbone.safetensors", source=notes, kernels=np.float32)
+        head = dataclasses.replace(imported.head, notes=imported.head.notes | {"imported_from": notes})
+        head.save(folder / "head.safetensors")
+    return imported
+
+
+def _read(place: Path, config: DelfConfig | None, name: str) -> ImportedDelf:
+    """A backbone and its head, of whatever `place` is; `name` is what errors call it."""
+    if place.is_dir():
+        if (layers := next(iter(sorted(place.rglob("model.json"))), None)) is not None:
+            return _headless(import_keras(layers.parent))
+        # Archives hold the release as a folder of its own.
+        for folder in (place, *sorted(inner for inner in place.iterdir() if inner.is_dir())):
+            if any(any(folder.glob(pattern)) for pattern in _CHECKPOINTS):
+                return import_delf(folder, config=config)
+        files = sorted(file for file in place.rglob("*") if file.name.endswith(_FILES))
+        if len(files) != 1:
+            found = ", ".join(file.name for file in files[:3]) or "nothing of the kind"
+            raise ModelError(f"{name}: one file of weights or a checkpoint is wanted, and it holds {found}")
+        place = files[0]
+    if place.suffix == ".index":
+        return import_delf(find_checkpoint(place), config=config)
+    if config is not None:
+        raise ModelError(f"{name}: a config describes a DELF checkpoint of TensorFlow, and this is none")
+    return _headless(_read_file(place))
+
+
+def _read_file(path: Path) -> ImportedBackbone:
+    if path.suffix == ".onnx":
+        return import_vit(path)
+    if path.suffix == ".ckpt":
+        return import_vgg(path)
+    if path.suffix == ".h5":
+        return import_keras(read_h5(path))
+    names = list(read_tensors(str(path)))
+    importers: dict[str, Any] = {
+        r"layer1\.0\.conv1\.weight$": import_torchvision,
+        r"patch_embed\.proj\.weight$|patch_embeddings\.projection\.weight$": import_vit,
+        r"(^|\.)features\.0\.weight$": import_vgg,
+    }
+    for pattern, importer in importers.items():
+        if any(re.search(pattern, name) for name in names):
+            imported: ImportedBackbone = importer(path)
+            return imported
+    known = ", ".join(names[:3])
+    raise ModelError(f"{path}: no ResNet, VGG or vision transformer in a known naming; it holds {known}, ...")
+
+
+def read_h5(path: Path) -> dict[str, np.ndarray]:
+    """{name: array} of a Keras .h5 file."""
+    try:
+        import h5py
+    except ImportError as error:
+        raise ModelError(f"{path}: .h5 files need h5py; install delf-jax[sfm]") from error
+    arrays: dict[str, np.ndarray] = {}
+    left = _MOST_COMPRESSION * path.stat().st_size if path.is_file() else 0
+
+    def keep(name: str, item: Any) -> None:
+        nonlocal left
+        if isinstance(item, h5py.Dataset):
+            left -= item.nbytes  # a few bytes can describe an array of any size
+            if left < 0:
+                raise ValueError(f"{name} is far larger than the file")
+            arrays[name] = np.asarray(item)
+
+    try:
+        with h5py.File(path, "r") as file:
+            file.visititems(keep)
+    except Exception as error:
+        # A damaged file raises almost anything; all of it means the same to the user.
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"{path}: cannot be read, or not an .h5 file ({reason})") from error
+    return arrays
+
+
+def _headless(backbone: ImportedBackbone) -> ImportedDelf:
+    return ImportedDelf(backbone, Head(layer=_LAYERS[architecture_of(backbone.config)]))

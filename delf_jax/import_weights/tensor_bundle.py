@@ -1,0 +1,234 @@
+"""Reads TensorFlow checkpoints (``.index`` and ``.data-*`` files, also those inside SavedModels) without TensorFlow.
+
+The index is a sorted string table as LevelDB writes them: blocks of prefix-compressed keys, each followed by a byte
+that tells its compression and a masked CRC32C. Its values are ``BundleEntryProto`` messages that say where in the data
+files a tensor lies. TensorFlow 2 numbers the tensors and keeps beside them a graph of the objects that own them.
+Sources: LevelDB's table_format.md; TensorFlow's tensor_bundle.proto and trackable_object_graph.proto.
+"""
+
+import math
+import os
+import struct
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import google_crc32c
+import ml_dtypes
+import numpy as np
+
+from delf_jax.errors import ModelError
+from delf_jax.interchange.protobuf_wire import Field, fields, varint
+
+_TABLE_MAGIC = 0xDB4775248B80FB57
+_FOOTER_BYTES, _TRAILER_BYTES = 48, 5
+_HEADER_SHARDS, _HEADER_ENDIANNESS = 1, 2
+_ENTRY_TYPE, _ENTRY_SHAPE, _ENTRY_SHARD, _ENTRY_OFFSET, _ENTRY_SIZE, _ENTRY_CRC, _ENTRY_SLICES = range(1, 8)
+_SHAPE_DIM, _DIM_SIZE = 2, 1
+_GRAPH_KEY = b"_CHECKPOINTABLE_OBJECT_GRAPH"
+_GRAPH_NODE = 1
+_NODE_CHILD, _NODE_ATTRIBUTE = 1, 2
+_CHILD_NODE, _CHILD_NAME = 1, 2
+_ATTRIBUTE_KEY = 3
+# Lists that Keras keeps beside the attributes; through them a variable has only a number.
+_LISTS = {"variables", "trainable_variables", "non_trainable_variables", "keras_api"}
+# Numbers of types.proto. Strings and resources hold no weights.
+_TYPES = {
+    1: np.dtype("<f4"),
+    2: np.dtype("<f8"),
+    3: np.dtype("<i4"),
+    4: np.dtype("u1"),
+    5: np.dtype("<i2"),
+    6: np.dtype("i1"),
+    9: np.dtype("<i8"),
+    10: np.dtype("?"),
+    14: np.dtype(ml_dtypes.bfloat16),
+    17: np.dtype("<u2"),
+    19: np.dtype("<f2"),
+    22: np.dtype("<u4"),
+    23: np.dtype("<u8"),
+}
+
+
+class _Entry(NamedTuple):
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    shard: int
+    offset: int
+    size: int
+    checksum: int
+    is_partitioned: bool
+
+
+class TensorBundle(Mapping[str, np.ndarray]):
+    """The numeric tensors of a checkpoint, by name; each is read and checked against its CRC32C when asked for.
+
+    A tensor that an object of TensorFlow 2 owns is called by the attributes that lead to it
+    ("model/backbone/conv1/kernel").
+
+    Attributes:
+        prefix: the files' common name.
+        objects: attributes that lead to each object of TensorFlow 2, with and without tensors.
+    """
+
+    def __init__(self, prefix: str | os.PathLike[str]) -> None:
+        """Reads the index.
+
+        Args:
+            prefix: the files' common name, without ``.index``.
+
+        Raises:
+            ModelError: a file is missing, damaged, or written on a big-endian machine.
+        """
+        self.prefix = os.fspath(prefix)
+        path = f"{self.prefix}.index"
+        try:
+            with open(path, "rb") as file:
+                rows = dict(_table(file.read()))
+            self._shards = _shards(rows.pop(b""))
+            graph = rows.pop(_GRAPH_KEY, None)
+            owned, self.objects = ({}, []) if graph is None else _owners(self._read_string(_entry(graph)))
+            entries = {key.decode(): _entry(value) for key, value in rows.items()}
+        except OSError as error:
+            raise ModelError(_unreadable(path, error)) from error
+        except (ValueError, IndexError, KeyError, struct.error) as error:
+            message = f"{path}: damaged, or not of a TensorFlow checkpoint ({error}); get it again"
+            raise ModelError(message) from error
+        self._entries = {owned.get(key, key): entry for key, entry in entries.items() if entry.dtype != object}
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        entry = self._entries[name]
+        if entry.is_partitioned:
+            raise ModelError(f"{self.prefix}: {name} is stored in slices; save the checkpoint without partitioning")
+        path, data = self._read(entry)
+        if len(data) != math.prod(entry.shape) * entry.dtype.itemsize:
+            raise ModelError(f"{path}: ends inside {name}; get it again")
+        if _masked_crc(data) != entry.checksum:
+            raise ModelError(f"{path}: {name} does not match its checksum; the file is damaged, get it again")
+        return np.frombuffer(data, entry.dtype).reshape(entry.shape)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor, without reading it."""
+        return self._entries[name].shape
+
+    def _read(self, entry: _Entry) -> tuple[str, bytes]:
+        path = f"{self.prefix}.data-{entry.shard:05d}-of-{self._shards:05d}"
+        try:
+            with open(path, "rb") as file:
+                if entry.offset + entry.size > os.fstat(file.fileno()).st_size:
+                    return path, b""  # memory would be taken for all that is asked for
+                file.seek(entry.offset)
+                return path, file.read(entry.size)
+        except OSError as error:
+            raise ModelError(_unreadable(path, error)) from error
+
+    def _read_string(self, entry: _Entry) -> bytes:
+        """A scalar string: its length, the length's CRC32C, its bytes."""
+        _, data = self._read(entry)
+        length, place = varint(data, 0)
+        return data[place + 4 : place + 4 + length]
+
+
+def _unreadable(path: str, error: OSError) -> str:
+    return f"{path}: cannot be read ({error.strerror or error}); a checkpoint is its .index and all its .data files"
+
+
+def _shards(header: bytes) -> int:
+    """How many data files there are."""
+    numbers = {field.number: field.value for field in fields(header)}
+    if numbers.get(_HEADER_ENDIANNESS, 0) != 0:
+        raise ValueError("written on a big-endian machine")
+    return int(numbers[_HEADER_SHARDS])
+
+
+def _owners(graph: bytes) -> tuple[dict[str, str], list[str]]:
+    """{key of a tensor: the attributes that lead to it by the shortest way}, and the attributes of all objects."""
+    nodes = [list(fields(field.data)) for field in fields(graph) if field.number == _GRAPH_NODE]
+    names: dict[str, str] = {}
+    seen, waiting = {0}, [(0, "")]
+    for node, path in waiting:  # grows while it is walked: breadth first
+        for field in nodes[node]:
+            parts = {part.number: part for part in fields(field.data)}
+            if field.number == _NODE_ATTRIBUTE:
+                names.setdefault(parts[_ATTRIBUTE_KEY].text, path)
+            elif field.number == _NODE_CHILD:
+                child, name = _integer(parts, _CHILD_NODE), parts[_CHILD_NAME].text
+                if child not in seen and name not in _LISTS:
+                    seen.add(child)
+                    waiting.append((child, f"{path}/{name}".lstrip("/")))
+    return names, [path for _, path in waiting]
+
+
+def _entry(message: bytes) -> _Entry:
+    """Where a tensor lies; its dtype is ``object`` where it holds no numbers."""
+    parts = {field.number: field for field in fields(message)}
+    shape: list[int] = []
+    if _ENTRY_SHAPE in parts:
+        for dim in fields(parts[_ENTRY_SHAPE].data):
+            if dim.number == _SHAPE_DIM:
+                shape.append(_integer({part.number: part for part in fields(dim.data)}, _DIM_SIZE))
+    return _Entry(
+        dtype=_TYPES.get(_integer(parts, _ENTRY_TYPE), np.dtype(object)),
+        shape=tuple(shape),
+        shard=_integer(parts, _ENTRY_SHARD),
+        offset=_integer(parts, _ENTRY_OFFSET),
+        size=_integer(parts, _ENTRY_SIZE),
+        checksum=struct.unpack("<I", parts[_ENTRY_CRC].data)[0] if _ENTRY_CRC in parts else 0,
+        is_partitioned=_ENTRY_SLICES in parts,
+    )
+
+
+def _integer(parts: Mapping[int, Field], number: int) -> int:
+    """An integer field; zeros are not written."""
+    return parts[number].integer if number in parts else 0
+
+
+def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Keys and values of a sorted string table."""
+    if len(data) < _FOOTER_BYTES or struct.unpack("<Q", data[-8:])[0] != _TABLE_MAGIC:
+        raise ValueError("it does not end as one")
+    footer = data[-_FOOTER_BYTES:]
+    _, place = _handle(footer, 0)  # of the meta index, where nothing is needed from
+    handle, _ = _handle(footer, place)
+    for _, value in _block(data, *handle):
+        yield from _block(data, *_handle(value, 0)[0])
+
+
+def _handle(data: bytes, place: int) -> tuple[tuple[int, int], int]:
+    """Offset and size of a block, and the place behind them."""
+    offset, place = varint(data, place)
+    size, place = varint(data, place)
+    return (offset, size), place
+
+
+def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
+    """Entries of one block; a key shares its first bytes with the key before it."""
+    content = data[offset : offset + size]
+    trailer = data[offset + size : offset + size + _TRAILER_BYTES]
+    kind, checksum = struct.unpack("<BI", trailer)
+    if _masked_crc(content + trailer[:1]) != checksum:
+        raise ValueError("a block does not match its checksum")
+    if kind != 0:
+        raise ValueError("a block is compressed, which TensorFlow does not do")
+    (restarts,) = struct.unpack("<I", content[-4:])
+    end = len(content) - 4 * (restarts + 1)
+    key, place = b"", 0
+    while place < end:
+        shared, place = varint(content, place)
+        unshared, place = varint(content, place)
+        length, place = varint(content, place)
+        key = key[:shared] + content[place : place + unshared]
+        place += unshared
+        yield key, content[place : place + length]
+        place += length
+
+
+def _masked_crc(data: bytes) -> int:
+    """CRC32C, rotated and shifted as LevelDB stores it."""
+    crc: int = google_crc32c.value(data)
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF

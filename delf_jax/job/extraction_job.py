@@ -1,0 +1,308 @@
+"""The batch job: photos to a feature store, resumable at any point."""
+
+import hashlib
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import jax
+
+from delf_jax.errors import DelfError, ImageError, StoreError
+from delf_jax.features import LocalFeatures
+from delf_jax.job.run_recorder import RunRecorder
+from delf_jax.photos.find import PhotoFile, find_photos
+from delf_jax.photos.load import read_bytes
+from delf_jax.photos.meter import Meter
+from delf_jax.settings import ExtractionSettings
+from delf_jax.store.parts import StoredPhoto
+from delf_jax.store.reader import FeatureStore
+from delf_jax.store.writer import StoreWriter
+
+PART_BYTES = 64 << 20
+_log = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class PhotoExtractor(Protocol):
+    """What the job needs of ``delf_jax.Extractor``."""
+
+    settings: ExtractionSettings
+    fingerprint: str
+
+    @property
+    def dimension(self) -> int:
+        """Length of a descriptor."""
+
+    def stream(
+        self, items: Iterable[tuple[str, str]], *, workers: int | None = None
+    ) -> Iterator[tuple[str, LocalFeatures | ImageError, str | None]]:
+        """(key, features or error, content hash) for (key, path) pairs, in any order and bounded memory."""
+
+
+@runtime_checkable
+class Metered(Protocol):
+    """An extractor that measures its stages in this process, as ``delf_jax.Extractor`` does."""
+
+    meter: Meter
+    devices: tuple[jax.Device, ...]
+
+
+class Progress(NamedTuple):
+    """How far a job is.
+
+    Attributes:
+        done: photos extracted in this run.
+        skipped: photos that the store had already.
+        failed: photos and names that could not be used.
+        total: photos and names in all; None while they are still being counted.
+    """
+
+    done: int
+    skipped: int
+    failed: int
+    total: int | None
+
+
+class JobReport(NamedTuple):
+    """What a job did.
+
+    Attributes:
+        done: photos extracted in this run.
+        skipped: photos that the store had already, unchanged.
+        failed: (path, reason) of everything that could not be used.
+        stored: photos in the store now.
+    """
+
+    done: int
+    skipped: int
+    failed: list[tuple[str, str]]
+    stored: int
+
+
+def run(
+    extractor: PhotoExtractor,
+    paths: Iterable[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    *,
+    verify: bool = False,
+    part_photos: int = 256,
+    progress: Callable[[Progress], None] | None = None,
+    workers: int | None = None,
+    head: str | os.PathLike[str] | None = None,
+    metrics: str | os.PathLike[str] | None = None,
+) -> JobReport:
+    """Extracts the features of photos into a store; the same call again goes on where this one stopped.
+
+    A photo that the store has is left alone while its size and time of change are the same, or else its contents. What
+    cannot be used is listed, in the report and in the store, and does not stop the job. When it is interrupted, the
+    features at hand are written as a last part. What the run did and cost is kept in the store (``FeatureStore.runs``).
+
+    Args:
+        extractor: makes the features.
+        paths: files, folders, globs, fsspec addresses.
+        out: the store, a folder or fsspec address.
+        verify: compare the contents of every photo that the store has, whatever its size and time.
+        part_photos: photos a part at most; a part is also closed at 64 MiB of features.
+        progress: called after every photo.
+        workers: threads that decode; None lets the extractor choose.
+        head: head file that the store shall carry.
+        metrics: text file for Prometheus, kept up to date while the job runs.
+
+    Raises:
+        DelfError: when there are no photos at all.
+        StoreError: when the store is in use, was made otherwise, or cannot be written.
+    """
+    names = [os.fspath(path) for path in paths]
+    require_photos(names)
+    with StoreWriter(
+        out, settings=extractor.settings, fingerprint=extractor.fingerprint, dimension=extractor.dimension, head=head
+    ) as writer:
+        return run_in(
+            writer,
+            extractor,
+            names,
+            FeatureStore.open(out).failures(),
+            verify=verify,
+            part_photos=part_photos,
+            progress=progress,
+            workers=workers,
+            metrics=metrics,
+        )
+
+
+def run_in(
+    writer: StoreWriter,
+    extractor: PhotoExtractor,
+    names: list[str],
+    failed_before: Iterable[tuple[str, str]],
+    *,
+    is_mine: Callable[[str], bool] = lambda name: True,
+    verify: bool = False,
+    part_photos: int = 256,
+    progress: Callable[[Progress], None] | None = None,
+    workers: int | None = None,
+    metrics: str | os.PathLike[str] | None = None,
+) -> JobReport:
+    """``run`` in a store that is open: for one process of several.
+
+    Args:
+        writer: of the store.
+        failed_before: (path, reason) of the photos that failed in earlier runs.
+        is_mine: whether this process does a photo, or tells of a name that gives none.
+        extractor, names, verify, part_photos, progress, workers, metrics: as for ``run``.
+    """
+    before = {path: reason for path, reason in failed_before if is_mine(path)}
+    meter, devices = Meter(), []
+    if isinstance(extractor, Metered):
+        meter, devices = extractor.meter, [device.device_kind for device in extractor.devices]
+    with RunRecorder(
+        writer.write_run, lambda: writer.bytes_written, meter=meter, devices=devices, metrics=metrics
+    ) as recorder:
+        return _Job(extractor, names, writer, recorder, before, is_mine, verify, part_photos, progress, workers).run()
+
+
+class _Job:
+    def __init__(
+        self,
+        extractor: PhotoExtractor,
+        names: list[str],
+        writer: StoreWriter,
+        recorder: RunRecorder,
+        failed_before: dict[str, str],
+        is_mine: Callable[[str], bool],
+        verify: bool,
+        part_photos: int,
+        progress: Callable[[Progress], None] | None,
+        workers: int | None,
+    ) -> None:
+        self._extractor = extractor
+        self._names = names
+        self._writer = writer
+        self._recorder = recorder
+        self._failed_before = failed_before
+        self._is_mine = is_mine
+        self._verify = verify
+        self._part_photos = part_photos
+        self._progress = progress
+        self._workers = workers
+        self._asked: dict[str, PhotoFile] = {}
+        self._rows: list[StoredPhoto] = []
+        self._row_bytes = 0
+        self._total: int | None = None
+
+    def run(self) -> JobReport:
+        _log.info("job started", extra={"names": self._names[:10], "stored": len(self._writer)})
+        stop = threading.Event()
+        counter = threading.Thread(target=self._count, args=(stop,), name="photo counter", daemon=True)
+        if self._progress:
+            counter.start()
+        results = self._extractor.stream(self._wanted(), workers=self._workers)
+        try:
+            for path, features, content_hash in results:
+                self._take(path, features, content_hash)
+            self._flush()
+        except StoreError:
+            raise
+        except BaseException:
+            self._flush()
+            self._writer.write_failures((self._failed_before | self._recorder.failures).items())
+            raise
+        finally:
+            stop.set()
+            close = getattr(results, "close", None)
+            if close:
+                close()
+        recorder = self._recorder
+        self._writer.write_failures((self._failed_before | recorder.failures).items())
+        result = JobReport(recorder.done, recorder.skipped, list(recorder.failures.items()), len(self._writer))
+        _log.info("job finished", extra=result._asdict() | {"failed": len(result.failed)})
+        return result
+
+    def _wanted(self) -> Iterator[tuple[str, str]]:
+        """The photos to extract; runs in whichever thread the extractor pulls from."""
+        for photo in self._find():
+            if isinstance(photo, ImageError):
+                self._fail(photo)
+            elif self._is_stored(photo):
+                self._failed_before.pop(photo.path, None)
+                self._recorder.skipped += 1
+                self._report()
+            else:
+                self._asked[photo.path] = photo
+                yield photo.path, photo.path
+
+    def _find(self) -> Iterator[PhotoFile | ImageError]:
+        for photo in find_photos(self._names):
+            if self._is_mine(photo.source if isinstance(photo, ImageError) else photo.path):
+                yield photo
+
+    def _is_stored(self, photo: PhotoFile) -> bool:
+        known = self._writer.known(photo.path)
+        if known is None:
+            return False
+        if (known.size, known.mtime_ns) == (photo.size, photo.mtime_ns) and not self._verify:
+            return True
+        if known.size != photo.size:
+            return False
+        try:
+            return known.has_content(hashlib.sha256(read_bytes(photo.path)).hexdigest())
+        except ImageError:
+            return False  # the extractor will say why
+
+    def _take(self, path: str, features: LocalFeatures | ImageError, content_hash: str | None) -> None:
+        photo = self._asked.pop(path)
+        self._recorder.bytes_read += photo.size
+        if isinstance(features, ImageError):
+            self._fail(features)
+            return
+        if content_hash is None:
+            raise ValueError(f"{path}: the extractor gave no content hash")
+        self._failed_before.pop(path, None)
+        self._rows.append(StoredPhoto(path, photo.size, photo.mtime_ns, content_hash, features))
+        self._row_bytes += len(features) * (2 * self._extractor.dimension + 16)
+        self._recorder.done += 1
+        if len(self._rows) >= self._part_photos or self._row_bytes >= PART_BYTES:
+            self._flush()
+        self._report()
+
+    def _fail(self, error: ImageError) -> None:
+        self._recorder.failures[error.source] = error.reason
+        _log.info("photo failed", extra={"photo": error.source, "reason": error.reason})
+        self._report()
+
+    def _flush(self) -> None:
+        # Taken away first: an interruption in the middle must not write them twice.
+        rows, self._rows, self._row_bytes = self._rows, [], 0
+        if rows:
+            with self._recorder.meter.stage("write"):
+                self._writer.append(rows)
+            self._recorder.parts += 1
+            self._recorder.save()
+
+    def _count(self, stop: threading.Event) -> None:
+        total = 0
+        for _ in self._find():
+            total += 1
+            if stop.is_set():
+                return
+        self._total = total
+
+    def _report(self) -> None:
+        recorder = self._recorder
+        recorder.tick()
+        if self._progress:
+            self._progress(Progress(recorder.done, recorder.skipped, len(recorder.failures), self._total))
+
+
+def require_photos(names: list[str]) -> None:
+    """Raises DelfError where the names mean no photo, before a store is made for nothing."""
+    reasons = []
+    for photo in find_photos(names):
+        if isinstance(photo, PhotoFile):
+            return
+        reasons.append(str(photo))
+    if reasons:
+        raise DelfError("no photos: " + "; ".join(reasons[:3]))
+    raise DelfError(f"{', '.join(names) or 'nothing given'}: no photos there; give photos or folders that hold some")

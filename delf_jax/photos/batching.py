@@ -1,0 +1,153 @@
+"""Decode, batch, compute and read back, all at once: the host side of every pass over photos.
+
+Threads decode ahead of the device; photos wait in one queue a bucket until a batch is full; a batch is read back only
+when others have been sent, so the device never waits for the host. Two threads send them: on CPU that makes two
+programs run at once, and each keeps busy the cores that the other leaves idle (``benchmarks/NOTES.md``).
+"""
+
+import collections
+import concurrent.futures
+import itertools
+import os
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding
+
+from delf_jax.cores import usable_cores
+from delf_jax.errors import ImageError
+from delf_jax.photos.buckets import Bucket, choose_bucket, pad_batch
+from delf_jax.photos.load import Photo, load_photo
+from delf_jax.photos.meter import Meter
+
+Key = TypeVar("Key", bound=Hashable)
+
+_MOST_WORKERS = 16
+_DECODED_AHEAD = 4
+_PROGRAMS_AT_ONCE = 2
+
+
+class Plan(NamedTuple):
+    """How photos become batches.
+
+    Attributes:
+        buckets: the canvases, one compiled program each.
+        batch_size: photos a batch, a multiple of the devices.
+        max_side: longest side in pixels that photos are reduced to while decoding.
+        sharding: where the batch axis goes.
+    """
+
+    buckets: Sequence[Bucket]
+    batch_size: int
+    max_side: int
+    sharding: NamedSharding
+
+
+def run(
+    program: Callable[[Any, Any, Any], Any],
+    params: Any,
+    items: Iterable[tuple[Key, Any]],
+    plan: Plan,
+    *,
+    workers: int | None = None,
+    meter: Meter,
+) -> Iterator[tuple[Key, Photo | ImageError, Any]]:
+    """Runs ``program(params, images, valid_hw)`` over a stream of photos, in threads.
+
+    In memory are the temporary arrays of two programs (on one core, of one), three batches of input and output, and the
+    photos decoded ahead. Contexts of JAX such as ``jax.default_matmul_precision`` hold in the thread that enters them,
+    not here: set them with ``jax.config.update``.
+
+    ``meter`` gets the seconds of ``decode``, summed over the threads, and of ``compute``, compiling left out.
+
+    Yields:
+        (key, photo, the photo's row of the program's output as NumPy arrays), or (key, ImageError, None); out of order.
+    """
+    waiting: dict[Bucket, list[tuple[Key, Photo]]] = collections.defaultdict(list)
+    in_flight: collections.deque[tuple[list[tuple[Key, Photo]], concurrent.futures.Future[Any]]] = collections.deque()
+    compiled: set[Bucket] = set()
+    at_once = _programs_at_once(plan)
+    threads = concurrent.futures.ThreadPoolExecutor(at_once, thread_name_prefix="batch")
+
+    def computed(start: Callable[[], Any]) -> Any:
+        with meter.shared_stage("compute"):
+            return jax.block_until_ready(start())
+
+    def send(bucket: Bucket) -> None:
+        batch = waiting.pop(bucket)
+        images, valid_hw = pad_batch([photo.pixels for _, photo in batch], bucket, plan.batch_size)
+        arrays = jax.device_put((images, valid_hw), plan.sharding)
+        if bucket in compiled:
+            output = threads.submit(computed, lambda: program(params, *arrays))
+        else:
+            # Compiled here, where no other thread compiles it too; that time is not the device's.
+            first = program(params, *arrays)
+            output = threads.submit(computed, lambda: first)
+            compiled.add(bucket)
+        in_flight.append((batch, output))
+
+    def read_back(most: int) -> Iterator[tuple[Key, Photo, Any]]:
+        while len(in_flight) > most:
+            batch, output = in_flight.popleft()
+            try:
+                host = jax.tree.map(np.asarray, jax.device_get(output.result()))
+            finally:
+                del output  # what it raised would hold this frame, and with it the batch
+            for row, (key, photo) in enumerate(batch):
+                yield key, photo, jax.tree.map(lambda array, row=row: array[row], host)
+
+    try:
+        for key, photo in _decoded(items, plan, workers, meter):
+            if isinstance(photo, ImageError):
+                yield key, photo, None
+                continue
+            bucket = choose_bucket(photo.pixels.shape[0], photo.pixels.shape[1], plan.buckets)
+            waiting[bucket].append((key, photo))
+            if len(waiting[bucket]) == plan.batch_size:
+                send(bucket)
+            yield from read_back(at_once)
+        for bucket in list(waiting):
+            send(bucket)
+            yield from read_back(at_once)
+        yield from read_back(0)
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _programs_at_once(plan: Plan) -> int:
+    """Two, but on CPU no more than there are cores; XLA takes ``NPROC`` as their number."""
+    if plan.sharding.mesh.devices.flat[0].platform != "cpu":
+        return _PROGRAMS_AT_ONCE
+    given = os.environ.get("NPROC", "")
+    cores = int(given) if given.isdecimal() else usable_cores()
+    return max(1, min(_PROGRAMS_AT_ONCE, cores))
+
+
+def _decoded(
+    items: Iterable[tuple[Key, Any]], plan: Plan, workers: int | None, meter: Meter
+) -> Iterator[tuple[Key, Photo | ImageError]]:
+    """Photos in input order, decoded by threads that stay a bounded number of photos ahead."""
+    workers = workers or min(_MOST_WORKERS, usable_cores())
+    ahead = plan.batch_size + _DECODED_AHEAD * workers
+    iterator = iter(items)
+
+    def decode(source: Any) -> Photo | ImageError:
+        with meter.stage("decode"):
+            try:
+                return load_photo(source, max_side=plan.max_side)
+            except ImageError as error:
+                return error
+
+    pool = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="decode")
+    try:
+        queue = collections.deque(
+            (key, pool.submit(decode, source)) for key, source in itertools.islice(iterator, ahead)
+        )
+        while queue:
+            key, future = queue.popleft()
+            yield key, future.result()
+            queue.extend((key, pool.submit(decode, source)) for key, source in itertools.islice(iterator, 1))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,210 @@
+"""Which photos the names on a command line mean: files, folders in depth, globs, fsspec addresses."""
+
+import datetime
+import glob
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import fsspec
+
+from delf_jax.errors import ImageError
+from delf_jax.photos import tar_and_parquet
+from delf_jax.photos.key_set import KeySet
+
+_PHOTO_NAME = re.compile(
+    r"[^.].*\.(jpe?g|jpe|jfif|png|webp|tiff?|gif|bmp|avif|jp2|j2k|p[pgn]m)", re.IGNORECASE | re.DOTALL
+)
+
+
+class PhotoFile(NamedTuple):
+    """A photo's name and what tells without reading it whether it changed.
+
+    Attributes:
+        path: absolute path, or fsspec address.
+        size: bytes.
+        mtime_ns: time of the last change in nanoseconds since 1970; 0 where the file system does not say.
+    """
+
+    path: str
+    size: int
+    mtime_ns: int
+
+
+def find_photos(names: Iterable[str | os.PathLike[str]]) -> Iterator[PhotoFile | ImageError]:
+    """Every photo that ``names`` mean, each path once, in a fixed order; a name that gives none comes as its error.
+
+    A file counts as given; of a shard (.tar, .parquet) the photos in it count, see ``tar_and_parquet``. Folders are
+    searched in depth, hidden entries left out; there, files count that have a photo's extension, and in globs shards
+    too. Links are followed, after the real folders, and no folder is entered twice.
+
+    Args:
+        names: paths, globs (``*``, ``?``, ``[]``, ``**``) or fsspec addresses of either.
+    """
+    seen = KeySet()
+    folders: set[tuple[int, int]] = set()
+    for name in names:
+        name = os.fspath(name)
+        if "://" in name and not name.startswith("file://"):
+            found = _guarded(name, _remote(name))
+        else:
+            found = _local(os.path.abspath(name.removeprefix("file://")), folders)
+        for photo in _with_members(found):
+            # Names of millions of photos would fill the memory; eight bytes of a digest do not.
+            if isinstance(photo, ImageError) or seen.add(path_key(photo.path)):
+                yield photo
+
+
+def _with_members(found: Iterator[PhotoFile | ImageError]) -> Iterator[PhotoFile | ImageError]:
+    """Shards replaced by the photos in them."""
+    for photo in found:
+        if isinstance(photo, ImageError) or not tar_and_parquet.is_shard(photo.path):
+            yield photo
+            continue
+        for member in tar_and_parquet.members(photo.path, size=photo.size, mtime_ns=photo.mtime_ns):
+            yield member if isinstance(member, ImageError) else PhotoFile(*member)
+
+
+def path_key(path: str) -> int:
+    """64 bits that stand for a path."""
+    return int.from_bytes(hashlib.blake2b(os.fsencode(path), digest_size=8).digest(), "little")
+
+
+def _local(name: str, folders: set[tuple[int, int]]) -> Iterator[PhotoFile | ImageError]:
+    if os.path.lexists(name) or not glob.has_magic(name):
+        yield from _given(name, folders)
+        return
+    matches = sorted(
+        match
+        for match in glob.iglob(name, recursive=True)
+        if is_photo_name(match) or tar_and_parquet.is_shard(match) or os.path.isdir(match)
+    )
+    for match in matches:
+        yield from _given(match, folders)
+    if not matches:
+        yield ImageError(name, "matches no photo; check the pattern")
+
+
+def _given(name: str, folders: set[tuple[int, int]]) -> Iterator[PhotoFile | ImageError]:
+    photo = _look_at(name)
+    if photo is not None:
+        yield photo
+        return
+    # Links wait, so that a photo reached both ways gets its real name.
+    links: list[str] = []
+    yield from _walk(name, folders, links)
+    while links:
+        yield from _walk(links.pop(0), folders, links)
+
+
+def _walk(folder: str, entered: set[tuple[int, int]], links: list[str]) -> Iterator[PhotoFile | ImageError]:
+    try:
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in entered:
+            return
+        entered.add((status.st_dev, status.st_ino))
+        # Names alone: a folder may hold millions, whose entries would be several times as large.
+        names: list[str] = []
+        is_link: dict[str, bool] = {}
+        with os.scandir(folder) as listing:
+            for entry in listing:
+                if entry.name.startswith("."):
+                    continue
+                if _is_directory(entry):
+                    is_link[entry.name] = entry.is_symlink()
+                elif not is_photo_name(entry.name):
+                    continue
+                names.append(entry.name)
+        names.sort()
+    except OSError as error:
+        yield ImageError(
+            folder, f"the folder cannot be listed ({error.strerror}); change its permissions or leave it out"
+        )
+        return
+    for name in names:
+        path = os.path.join(folder, name)
+        if name not in is_link:
+            photo = _look_at(path)
+            if photo is not None:
+                yield photo
+        elif is_link[name]:
+            links.append(path)
+        else:
+            yield from _walk(path, entered, links)
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _look_at(path: str) -> PhotoFile | ImageError | None:
+    """The file at ``path``; None for a folder."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        if os.path.islink(path):
+            return ImageError(path, "is a link to nothing; mend or remove it")
+        return ImageError(path, "there is no such file or folder; check the path")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        return ImageError(path, f"cannot be looked at ({reason}); check the path and its permissions")
+    if stat.S_ISDIR(status.st_mode):
+        return None
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        readable = os.fsencode(path).decode(errors="backslashreplace")
+        return ImageError(readable, "its name is not valid UTF-8; rename it")
+    return PhotoFile(path, status.st_size, status.st_mtime_ns)
+
+
+def _guarded(name: str, photos: Iterator[PhotoFile | ImageError]) -> Iterator[PhotoFile | ImageError]:
+    try:
+        yield from photos
+    except ImportError as error:
+        yield ImageError(name, f"its protocol needs a package that is not installed: {error}")
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        yield ImageError(name, f"cannot be listed ({reason[:200]}); check the address and its credentials")
+
+
+def _remote(name: str) -> Iterator[PhotoFile | ImageError]:
+    filesystem, path = fsspec.core.url_to_fs(name)
+    if glob.has_magic(path):
+        matches = filesystem.glob(path, detail=True)
+        for match in sorted(matches):
+            if (is_photo_name(match) or tar_and_parquet.is_shard(match)) and matches[match]["type"] == "file":
+                yield _remote_photo(filesystem, matches[match])
+        if not matches:
+            yield ImageError(name, "matches no photo; check the pattern")
+    elif filesystem.isdir(path):
+        for _, _, files in filesystem.walk(path, detail=True):
+            for file in sorted(files):
+                if is_photo_name(file):
+                    yield _remote_photo(filesystem, files[file])
+    elif filesystem.exists(path):
+        yield _remote_photo(filesystem, filesystem.info(path))
+    else:
+        yield ImageError(name, "there is no such file or folder; check the address")
+
+
+def _remote_photo(filesystem: Any, info: dict[str, Any]) -> PhotoFile:
+    changed = next(
+        (info[k] for k in ("mtime", "LastModified", "last_modified", "updated", "created") if info.get(k)), 0
+    )
+    if isinstance(changed, str):
+        changed = datetime.datetime.fromisoformat(changed)
+    if isinstance(changed, datetime.datetime):
+        changed = changed.timestamp()
+    return PhotoFile(filesystem.unstrip_protocol(info["name"]), int(info["size"] or 0), int(changed * 1e9))
+
+
+def is_photo_name(name: str) -> bool:
+    """Whether a file's name has a photo's extension and is not hidden."""
+    return _PHOTO_NAME.fullmatch(os.path.basename(name)) is not None

@@ -1,0 +1,170 @@
+"""One part of a feature store: the features of some photos as a Parquet file, one row a photo."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from delf_jax.features import LocalFeatures
+from delf_jax.files import json_files
+
+UNREADABLE = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError)
+"""What reading a damaged part may raise."""
+
+_TYPES = {
+    "path": "string",
+    "size": "int64",
+    "mtime_ns": "int64",
+    "content_hash": "string",
+    "height": "int32",
+    "width": "int32",
+    "keypoints": "list<element: float>",
+    "scales": "list<element: float>",
+    "scores": "list<element: float>",
+    "descriptors": "list<element: halffloat>",
+}
+
+
+class StoredPhoto(NamedTuple):
+    """A photo of a store.
+
+    Attributes:
+        path: absolute path, or fsspec address.
+        size: bytes of the file.
+        mtime_ns: its time of change in nanoseconds since 1970; 0 where the file system does not say.
+        content_hash: sha256 of the file's bytes in hexadecimal.
+        features: its local features; descriptors were kept as float16 and are float32 of unit length again.
+    """
+
+    path: str
+    size: int
+    mtime_ns: int
+    content_hash: str
+    features: LocalFeatures
+
+
+def encode(
+    photos: Sequence[StoredPhoto], *, dimension: int, fingerprint: str, origin: Mapping[str, Any] | None = None
+) -> bytes:
+    """The Parquet file of ``photos``; ``origin``, what made them, is kept in its metadata.
+
+    Columns: path, size, mtime_ns, content_hash, height, width, keypoints (x and y by turns), scales, scores,
+    descriptors (float16, ``dimension`` values a feature, in a row) and model. Lists of plain numbers are written
+    and read several times faster than lists of lists; n is the length of ``scores``.
+    """
+    features = [photo.features for photo in photos]
+    counts = np.array([len(f) for f in features], np.int64)
+
+    def lists(values: list[np.ndarray], dtype: type, width: int) -> pa.ListArray:
+        offsets = np.concatenate([[0], np.cumsum(counts * width)])
+        flat = np.concatenate([np.asarray(v, dtype).ravel() for v in values])
+        return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(flat))
+
+    table = pa.table(
+        {
+            "path": pa.array([photo.path for photo in photos], pa.string()),
+            "size": pa.array([photo.size for photo in photos], pa.int64()),
+            "mtime_ns": pa.array([photo.mtime_ns for photo in photos], pa.int64()),
+            "content_hash": pa.array([photo.content_hash for photo in photos], pa.string()),
+            "height": pa.array([f.image_size[0] for f in features], pa.int32()),
+            "width": pa.array([f.image_size[1] for f in features], pa.int32()),
+            "keypoints": lists([f.keypoints for f in features], np.float32, 2),
+            "scales": lists([f.scales for f in features], np.float32, 1),
+            "scores": lists([f.scores for f in features], np.float32, 1),
+            "descriptors": lists([f.descriptors for f in features], np.float16, dimension),
+            "model": pa.array([fingerprint] * len(photos), pa.string()),
+        }
+    ).replace_schema_metadata({"delf_jax": json.dumps({"dimension": dimension, **(origin or {})})})
+    sink = pa.BufferOutputStream()
+    # Descriptors hardly compress; trying costs more than the disk does.
+    pq.write_table(table, sink, compression="none", use_dictionary=["model"], write_statistics=False)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def decode(
+    data: bytes, *, dimension: int, skip: frozenset[int] = frozenset(), as_kept: bool = False
+) -> Iterator[StoredPhoto]:
+    """The photos of a part, but for the rows in ``skip``; ValueError or an Arrow error when it is not one.
+
+    Descriptors are made float32 of unit length again, or ``as_kept`` stay float16, for writing them once more.
+    """
+    # Arrow's threads may outlive the interpreter and abort it at exit (apache/arrow#34314).
+    file = pq.ParquetFile(pa.BufferReader(data))
+    _require_honest(file, len(data))
+    table = file.read(use_threads=False).combine_chunks()
+    for name, kind in _TYPES.items():
+        if str(table.schema.field(name).type) != kind or table.column(name).null_count:
+            raise ValueError(f"its column {name} is not of the type {kind}, or has gaps")
+    scalars = {name: table.column(name).to_pylist() for name in ("path", "size", "mtime_ns", "content_hash")}
+    heights, widths = table.column("height").to_pylist(), table.column("width").to_pylist()
+    ends, scores = _lists(table, "scores", 1)
+    columns = [
+        _lists(table, name, width) for name, width in (("scales", 1), ("keypoints", 2), ("descriptors", dimension))
+    ]
+    if not all(np.array_equal(ends, others) for others, _ in columns):
+        raise ValueError("its columns have different lengths")
+    scales, keypoints, descriptors = (values for _, values in columns)
+    for row in range(len(table)):
+        if row in skip:
+            continue
+        here = slice(ends[row], ends[row + 1])
+        features = LocalFeatures(
+            keypoints[here],
+            scales[here, 0],
+            scores[here, 0],
+            descriptors[here] if as_kept else _unit(descriptors[here]),
+            image_size=(heights[row], widths[row]),
+        )
+        yield StoredPhoto(**{name: values[row] for name, values in scalars.items()}, features=features)
+
+
+def identities(file: Any) -> dict[str, list[Any]]:
+    """Columns path, size, mtime_ns and content_hash of a part, given as a binary file; its features are not read."""
+    table = pq.ParquetFile(file).read(["path", "size", "mtime_ns", "content_hash"], use_threads=False)
+    columns: dict[str, list[Any]] = table.to_pydict()
+    return columns
+
+
+def origin(data: bytes) -> dict[str, Any]:
+    """What made a part: the dimension, the fingerprint, and the rest of what ``encode`` was told.
+
+    Raises as ``decode`` does, and ValueError when no photo is in it.
+    """
+    file = pq.ParquetFile(pa.BufferReader(data))
+    _require_honest(file, len(data))
+    kept = json_files.loads_object(file.schema_arrow.metadata[b"delf_jax"])
+    models = file.read(["model"], use_threads=False).column("model")
+    if not len(models):
+        raise ValueError("it has no photos")
+    return {"fingerprint": models[0].as_py(), **kept}
+
+
+def _unit(descriptors: np.ndarray) -> np.ndarray:
+    unit = descriptors.astype(np.float32)
+    unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
+    return unit
+
+
+def _lists(table: pa.Table, name: str, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where each row's list ends, in units of ``width``, and all values [n, width]."""
+    column = table.column(name)
+    if len(column) == 0:
+        return np.zeros(1, np.int64), np.zeros((0, width), np.float32)
+    chunk = column.chunk(0)
+    offsets = chunk.offsets.to_numpy()
+    if (offsets % width).any():
+        raise ValueError(f"its column {name} has a row that is no multiple of {width}")
+    return offsets // width, chunk.values.to_numpy().reshape(-1, width)
+
+
+def _require_honest(file: pq.ParquetFile, size: int) -> None:
+    """Refuses a file that says it would become far larger in memory than it is, before any of it is read."""
+    described = file.metadata
+    # Not by column: PyArrow ends the process at damaged statistics of one.
+    uncompressed = sum(described.row_group(group).total_byte_size for group in range(described.num_row_groups))
+    if uncompressed > size or 4 * described.num_rows > size:
+        raise ValueError("it claims more rows or values than it has bytes for")

@@ -1,0 +1,204 @@
+"""The feature store: local features of any number of photos, in parts that are whole or absent."""
+
+import contextlib
+import errno
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from delf_jax.errors import StoreError
+from delf_jax.files import atomic, json_files
+from delf_jax.files.folder import Folder
+from delf_jax.store import parts
+from delf_jax.store.manifest import Manifest, Part
+from delf_jax.store.manifest_files import ManifestFiles
+from delf_jax.store.parts import StoredPhoto
+from delf_jax.store.run_report import RunReport, is_run_name
+
+HEAD = "head.safetensors"
+FAILURES = "failures.jsonl"
+RUNS = "runs"
+
+
+class Damage(NamedTuple):
+    """A file of a store that is not what the manifest says, and why."""
+
+    name: str
+    reason: str
+
+
+class DamagedPart(StoreError):
+    """A part that is not what was written."""
+
+
+class FeatureStore:
+    """A store opened for reading: iterate over it for its photos, each once, one part in memory at a time.
+
+    Attributes:
+        settings: what the extraction was asked to do.
+        fingerprint: of the model that made the features.
+        dimension: length of a descriptor.
+    """
+
+    def __init__(self, folder: Folder, manifest: Manifest) -> None:
+        self._folder = folder
+        self._manifest = manifest
+        self.settings = manifest.settings
+        self.fingerprint = manifest.fingerprint
+        self.dimension = manifest.dimension
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> "FeatureStore":
+        """Opens the store at a path or fsspec address; StoreError when there is none, or a damaged or newer one."""
+        folder = Folder(path)
+        manifest = ManifestFiles(folder).read()
+        if manifest is None:
+            raise StoreError(
+                f"{folder.address}: there is no feature store; make one with `delf-jax extract PHOTOS --out ...`"
+            )
+        return cls(folder, manifest)
+
+    def __len__(self) -> int:
+        """Number of photos."""
+        return sum(part.photos for part in self._manifest.parts)
+
+    def __iter__(self) -> Iterator[StoredPhoto]:
+        """Every photo; DamagedPart, naming it, at the first damaged part."""
+        for photos in self.iter_parts():
+            yield from photos
+
+    def iter_parts(self) -> Iterator[list[StoredPhoto]]:
+        """The photos of one part after another."""
+        for part in self._manifest.parts:
+            data = checked(self._folder, part)
+            try:
+                yield list(parts.decode(data, dimension=self.dimension, skip=part.superseded))
+            except parts.UNREADABLE as error:
+                raise damaged(self._folder, part.name, f"it is not readable: {error}") from None
+
+    @property
+    def head_path(self) -> Path | None:
+        """The store's own head file, a local copy where the store is not on a disk; None where the model's serves."""
+        if self._manifest.head is None:
+            return None
+        if self._folder.path is not None:
+            return self._folder.path / HEAD
+        copy = Path(tempfile.gettempdir()) / f"delf-jax-head-{self._manifest.head}.safetensors"
+        if not copy.exists():
+            try:
+                atomic.write_bytes(copy, read(self._folder, HEAD))
+            except FileNotFoundError:
+                address = self._folder.address
+                raise StoreError(f"{address}: its {HEAD} is missing; put it back or extract anew") from None
+        return copy
+
+    def failures(self) -> list[tuple[str, str]]:
+        """(path, reason) of every photo that the last extraction could not use."""
+        try:
+            lines = read(self._folder, FAILURES).splitlines()
+        except FileNotFoundError:
+            return []
+        try:
+            return [(str(entry["image"]), str(entry["error"])) for entry in map(json_files.loads_object, lines)]
+        except (ValueError, KeyError):
+            return []  # a list for people, made anew by every extraction
+
+    def runs(self) -> list[RunReport]:
+        """Reports of the runs that wrote this store, oldest first; damaged ones are left out."""
+        reports = []
+        for name in self._run_names():
+            with contextlib.suppress(StoreError, OSError):
+                reports.append(RunReport.from_bytes(self._folder.read(f"{RUNS}/{name}"), name))
+        return reports
+
+    def _run_names(self) -> list[str]:
+        return [name for name in self._folder.names(RUNS) if is_run_name(name)]
+
+    def check(self) -> list[Damage]:
+        """Reads every file of the store and compares it with the manifest; what is damaged.
+
+        Raises:
+            StoreError: when a part or a run report, which may be whole, cannot be read now.
+        """
+        damages = []
+        for part in self._manifest.parts:
+            try:
+                photos = sum(1 for _ in parts.decode(checked(self._folder, part), dimension=self.dimension))
+                if photos != part.rows:
+                    damages.append(Damage(part.name, f"it has {photos} photos instead of {part.rows}"))
+            except DamagedPart as error:
+                damages.append(Damage(part.name, str(error)))
+            except parts.UNREADABLE as error:
+                damages.append(Damage(part.name, f"it is not readable: {error}"))
+        if self._manifest.head is not None:
+            try:
+                if hashlib.sha256(read(self._folder, HEAD)).hexdigest() != self._manifest.head:
+                    damages.append(Damage(HEAD, "its checksum is wrong; the store cannot be continued without it"))
+            except FileNotFoundError:
+                damages.append(Damage(HEAD, "it is missing; the store cannot be continued without it"))
+            except StoreError as error:
+                damages.append(Damage(HEAD, str(error)))
+        for name in self._run_names():
+            file = f"{RUNS}/{name}"
+            try:
+                RunReport.from_bytes(self._folder.read(file), name)
+            except FileNotFoundError:
+                pass  # an old one, which a writer has just removed
+            except StoreError as error:
+                damages.append(Damage(file, str(error)))
+            except OSError as error:
+                if not _is_lost(self._folder, error):
+                    raise unreadable(self._folder, file, error) from None
+                damages.append(Damage(file, f"it cannot be read ({error})"))
+        return damages
+
+
+def read(folder: Folder, name: str) -> bytes:
+    """The bytes of a file; FileNotFoundError where there is none, StoreError where it cannot be read."""
+    try:
+        return folder.read(name)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise unreadable(folder, name, error) from None
+
+
+def unreadable(folder: Folder, name: str, error: OSError) -> StoreError:
+    """The error for a file that may be whole, but that the disk or the connection does not give now."""
+    remedy = "check the disk or the connection and give the command again"
+    return StoreError(f"{folder.join(name)}: cannot be read ({error}); {remedy}")
+
+
+def checked(folder: Folder, part: Part) -> bytes:
+    """The bytes of a part; DamagedPart where they are not what was written, StoreError where they cannot be read."""
+    name = f"parts/{part.name}"
+    try:
+        data = folder.read(name)
+    except FileNotFoundError:
+        raise damaged(folder, part.name, "it is missing") from None
+    except OSError as error:
+        if not _is_lost(folder, error):
+            raise unreadable(folder, name, error) from None
+        raise damaged(folder, part.name, f"it cannot be read ({error})") from None
+    if len(data) != part.size:
+        raise damaged(folder, part.name, f"it has {len(data)} bytes instead of {part.size}")
+    if hashlib.sha256(data).hexdigest() != part.sha256:
+        raise damaged(folder, part.name, "its checksum is wrong")
+    return data
+
+
+def _is_lost(folder: Folder, error: OSError) -> bool:
+    """Whether a file that cannot be read never will be: a connection or a permission comes back, a sector does not."""
+    return folder.path is not None and error.errno == errno.EIO
+
+
+def damaged(folder: Folder, name: str, reason: str) -> DamagedPart:
+    """The error for a damaged part: which, why, and how to go on."""
+    reason = " ".join(reason.split())
+    return DamagedPart(
+        f"{folder.address}: part {name} is damaged, {reason}; `delf-jax check {folder.address} --repair` drops it, "
+        "then extract again"
+    )

@@ -1,0 +1,108 @@
+"""Activation maps: where in a photo the foreground direction is seen. Pure functions of arrays."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from delf_jax.errors import PredictorError
+from delf_jax.models.layers import valid_cells
+
+AnyArray = Array | np.ndarray
+
+
+class ActivationMap(NamedTuple):
+    """A photo's map and how strong it was before it was stretched to 0-1.
+
+    Attributes:
+        activation: float32 [..., h, w] in 0-1, zero outside the valid area.
+        peak: float32 [...], the largest cosine with w* before clamping (-1 to 1): the raw score. Its zero is the
+            bisector between background and foreground (identity I4).
+        low, high: float32 [...], the clamped cosines that became 0 and 1; equal when there is no object.
+    """
+
+    activation: Array
+    peak: Array
+    low: Array
+    high: Array
+
+
+def cosine_map(dense: Float[AnyArray, "*b h w c"], w: Float[AnyArray, " c"]) -> Float[Array, "*b h w"]:
+    """Cosine of every position with the unit vector ``w``, A[p] = <f / ||f||, w>; 0 where a feature is 0."""
+    dense = jnp.asarray(dense, jnp.float32)
+    norms = jnp.maximum(jnp.linalg.norm(dense, axis=-1), 1e-12)
+    return jnp.matmul(dense, jnp.asarray(w, jnp.float32), precision=lax.Precision.HIGHEST) / norms
+
+
+def require_channels(found: int, fitted: int) -> None:
+    """Raises PredictorError unless features have as many channels as those that were fitted."""
+    if found != fitted:
+        raise PredictorError(
+            f"features have {found} channels, those of the predictor {fitted}; use the encoder that it was fitted on"
+        )
+
+
+def stretch(cosines: Float[AnyArray, "*b h w"], valid_hw: Int[AnyArray, "*b 2"]) -> ActivationMap:
+    """Clamps at 0 and stretches each photo's valid cells to 0-1; all zero where they are all equal."""
+    valid = valid_cells(valid_hw, *cosines.shape[-2:])
+    peak = jnp.max(jnp.where(valid, cosines, -jnp.inf), axis=(-2, -1))
+    clamped = jnp.maximum(cosines, 0)
+    low = jnp.min(jnp.where(valid, clamped, jnp.inf), axis=(-2, -1))
+    high = jnp.max(jnp.where(valid, clamped, 0), axis=(-2, -1))
+    spread = high - low
+    scaled = (clamped - low[..., None, None]) / jnp.where(spread > 0, spread, 1)[..., None, None]
+    return ActivationMap(jnp.where(valid, scaled, 0), peak, low, high)
+
+
+def activation_map(
+    dense: Float[AnyArray, "*b h w c"], w: Float[AnyArray, " c"], valid_hw: Int[AnyArray, "*b 2"]
+) -> ActivationMap:
+    """The foreground map of each photo: cosine with w*, clamped at 0, min-max to 0-1 (localization spec 1.2).
+
+    Args:
+        dense: [..., h, w, C] feature maps.
+        w: [C], the unit foreground direction.
+        valid_hw: int [..., 2], (height, width) in cells of each photo's own part of the map, at its top left.
+    """
+    return stretch(cosine_map(dense, w), valid_hw)
+
+
+def align_corners_matrix(
+    cells: Int[AnyArray, "*b"], pixels: Int[AnyArray, "*b"], size: int, out_size: int
+) -> Float[Array, "*b o s"]:
+    """Linear interpolation from ``cells`` samples to ``pixels`` samples whose first and last coincide.
+
+    Args:
+        cells: int [...], valid samples of the source, at most ``size``; may be traced.
+        pixels: int [...], samples wanted, at most ``out_size``; may be traced.
+
+    Returns:
+        float32 [..., out_size, size]; rows from ``pixels`` on are zero.
+    """
+    cells, pixels = jnp.asarray(cells), jnp.asarray(pixels)
+    row = jnp.arange(out_size, dtype=jnp.float32)
+    step = (cells - 1) / jnp.maximum(pixels - 1, 1)
+    position = row * step[..., None]
+    weights = jnp.maximum(1 - jnp.abs(position[..., None] - jnp.arange(size)), 0)
+    return jnp.where((row < pixels[..., None])[..., None], weights, 0)
+
+
+def upsample(
+    maps: Float[AnyArray, "*b h w"],
+    valid_hw: Int[AnyArray, "*b 2"],
+    image_hw: Int[AnyArray, "*b 2"],
+    canvas: tuple[int, int],
+) -> Float[Array, "*b H W"]:
+    """Bilinear upsampling with aligned corners, by two small matrices, as the official code does it.
+
+    Args:
+        maps: [..., h, w], of which the top-left ``valid_hw`` cells count.
+        image_hw: int [..., 2], (height, width) in pixels that those cells are stretched over.
+        canvas: static (height, width) of the result; zero outside each photo.
+    """
+    valid_hw, image_hw = jnp.asarray(valid_hw), jnp.asarray(image_hw)
+    rows = align_corners_matrix(valid_hw[..., 0], image_hw[..., 0], maps.shape[-2], canvas[0])
+    columns = align_corners_matrix(valid_hw[..., 1], image_hw[..., 1], maps.shape[-1], canvas[1])
+    return jnp.einsum("...Hh,...hw,...Ww->...HW", rows, maps, columns, precision=lax.Precision.HIGHEST)

@@ -1,0 +1,312 @@
+"""Why a place counts as foreground: the training positions whose values add up to its activation.
+
+value of training position i for a query of unit features q = sum_p fhat_p:  alpha_i <fhat_i, q>. Over all positions the
+values sum exactly to <w*, q> (localization spec 1.3). Which of them to show is a choice:
+
+    value     by |value|: exact attribution, but the same few long features win everywhere
+    centred   by alpha_i <fhat_i, q - m u>, the part that tells this query from the average one (default)
+    local     by cosine with the query
+
+The first two are bounded by |alpha_i| ||q||, so scanning by decreasing |alpha_i| can stop early with a certificate that
+nothing unseen could enter the list. Very many points are searched approximately instead (``mips``).
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from delf_jax.errors import PredictorError
+from localization.foreground.solvers import FiniteSolution
+from localization.foreground.statistics import Solution
+from localization.representers import mips
+from localization.representers.mips import PointIndex
+from localization.representers.points import Points
+
+Ranking = Literal["value", "centred", "local"]
+Index = Literal["exact", "scann"]
+
+_BLOCK = 2048
+# Up to a gigabyte of unit features is kept in float32, for exact scans at the speed of the memory.
+_KEPT = 2**28
+_CANDIDATES = 50
+# Unit features are kept in float16: their length may exceed 1 by this much.
+_ROUNDING = 1.001
+
+
+@dataclasses.dataclass(frozen=True)
+class RepresenterPoint:
+    """One training position in an explanation.
+
+    Attributes:
+        image: name of its photo.
+        xy: (x, y) in pixels of its upright original photo.
+        image_size: (height, width) of that photo.
+        label: the photo's class, if it had one.
+        thumbnail: JPEG of the photo, or None.
+        importance: alpha_i, the same for every query.
+        similarity: mean cosine with the query's positions.
+        value: alpha_i <fhat_i, q>; summed over all training positions it is ``Explanation.value``.
+        share: its value in that of all kept points of the same sign of importance.
+        cumulative: shares up to and including this point.
+    """
+
+    image: str
+    xy: tuple[float, float]
+    image_size: tuple[int, int]
+    label: str | None
+    thumbnail: bytes | None
+    importance: float
+    similarity: float
+    value: float
+    share: float
+    cumulative: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Explanation:
+    """What makes a place foreground and what holds it back.
+
+    Attributes:
+        value: <w*, q>, the sum of the cosines of the query's positions with w*.
+        excitatory: points of positive importance, best first.
+        inhibitory: points of negative importance, best first.
+        touched: share of the points that had to be looked at.
+    """
+
+    value: float
+    excitatory: list[RepresenterPoint]
+    inhibitory: list[RepresenterPoint]
+    touched: float
+
+
+class Ranked(NamedTuple):
+    """Rows of the points, best first, their scores, and how many points were looked at."""
+
+    rows: Int[np.ndarray, " k"]
+    scores: Float[np.ndarray, " k"]
+    touched: int
+
+
+class Explainer:
+    """Answers queries over one set of points.
+
+    Args:
+        points: kept training positions.
+        solution: what w* and importance come from.
+        mean_unit: [C], u, the mean unit feature of all training positions.
+        index: ``exact`` or ``scann``; None takes ScaNN, where it is installed, for points beyond a gigabyte in float32.
+    """
+
+    def __init__(
+        self,
+        points: Points,
+        solution: Solution,
+        *,
+        mean_unit: Float[np.ndarray, " c"],
+        index: Index | None = None,
+    ) -> None:
+        self.points = points
+        self.solution = solution
+        self.mean_unit = mean_unit.astype(np.float32)
+        self._widened: dict[tuple[int, int], Float[np.ndarray, "n c"]] = {}
+        cosines = None
+        if isinstance(solution, FiniteSolution):
+            w = solution.w.astype(np.float32)
+            steps = range(0, len(points), _BLOCK)
+            cosines = np.concatenate([self._unit(np.arange(i, min(i + _BLOCK, len(points)))) @ w for i in steps])
+        self.importance = solution.importance(points.norm, cosines)
+        order = np.argsort(-np.abs(self.importance), kind="stable")
+        self._order = {sign: order[sign * self.importance[order] > 0] for sign in (1, -1)}
+        self._few = points.unit.size <= _KEPT
+        self.index = index or ("exact" if self._few or not mips.is_installed() else "scann")
+
+    def explain(
+        self,
+        query: Float[np.ndarray, "m c"],
+        *,
+        top: int = 10,
+        ranking: Ranking = "centred",
+        per_photo: int | None = 1,
+    ) -> Explanation:
+        """The excitatory and inhibitory points of a place.
+
+        Args:
+            query: float32 [m, C], unit features of the place's m positions.
+            top: points of each sign.
+            ranking: ``value``, ``centred`` or ``local``.
+            per_photo: at most so many points of one photo; None for any number.
+        """
+        query = np.asarray(query, np.float32)
+        q = query.sum(axis=0)
+        found = {sign: self.rank(query, sign=sign, top=top, ranking=ranking, per_photo=per_photo) for sign in (1, -1)}
+        touched = sum(ranked.touched for ranked in found.values()) / max(len(self.points), 1)
+        listed = [self._describe(found[sign].rows, q, len(query), sign) for sign in (1, -1)]
+        return Explanation(float(self.solution.w @ q), listed[0], listed[1], touched)
+
+    def rank(
+        self,
+        query: Float[np.ndarray, "m c"],
+        *,
+        sign: int,
+        top: int,
+        ranking: Ranking = "centred",
+        per_photo: int | None = 1,
+    ) -> Ranked:
+        """The ``top`` rows among the points whose importance has this sign; exact unless ``index`` is ``scann``.
+
+        Scores are ``sign`` * alpha_i <fhat_i, q'> (``local``: the cosine), q' the query or the centred query.
+        """
+        q = query.sum(axis=0)
+        if ranking == "centred":
+            q = q - len(query) * self.mean_unit
+        length = float(np.linalg.norm(q))
+        if ranking == "local":
+            q = q / max(length, 1e-12)
+        if self.index == "scann":
+            return self._approximate(q, sign, top, ranking, per_photo)
+        best = Ranked(np.zeros(0, np.int64), np.zeros(0), 0)
+        touched = 0
+        for rows, unit in self._ordered_blocks(sign):
+            worst = best.scores[-1] if len(best.rows) == top else -math.inf
+            if ranking != "local" and worst >= float(abs(self.importance[rows[0]])) * length * _ROUNDING:
+                break
+            scores = unit @ q
+            if ranking != "local":
+                scores = scores * np.abs(self.importance[rows])
+            touched += len(rows)
+            better = scores > worst
+            candidates = np.concatenate([best.rows, rows[better]]), np.concatenate([best.scores, scores[better]])
+            best = Ranked(*self._limited(*candidates, top, per_photo), touched=0)
+        return best._replace(touched=touched)
+
+    def _approximate(
+        self, q: Float[np.ndarray, " c"], sign: int, top: int, ranking: Ranking, per_photo: int | None
+    ) -> Ranked:
+        index, direction = (self._local_index, q) if ranking == "local" else (self._value_index, sign * q)
+        # Neighbouring cells of one photo look alike, and some have the other sign: many are asked for, few are kept.
+        rows = index.nearest(direction, _CANDIDATES * top)
+        rows = rows[sign * self.importance[rows] > 0]
+        return Ranked(*self._limited(rows, self._scores(rows, q, ranking), top, per_photo), touched=len(rows))
+
+    @functools.cached_property
+    def _value_index(self) -> PointIndex:
+        return PointIndex(self.points.unit, self.importance)
+
+    @functools.cached_property
+    def _local_index(self) -> PointIndex:
+        return PointIndex(self.points.unit, np.ones(len(self.points)))
+
+    def _scores(
+        self, rows: Int[np.ndarray, " n"], q: Float[np.ndarray, " c"], ranking: Ranking
+    ) -> Float[np.ndarray, " n"]:
+        scores = self._unit(rows) @ q
+        return scores if ranking == "local" else scores * np.abs(self.importance[rows])
+
+    def _limited(
+        self, rows: Int[np.ndarray, " n"], scores: Float[np.ndarray, " n"], top: int, per_photo: int | None
+    ) -> tuple[Int[np.ndarray, " k"], Float[np.ndarray, " k"]]:
+        """The best ``top`` with at most ``per_photo`` of one photo. Lists limited block by block merge exactly."""
+        order = np.argsort(-scores, kind="stable")
+        if per_photo is not None:
+            photos = self.points.photo[rows[order]]
+            grouped = np.argsort(photos, kind="stable")
+            firsts = np.searchsorted(photos[grouped], photos[grouped])
+            place = np.empty(len(rows), np.int64)
+            place[grouped] = np.arange(len(rows)) - firsts
+            order = order[place < per_photo]
+        order = order[:top]
+        return rows[order], scores[order]
+
+    def _describe(
+        self, rows: Int[np.ndarray, " k"], q: Float[np.ndarray, " c"], positions: int, sign: int
+    ) -> list[RepresenterPoint]:
+        products = self._unit(rows) @ q
+        values = self.importance[rows] * products
+        total = float(self._mass[sign] @ q)
+        shares = values / total if total else np.zeros_like(values)
+        photos, running = self.points.photos.take(self.points.photo[rows]), np.cumsum(shares)
+        listed = []
+        for i, (row, photo) in enumerate(zip(rows, photos)):
+            listed.append(
+                RepresenterPoint(
+                    image=photo.name,
+                    xy=photo.position(self.points.cell[row]),
+                    image_size=photo.size,
+                    label=photo.label,
+                    thumbnail=photo.thumbnail,
+                    importance=float(self.importance[row]),
+                    similarity=float(products[i]) / positions,
+                    value=float(values[i]),
+                    share=float(shares[i]),
+                    cumulative=float(running[i]),
+                )
+            )
+        return listed
+
+    @functools.cached_property
+    def _mass(self) -> dict[int, Float[np.ndarray, " c"]]:
+        """sum alpha_i fhat_i over the points of each sign: their total value for q is one inner product."""
+        mass = {1: np.zeros(self.points.unit.shape[1]), -1: np.zeros(self.points.unit.shape[1])}
+        for sign, total in mass.items():
+            for rows, unit in self._ordered_blocks(sign):
+                total += self.importance[rows].astype(np.float32) @ unit
+        return mass
+
+    def _ordered_blocks(self, sign: int) -> Iterator[tuple[Int[np.ndarray, " n"], Float[np.ndarray, "n c"]]]:
+        """Rows of one sign of importance by decreasing |alpha|, and their unit features in float32."""
+        order = self._order[sign]
+        for start in range(0, len(order), _BLOCK):
+            rows = order[start : start + _BLOCK]
+            unit = self._widened.get((sign, start))
+            if unit is None:
+                unit = self._unit(rows)
+                if self._few:
+                    self._widened[sign, start] = unit
+            yield rows, unit
+
+    def _unit(self, rows: Int[np.ndarray, " k"]) -> Float[np.ndarray, "k c"]:
+        return self.points.unit[rows].astype(np.float32)
+
+
+def cells_of(
+    where: tuple[float, float] | tuple[float, float, float, float] | None,
+    cells: tuple[int, int],
+    image_size: tuple[int, int],
+) -> tuple[slice, slice]:
+    """Cells of a map under a place of its photo; map corners lie on photo corners. Always at least one cell.
+
+    Args:
+        where: (x, y) in pixels, a box [x0, y0, x1, y1] of pixel edges, or None for the whole map.
+        cells, image_size: (height, width) of the map and of the photo.
+
+    Raises:
+        PredictorError: the place is outside the photo.
+    """
+    if where is None:
+        return slice(0, cells[0]), slice(0, cells[1])
+    height, width = image_size
+    if len(where) == 4:
+        x0, y0, x1, y1 = where
+        inside = 0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height
+        x1, y1 = max(x1 - 1, x0), max(y1 - 1, y0)  # edges to the indices of the first and last pixel
+    else:
+        x0, y0 = x1, y1 = where
+        inside = -0.5 <= x0 <= width - 0.5 and -0.5 <= y0 <= height - 0.5
+    if not inside:
+        raise PredictorError(
+            f"{tuple(where)} is not inside the photo of {width} x {height} pixels; choose a place in it"
+        )
+
+    def span(low: float, high: float, pixels: int, count: int) -> slice:
+        step = (count - 1) / max(pixels - 1, 1)
+        first, last = math.ceil(low * step), math.floor(high * step)
+        if first > last:  # no cell's centre inside: the nearest one
+            first = last = min(max(round((low + high) / 2 * step), 0), count - 1)
+        return slice(max(first, 0), min(last, count - 1) + 1)
+
+    return span(y0, y1, height, cells[0]), span(x0, x1, width, cells[1])

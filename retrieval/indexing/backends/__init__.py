@@ -1,0 +1,76 @@
+"""Nearest neighbours of descriptors behind one small interface.
+
+``scann`` is fast and approximate, ``exact`` is a matrix product in JAX for machines without a ScaNN wheel.
+"""
+
+import abc
+import importlib.util
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from delf_jax.errors import SearchIndexError
+
+BackendName = Literal["auto", "scann", "exact"]
+
+
+class Backend(abc.ABC):
+    """Unit descriptors that can be searched by dot product; a row's id is its place in the array."""
+
+    name: str
+
+    @classmethod
+    @abc.abstractmethod
+    def build(cls, descriptors: Float[np.ndarray, "n d"]) -> "Backend":
+        """Indexes unit descriptors, float16 or float32, at least one."""
+
+    @abc.abstractmethod
+    def search(
+        self, queries: Float[np.ndarray, "q d"], k: int
+    ) -> tuple[Int[np.ndarray, "q k"], Float[np.ndarray, "q k"]]:
+        """The k rows of largest dot product with every float32 query, best first: ids int64, similarities float32.
+
+        k is cut to the number of rows. Where an approximate backend finds fewer, the id is -1 and the similarity -inf.
+        """
+
+    @abc.abstractmethod
+    def update(self, removed: Int[np.ndarray, " m"], descriptors: Float[np.ndarray, "n d"]) -> "Backend":
+        """The backend of ``descriptors``, which are the present rows without ``removed`` (ascending), then new rows.
+
+        This object must not be used afterwards.
+        """
+
+    @abc.abstractmethod
+    def save(self, folder: Path) -> None:
+        """Writes the backend's own files into an existing folder."""
+
+    @classmethod
+    @abc.abstractmethod
+    def open(cls, folder: Path, descriptors: Float[np.ndarray, "n d"]) -> "Backend":
+        """Reads what ``save`` wrote; ``descriptors`` are all rows, as the index keeps them."""
+
+
+def backend_class(name: str) -> type[Backend]:
+    """The class of a backend: ``auto`` is ``scann`` where it is installed and ``exact`` elsewhere.
+
+    Raises:
+        SearchIndexError: an unknown name, or ScaNN asked for where it is not installed.
+    """
+    installed = importlib.util.find_spec("scann") is not None
+    if name == "auto":
+        name = "scann" if installed else "exact"
+    if name == "exact":
+        from retrieval.indexing.backends.exact_backend import ExactBackend
+
+        return ExactBackend
+    if name == "scann":
+        if not installed:
+            raise SearchIndexError(
+                "backend scann: ScaNN is not installed here; pip install scann, or use backend exact"
+            )
+        from retrieval.indexing.backends.scann_backend import ScannBackend
+
+        return ScannBackend
+    raise SearchIndexError(f"backend {name}: unknown; choose auto, scann or exact")

@@ -1,0 +1,247 @@
+"""The columns of an index: every photo's local features in flat arrays, as verification needs them."""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from delf_jax.errors import SearchIndexError
+from delf_jax.features import LocalFeatures
+from delf_jax.files import json_files
+
+_ARRAYS = ("image_sizes", "offsets", "keypoints", "scales", "scores", "descriptors")
+_FEATURES: dict[str, type[np.generic]] = {
+    "keypoints": np.float32,
+    "scales": np.float32,
+    "scores": np.float32,
+    "descriptors": np.float16,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class PhotoColumns:
+    """Features of p photos, n in all; photo i owns the rows ``offsets[i]`` to ``offsets[i + 1]``.
+
+    In an opened index the arrays over features are mapped from their files: only what is looked at is read.
+
+    Attributes:
+        names: p names.
+        image_sizes: int32 [p, 2], (height, width) of the upright original photos.
+        offsets: int64 [p + 1].
+        keypoints: float32 [n, 2], (x, y) in pixels of the upright original photo.
+        scales: float32 [n].
+        scores: float32 [n].
+        descriptors: float16 [n, d], unit length up to rounding.
+    """
+
+    SMALL_FILES: ClassVar = ("names.json", "image_sizes.npy", "offsets.npy")
+
+    names: tuple[str, ...]
+    image_sizes: Int[np.ndarray, "p 2"]
+    offsets: Int[np.ndarray, " p+1"]
+    keypoints: Float[np.ndarray, "n 2"]
+    scales: Float[np.ndarray, " n"]
+    scores: Float[np.ndarray, " n"]
+    descriptors: Float[np.ndarray, "n d"]
+
+    @classmethod
+    def gather(cls, photos: Iterable[tuple[str, LocalFeatures]]) -> "PhotoColumns":
+        """Joins photos in memory, one at a time; for a while it holds the features twice.
+
+        Raises:
+            SearchIndexError: a name comes twice, dimensions differ, or there is no feature at all.
+        """
+        parts: dict[str, list[np.ndarray]] = {column: [] for column in _FEATURES}
+        table = PhotoList()
+        for name, features in photos:
+            table.add(name, features)
+            if len(features):
+                for column, dtype in _FEATURES.items():
+                    parts[column].append(np.asarray(getattr(features, column), dtype))
+        table.require_features()
+        joined = {column: np.concatenate(parts.pop(column)) for column in _FEATURES}
+        return cls(names=tuple(table.sizes), image_sizes=table.image_sizes, offsets=table.offsets, **joined)
+
+    def __iter__(self) -> Iterator[tuple[str, LocalFeatures]]:
+        """Photos in order, as ``gather`` takes them."""
+        return ((name, self.features(photo)) for photo, name in enumerate(self.names))
+
+    def features(self, photo: int) -> LocalFeatures:
+        """The features of the photo at this place; its descriptors stay float16."""
+        rows = slice(self.offsets[photo], self.offsets[photo + 1])
+        height, width = self.image_sizes[photo]
+        return LocalFeatures(
+            self.keypoints[rows],
+            self.scales[rows],
+            self.scores[rows],
+            self.descriptors[rows],
+            (int(height), int(width)),
+        )
+
+    def photo_of(self, rows: Int[np.ndarray, "*n"]) -> Int[np.ndarray, "*n"]:
+        """Which photo owns each row."""
+        return np.searchsorted(self.offsets, rows, side="right") - 1
+
+    def rows_of(self, photos: Bool[np.ndarray, " p"]) -> Int[np.ndarray, " r"]:
+        """The rows of the photos marked True, ascending."""
+        return np.flatnonzero(np.repeat(photos, np.diff(self.offsets)))
+
+    def save(self, folder: Path) -> None:
+        """Writes one .npy file a column, and the names as JSON."""
+        for column in _ARRAYS:
+            np.save(folder / f"{column}.npy", getattr(self, column), allow_pickle=False)
+        (folder / "names.json").write_text(json.dumps(self.names))
+
+    @classmethod
+    def open(cls, folder: Path) -> "PhotoColumns":
+        """Reads what ``save`` or a ``ColumnWriter`` wrote; SearchIndexError where files are damaged or do not fit."""
+        try:
+            # Mapped first: a file is not believed to hold more than it does.
+            columns = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
+            names = json_files.loads((folder / "names.json").read_bytes())
+            _require_fit(names, columns)
+            columns |= {name: np.array(columns[name]) for name in _ARRAYS if name not in _FEATURES}
+        except Exception as error:  # NumPy raises what its parser of headers happens to
+            reason = " ".join(str(error).split())[:200]
+            raise SearchIndexError(f"{folder}: its columns are damaged ({reason}); build the index again") from None
+        return cls(tuple(names), **columns)
+
+
+def _require_fit(names: Any, columns: Mapping[str, np.ndarray]) -> None:
+    offsets, rows = columns["offsets"], len(columns["scores"])
+    shapes = {
+        "image_sizes": ("<i4", (len(names), 2)),
+        "offsets": ("<i8", (len(names) + 1,)),
+        "keypoints": ("<f4", (rows, 2)),
+        "scales": ("<f4", (rows,)),
+        "scores": ("<f4", (rows,)),
+        "descriptors": ("<f2", (rows, columns["descriptors"].shape[-1])),
+    }
+    for name, (kind, shape) in shapes.items():
+        if columns[name].dtype.str != kind or columns[name].shape != shape:
+            raise ValueError(f"{name} is {columns[name].dtype} {columns[name].shape}")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("the names are not a list of texts")
+    if offsets[0] != 0 or offsets[-1] != rows or (np.diff(offsets) < 0).any():
+        raise ValueError("the offsets do not ascend from 0 to the number of features")
+
+
+class PhotoList:
+    """The photos of a stream as it goes by, without their features: names, sizes, counts.
+
+    Attributes:
+        sizes: (height, width) of each photo, by its name.
+        features: number of features so far.
+    """
+
+    def __init__(self) -> None:
+        self.sizes: dict[str, tuple[int, int]] = {}
+        self.features = 0
+        self._counts: list[int] = []
+        self._dimension: int | None = None
+
+    def add(self, name: str, features: LocalFeatures) -> None:
+        """Notes one more photo; SearchIndexError where it cannot stand beside those before it."""
+        if name in self.sizes:
+            raise SearchIndexError(f"{name}: comes twice; give every photo a name of its own")
+        if len(features):
+            self._dimension = self._dimension or features.descriptors.shape[1]
+            require_dimension_of_others(name, features, self._dimension)
+        self.sizes[name] = (int(features.image_size[0]), int(features.image_size[1]))
+        self._counts.append(len(features))
+        self.features += len(features)
+
+    def require_features(self) -> None:
+        """SearchIndexError where there is nothing that could be found."""
+        if not self.features:
+            found = f"none of the {len(self.sizes)} photos has a feature" if self.sizes else "there are no photos"
+            raise SearchIndexError(f"nothing to index: {found}; extract photos that show something")
+
+    @property
+    def image_sizes(self) -> Int[np.ndarray, "p 2"]:
+        """int32 [p, 2], (height, width)."""
+        return np.array(list(self.sizes.values()), np.int32).reshape(-1, 2)
+
+    @property
+    def offsets(self) -> Int[np.ndarray, " n"]:
+        """int64 [p + 1], where each photo's features begin."""
+        return np.cumsum([0, *self._counts], dtype=np.int64)
+
+
+def require_dimension_of_others(name: str, features: LocalFeatures, dimension: int) -> None:
+    """SearchIndexError where a photo's descriptors cannot be compared with those of the photos before it."""
+    found = features.descriptors.shape[1]
+    if found != dimension:
+        differ = f"{found} dimensions, the photos before it {dimension}"
+        raise SearchIndexError(f"{name}: its descriptors have {differ}; extract all with one model")
+
+
+class ColumnWriter:
+    """Writes the columns of a stream of photos into a folder; holds names and counts, no features.
+
+    A context manager, which closes the files of a stream that broke off.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.photos = PhotoList()
+        self._folder = folder
+        self._files = {column: GrowingArray(folder / f"{column}.npy", dtype) for column, dtype in _FEATURES.items()}
+
+    def add(self, name: str, features: LocalFeatures) -> None:
+        """Appends one photo; SearchIndexError where it comes twice or has another dimension."""
+        self.photos.add(name, features)
+        if len(features):
+            for column, file in self._files.items():
+                file.append(np.asarray(getattr(features, column)))
+
+    def __enter__(self) -> "ColumnWriter":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for file in self._files.values():
+            file.close()
+
+    def finish(self) -> PhotoColumns:
+        """Completes the files and maps them; SearchIndexError where no photo had a feature."""
+        self.photos.require_features()
+        for file in self._files.values():
+            file.finish()
+        np.save(self._folder / "image_sizes.npy", self.photos.image_sizes, allow_pickle=False)
+        np.save(self._folder / "offsets.npy", self.photos.offsets, allow_pickle=False)
+        (self._folder / "names.json").write_text(json.dumps(list(self.photos.sizes)))
+        return PhotoColumns.open(self._folder)
+
+
+class GrowingArray:
+    """A .npy file that rows are appended to."""
+
+    def __init__(self, path: Path, dtype: type[np.generic]) -> None:
+        self._file = path.open("wb")
+        self._dtype = np.dtype(dtype)
+        self._shape: tuple[int, ...] = (0,)
+
+    def append(self, rows: Float[np.ndarray, "n *rest"]) -> None:
+        """Writes rows of the shape of the first ones."""
+        if self._shape == (0,):
+            self._shape = (0, *rows.shape[1:])
+            self._write_header()
+        self._shape = (self._shape[0] + len(rows), *rows.shape[1:])
+        self._file.write(np.ascontiguousarray(rows, self._dtype).data)
+
+    def finish(self) -> None:
+        """Writes the final number of rows into the header, which NumPy leaves room in for any, and closes the file."""
+        self._file.seek(0)
+        self._write_header()
+        self._file.close()
+
+    def close(self) -> None:
+        """Closes the file as it is."""
+        self._file.close()
+
+    def _write_header(self) -> None:
+        header = np.lib.format.header_data_from_array_1_0(np.empty(0, self._dtype)) | {"shape": self._shape}
+        np.lib.format.write_array_header_1_0(self._file, header)

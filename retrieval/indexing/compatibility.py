@@ -1,0 +1,80 @@
+"""What an index knows of the extraction of its photos, and what does not fit it."""
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from typing import Protocol, runtime_checkable
+
+from delf_jax.errors import ModelError, SearchIndexError
+from delf_jax.extraction.head import Head
+from delf_jax.features import LocalFeatures
+from delf_jax.loading import model_paths
+from delf_jax.settings import ExtractionSettings
+from delf_jax.store.reader import FeatureStore
+from retrieval.verification.verify import DEFAULT_THRESHOLD
+
+
+@runtime_checkable
+class Extracted(Protocol):
+    """What an index knows of the extraction of its photos."""
+
+    @property
+    def settings(self) -> ExtractionSettings | None:
+        """What the features were extracted with; None where that is not known."""
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Of the model that made the features; None where that is not known."""
+
+
+def require_same_model(index: Extracted, fingerprint: str) -> None:
+    """SearchIndexError where ``fingerprint`` is not that of the index."""
+    if index.fingerprint is not None and fingerprint != index.fingerprint:
+        raise SearchIndexError(
+            f"the index was made by another model ({index.fingerprint[:12]}, not {fingerprint[:12]}); "
+            "use the model of the index, or extract and index again"
+        )
+
+
+def require_same_extraction(index: Extracted, store: FeatureStore) -> None:
+    """SearchIndexError where a store was made by another model or with other settings than the photos of the index."""
+    require_same_model(index, store.fingerprint)
+    if index.settings is None:
+        return
+    mine, theirs = index.settings.to_json(), store.settings.to_json()
+    # The same weights may lie at another path: the fingerprint speaks for them.
+    differ = [name for name in mine if name != "model" and mine[name] != theirs[name]]
+    if differ:
+        raise SearchIndexError(
+            f"the photos were extracted with {differ[0]} {theirs[differ[0]]}, the index has {mine[differ[0]]}; "
+            "extract them with the settings of the index"
+        )
+
+
+def require_dimension(query: LocalFeatures, dimension: int) -> None:
+    """SearchIndexError where a query's descriptors cannot be compared with those of an index."""
+    found = query.descriptors.shape[1]
+    if found != dimension:
+        raise SearchIndexError(
+            f"the query's descriptors have {found} dimensions, those of the index {dimension}; "
+            "extract the query with the model of the index"
+        )
+
+
+def calibrated_threshold(head_path: str | os.PathLike[str] | None, settings: ExtractionSettings | None) -> float:
+    """The ``log10_nfa`` to accept at: of the head file, or of the model's own head, or ``DEFAULT_THRESHOLD``."""
+    found = None
+    if head_path is not None:
+        found = Head.open(head_path).log10_nfa_threshold
+    elif settings is not None:
+        # The model may live on another machine; indexing does not need it.
+        with contextlib.suppress(ModelError):
+            found = Head.open(model_paths(settings.model)[1]).log10_nfa_threshold
+    return DEFAULT_THRESHOLD if found is None else found
+
+
+def named(photos: FeatureStore | Iterable[tuple[str, LocalFeatures]]) -> Iterator[tuple[str, LocalFeatures]]:
+    """(name, features) of every photo of a store, or of a stream as it is."""
+    if isinstance(photos, FeatureStore):
+        return ((photo.path, photo.features) for photo in photos)
+    return iter(photos)

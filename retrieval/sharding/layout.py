@@ -1,0 +1,182 @@
+"""What an index in shards is on disk: whole indexes side by side, and a manifest that says which of them count.
+
+    INDEX/manifest.json             settings, counts, and the shards that count, each with its checksums
+    INDEX/head.safetensors          the head, where the features have one of their own
+    INDEX/shards/00002.5/           shard 00002 in its fifth generation: an index like any other
+    INDEX/shards/00002.5.npy        int64 [p]: the numbers of its photos
+
+A photo's number says how many came before it; it is never given again. A change writes new generations of the shards it
+touches beside the older ones and then replaces the manifest, so that an index is always whole, and readers go on with
+what they have open.
+"""
+
+import dataclasses
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from delf_jax.errors import SearchIndexError
+from delf_jax.files import atomic
+from delf_jax.settings import ExtractionSettings
+from retrieval.indexing import manifest
+
+HEAD = "head.safetensors"
+SHARDS = "shards"
+
+
+class ShardChanged(SearchIndexError):
+    """A shard is not of the generation any more that it was asked for."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardEntry:
+    """A shard that counts.
+
+    Attributes:
+        name: five digits.
+        generation: how often it was written anew.
+        photos, features: how many it holds.
+        index: bytes and sha256 of its index's manifest, which has the checksums of the rest.
+        numbers: bytes and sha256 of the file of its photos' numbers.
+    """
+
+    name: str
+    generation: int
+    photos: int = 0
+    features: int = 0
+    index: dict[str, Any] = dataclasses.field(default_factory=dict)
+    numbers: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def following(self) -> "ShardEntry":
+        """The next generation, which is not written yet."""
+        return ShardEntry(self.name, self.generation + 1)
+
+    @property
+    def folder(self) -> str:
+        """Its index, below the folder of the whole."""
+        return f"{SHARDS}/{self.name}.{self.generation}"
+
+    @property
+    def numbers_file(self) -> str:
+        """The numbers of its photos, below the folder of the whole."""
+        return f"{self.folder}.npy"
+
+    def damage(self, root: Path) -> list[str]:
+        """One line for everything that is not as it was written; empty when all is well."""
+        found = [
+            manifest.file_damage(root, f"{self.folder}/{manifest.NAME}", self.index),
+            manifest.file_damage(root, self.numbers_file, self.numbers),
+        ]
+        reasons = [reason for reason in found if reason]
+        if not found[0]:
+            folder = root / self.folder
+            reasons += [f"{self.folder}/{reason}" for reason in manifest.damage(folder, manifest.read(folder))]
+        return reasons
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """The manifest of an index in shards.
+
+    Attributes:
+        shards: those that count, in the order of their names.
+        photos_ever: the number that the next photo gets.
+        dimension: of the descriptors.
+        backend: ``scann`` or ``exact``.
+        settings, fingerprint, threshold: as in ``Index``.
+        head: bytes and sha256 of the head file; None where there is none.
+    """
+
+    shards: tuple[ShardEntry, ...]
+    photos_ever: int
+    dimension: int
+    backend: str
+    settings: ExtractionSettings | None
+    fingerprint: str | None
+    threshold: float
+    head: dict[str, Any] | None
+
+    @classmethod
+    def read(cls, root: Path) -> "Layout":
+        """The manifest at ``root``; SearchIndexError where it is missing, damaged or newer."""
+        described = manifest.read(root, manifest.SHARDED)
+        names = {field.name for field in dataclasses.fields(cls)}
+        try:
+            values = {name: described[name] for name in names}
+            values["shards"] = tuple(map(_entry, described["shards"]))
+            if values["settings"] is not None:
+                values["settings"] = ExtractionSettings.from_json(values["settings"])
+            if not isinstance(values["head"], dict | None) or not _are_counts(
+                values["photos_ever"], values["dimension"]
+            ):
+                raise ValueError("a count or its head is none")
+            return cls(**values)
+        except (KeyError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise SearchIndexError(f"{root}: its manifest is damaged ({reason}); build the index again") from error
+
+    def write(self, root: Path) -> None:
+        """Replaces the manifest: from now on these shards count."""
+        described = {name: value for name, value in vars(self).items() if name not in ("shards", "settings")}
+        described["settings"] = None if self.settings is None else self.settings.to_json()
+        described["shards"] = [dataclasses.asdict(entry) for entry in self.shards]
+        atomic.write_bytes(root / manifest.NAME, manifest.encoded(manifest.SHARDED, described))
+
+    @property
+    def entries(self) -> dict[str, ShardEntry]:
+        """The shards by their names."""
+        return {entry.name: entry for entry in self.shards}
+
+    def entry(self, name: str) -> ShardEntry:
+        """The shard of this name; SearchIndexError where there is none."""
+        for entry in self.shards:
+            if entry.name == name:
+                return entry
+        raise SearchIndexError(f"shard {name}: is not in the index any more; open the index again")
+
+    def replaced(self, changed: Iterable[ShardEntry], gone: Iterable[str] = ()) -> "Layout":
+        """With shards in the place of those of their names, or beside them, and without those that are gone."""
+        entries = {entry.name: entry for entry in (*self.shards, *changed)}
+        kept = tuple(entries[name] for name in sorted(entries) if name not in set(gone))
+        return dataclasses.replace(self, shards=kept)
+
+    def damage(self, root: Path) -> dict[str, list[str]]:
+        """What is damaged, by the shard's name; the head counts as one."""
+        found = {entry.name: entry.damage(root) for entry in self.shards}
+        if self.head is not None and (reason := manifest.file_damage(root, HEAD, self.head)):
+            found[HEAD] = [reason]
+        return {name: reasons for name, reasons in found.items() if reasons}
+
+    def remove_others(self, root: Path) -> None:
+        """Deletes generations that do not count: older ones, and those of a change that was cut short."""
+        counting = {Path(path).name for entry in self.shards for path in (entry.folder, entry.numbers_file)}
+        for path in (root / SHARDS).glob("*"):
+            if path.name not in counting:
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
+
+
+def _entry(described: dict[str, Any]) -> ShardEntry:
+    """A shard as a manifest has it; TypeError or ValueError where it is none that ``Layout.write`` writes."""
+    entry = ShardEntry(**described)
+    if not isinstance(entry.name, str) or not entry.name.isdecimal():
+        raise ValueError(f"a shard named {entry.name!r:.40}")
+    if not _are_counts(entry.generation, entry.photos, entry.features):
+        raise ValueError(f"a count of shard {entry.name:.40} is none")
+    if not isinstance(entry.index, dict) or not isinstance(entry.numbers, dict):
+        raise ValueError(f"shard {entry.name:.40} lists no files")
+    return entry
+
+
+def _are_counts(*values: Any) -> bool:
+    return all(type(value) is int and value >= 0 for value in values)
+
+
+def damaged_shard(root: Path, name: str, reason: str) -> SearchIndexError:
+    """The error for a damaged shard: which, why, and how to go on."""
+    remedy = f"build it again with `delf-jax index STORE --out {root} --rebuild`"
+    return SearchIndexError(f"{root}: shard {name} is damaged, {reason}; {remedy}")

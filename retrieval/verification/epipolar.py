@@ -1,0 +1,163 @@
+"""Fundamental matrices: the seven-point solver, weighted eight-point refinement, and distances to epipolar lines.
+
+F [t, 3, 3] carries a source point x to its epipolar line F x in the target photo: x'^T F x = 0. The frames are those of
+``geometry.normalisation``. Source: Hartley and Zisserman, Multiple View Geometry, 2nd edition, chapter 11.
+"""
+
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Bool, Float
+
+from retrieval.verification.geometry import HIGHEST, MIN_SPREAD, Candidates, Entries, matrix, scaled_shift
+
+
+def from_seven(src: Float[Array, "t 7 2"], dst: Float[Array, "t 7 2"]) -> Candidates:
+    """The one or three fundamental matrices through each sample of seven matches, as [3 t] candidates.
+
+    The constraints leave a pencil F1, F2; det(x F1 + F2) = 0 is a cubic in x. Samples whose constraints are not
+    independent (coincident points, for one) give no usable candidate.
+    """
+    first, second, regular = _pencil(_constraints(src, dst))
+    roots, real = _cubic_roots(*_determinant_cubic(first, second))
+    fundamental = roots[..., None, None] * first[:, None] + second[:, None]
+    norm = jnp.sqrt(jnp.sum(fundamental**2, axis=(2, 3), keepdims=True))
+    usable = real & regular[:, None] & jnp.all(jnp.isfinite(fundamental), axis=(2, 3)) & (norm[..., 0, 0] > 1e-6)
+    fundamental = jnp.where(usable[..., None, None], fundamental / jnp.maximum(norm, 1e-6), jnp.eye(3))
+    return Candidates(fundamental.reshape(-1, 3, 3), usable.reshape(-1))
+
+
+def squared_epipolar_distance(
+    fundamental: Entries, src: tuple[Array, Array], dst: tuple[Array, Array], *, src_to_dst_scale: Float[Array, ""]
+) -> Array:
+    """Squared distance to the epipolar line in the target frame, or in the source's where that is larger.
+
+    A match must lie near both of its lines: one alone can be satisfied by a pencil that sweeps the photo. Entries and
+    (x, y) of the points broadcast. ``src_to_dst_scale`` brings lengths of the source frame to the target's.
+    """
+    f, (x, y), (u, v) = fundamental, src, dst
+    a, b, c = (f[i][0] * x + f[i][1] * y + f[i][2] for i in range(3))
+    a_back, b_back = (f[0][j] * u + f[1][j] * v + f[2][j] for j in range(2))
+    algebraic = (u * a + v * b + c) ** 2
+    in_target = algebraic / jnp.maximum(a * a + b * b, 1e-20)
+    in_source = algebraic / jnp.maximum(a_back * a_back + b_back * b_back, 1e-20)
+    return jnp.maximum(in_target, in_source * src_to_dst_scale**2)
+
+
+def refit_fundamental(
+    fundamental: Float[Array, "t 3 3"], src: Float[Array, "n 2"], dst: Float[Array, "n 2"], weights: Float[Array, "t n"]
+) -> Candidates:
+    """One weighted eight-point fit of each fundamental matrix, with rank 2 enforced; rows carry Sampson's weight."""
+    share = (weights / jnp.maximum(jnp.sum(weights, axis=1, keepdims=True), 1e-12)).T
+    into_src, src_spread = _centred_frame(src, share)
+    into_dst, dst_spread = _centred_frame(dst, share)
+    x, y = (into_src[:, 0, 0] * src[:, i, None] + into_src[:, i, 2] for i in range(2))
+    u, v = (into_dst[:, 0, 0] * dst[:, i, None] + into_dst[:, i, 2] for i in range(2))
+    a, b = (fundamental[:, i, 0] * src[:, 0, None] + fundamental[:, i, 1] * src[:, 1, None] for i in range(2))
+    a, b = a + fundamental[:, 0, 2], b + fundamental[:, 1, 2]
+    c, d = (fundamental[:, 0, j] * dst[:, 0, None] + fundamental[:, 1, j] * dst[:, 1, None] for j in range(2))
+    c, d = c + fundamental[:, 2, 0], d + fundamental[:, 2, 1]
+    gradient = a * a + b * b + c * c + d * d
+    row_weight = jnp.sqrt(share / jnp.maximum(gradient / jnp.maximum(jnp.max(gradient, axis=0), 1e-20), 1e-4))
+    one = jnp.ones_like(x)
+    rows = jnp.stack([u * x, u * y, u, v * x, v * y, v, x, y, one], axis=-1) * row_weight[..., None]
+    # QR before the decomposition keeps the condition number that the normal equations would square.
+    triangle = jnp.linalg.qr(jnp.moveaxis(rows, 0, 1), mode="r")
+    solution = jnp.linalg.svd(triangle, full_matrices=False)[2][:, -1].reshape(-1, 3, 3)
+    left, values, right = jnp.linalg.svd(solution)
+    solution = jnp.einsum("tik,tk,tkj->tij", left[..., :2], values[:, :2], right[:, :2], precision=HIGHEST)
+    improved = jnp.einsum("tki,tkl,tlj->tij", into_dst, solution, into_src, precision=HIGHEST)
+    improved = improved / jnp.maximum(jnp.sqrt(jnp.sum(improved**2, axis=(1, 2), keepdims=True)), 1e-12)
+    enough = jnp.sum(weights > 0, axis=1) >= 8
+    usable = (
+        enough & (src_spread > MIN_SPREAD) & (dst_spread > MIN_SPREAD) & jnp.all(jnp.isfinite(improved), axis=(1, 2))
+    )
+    return Candidates(jnp.where(usable[:, None, None], improved, fundamental), usable)
+
+
+def _centred_frame(points: Float[Array, "n 2"], share: Float[Array, "n t"]) -> tuple[Array, Array]:
+    """Per candidate, the normalisation [t, 3, 3] of the weighted points, and their spread [t]."""
+    middle = jnp.matmul(share.T, points, precision=HIGHEST)
+    squared = sum((points[:, i, None] - middle[:, i]) ** 2 for i in range(2))
+    spread = jnp.sqrt(jnp.sum(share * squared, axis=0))
+    scale = 1.0 / jnp.maximum(spread, MIN_SPREAD)
+    return scaled_shift(scale, -middle[:, 0] * scale, -middle[:, 1] * scale), spread
+
+
+def _constraints(src: Float[Array, "t k 2"], dst: Float[Array, "t k 2"]) -> Float[Array, "t k 9"]:
+    x, y, u, v = src[..., 0], src[..., 1], dst[..., 0], dst[..., 1]
+    return jnp.stack([u * x, u * y, u, v * x, v * y, v, x, y, jnp.ones_like(x)], axis=-1)
+
+
+def _pencil(rows: Float[Array, "t 7 9"]) -> tuple[Array, Array, Bool[Array, " t"]]:
+    """Two orthonormal matrices that span the null space of seven constraints, by Householder reflections.
+
+    Written out so that it runs over all samples at once; LAPACK would be called once a sample.
+    """
+    rows = rows / jnp.maximum(jnp.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
+    reflections = []
+    regular = jnp.ones(rows.shape[0], bool)
+    for k in range(7):
+        tail = rows[:, k, :].at[:, :k].set(0.0)
+        length = jnp.sqrt(jnp.sum(tail**2, axis=-1))
+        regular &= length > 1e-4
+        axis = tail.at[:, k].add(jnp.where(tail[:, k] < 0, -length, length))
+        axis = axis / jnp.maximum(jnp.sqrt(jnp.sum(axis**2, axis=-1, keepdims=True)), 1e-12)
+        reflections.append(axis)
+        rows = rows - 2.0 * jnp.sum(rows * axis[:, None], axis=-1, keepdims=True) * axis[:, None]
+    basis = jnp.broadcast_to(jnp.eye(9)[7:], (rows.shape[0], 2, 9))
+    for axis in reversed(reflections):
+        basis = basis - 2.0 * jnp.sum(basis * axis[:, None], axis=-1, keepdims=True) * axis[:, None]
+    basis = basis.reshape(-1, 2, 3, 3)
+    return basis[:, 0], basis[:, 1], regular
+
+
+def _determinant_cubic(
+    first: Float[Array, "t 3 3"], second: Float[Array, "t 3 3"]
+) -> tuple[Float[Array, " t"], Float[Array, " t"], Float[Array, " t"], Float[Array, " t"]]:
+    """Coefficients of det(x ``first`` + ``second``), highest power first."""
+    cofactors, second_cofactors = _cofactors(first), _cofactors(second)
+    return (
+        jnp.sum(first[:, 0] * cofactors[:, 0], axis=-1),
+        jnp.sum(second * cofactors, axis=(1, 2)),
+        jnp.sum(first * second_cofactors, axis=(1, 2)),
+        jnp.sum(second[:, 0] * second_cofactors[:, 0], axis=-1),
+    )
+
+
+def _cofactors(m: Float[Array, "t 3 3"]) -> Float[Array, "t 3 3"]:
+    def cofactor(i: int, j: int) -> Float[Array, " t"]:
+        p, q, r, s = (i + 1) % 3, (i + 2) % 3, (j + 1) % 3, (j + 2) % 3
+        return m[:, p, r] * m[:, q, s] - m[:, p, s] * m[:, q, r]
+
+    return matrix([[cofactor(i, j) for j in range(3)] for i in range(3)])
+
+
+def _cubic_roots(
+    a: Float[Array, " t"], b: Float[Array, " t"], c: Float[Array, " t"], d: Float[Array, " t"]
+) -> tuple[Float[Array, "t 3"], Bool[Array, "t 3"]]:
+    """Real roots of a x³ + b x² + c x + d and which of the three entries are roots (Viete and Cardano, then Newton)."""
+    # A vanishing leading coefficient sends a root to infinity; the reversed cubic has it at zero.
+    swap = jnp.abs(a) < jnp.abs(d)
+    a, b, c, d = jnp.where(swap, d, a), jnp.where(swap, c, b), jnp.where(swap, b, c), jnp.where(swap, a, d)
+    known = jnp.abs(a) > 1e-12
+    safe = jnp.where(known, a, 1.0)
+    b, c, d = b / safe, c / safe, d / safe
+    q = (b * b - 3.0 * c) / 9.0
+    r = (2.0 * b**3 - 9.0 * b * c + 27.0 * d) / 54.0
+    three = r * r < q**3
+    angle = jnp.arccos(jnp.clip(r / jnp.sqrt(jnp.where(three, q**3, 1.0)), -1.0, 1.0))
+    turns = jnp.asarray([0.0, 2.0, -2.0]) * jnp.pi
+    trigonometric = -2.0 * jnp.sqrt(jnp.maximum(q, 0.0))[:, None] * jnp.cos((angle[:, None] + turns) / 3.0)
+    cube = -jnp.sign(r) * jnp.cbrt(jnp.abs(r) + jnp.sqrt(jnp.maximum(r * r - q**3, 0.0)))
+    single = cube + jnp.where(cube == 0.0, 0.0, q / jnp.where(cube == 0.0, 1.0, cube))
+    depressed = jnp.where(three[:, None], trigonometric, single[:, None])
+    roots = depressed - (b / 3.0)[:, None]
+    b, c, d = b[:, None], c[:, None], d[:, None]
+    for _ in range(2):
+        slope = (3.0 * roots + 2.0 * b) * roots + c
+        value = ((roots + b) * roots + c) * roots + d
+        roots = roots - jnp.where(jnp.abs(slope) > 1e-6, value / jnp.where(jnp.abs(slope) > 1e-6, slope, 1.0), 0.0)
+    real = known[:, None] & (three[:, None] | (jnp.arange(3) == 0))
+    finite = ~swap[:, None] | (jnp.abs(roots) > 1e-6)
+    roots = jnp.where(swap[:, None], 1.0 / jnp.where(jnp.abs(roots) > 1e-6, roots, 1.0), roots)
+    return roots, real & finite

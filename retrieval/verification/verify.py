@@ -1,0 +1,250 @@
+"""Geometric proof: a query's features against those of candidate photos, and the answer that comes out of it."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import jax
+import numpy as np
+from jax import Array, lax
+from jaxtyping import Bool, Float, Int
+
+from delf_jax.features import LocalFeatures
+from delf_jax.settings import ExtractionSettings
+from retrieval.verification import ransac
+from retrieval.verification.geometry import Model
+from retrieval.verification.matching import Matches, mutual_nearest
+
+# For heads without calibration: one false alarm in 100 000 queries, if matches of unrelated photos were random.
+DEFAULT_THRESHOLD = -5.0
+
+# Enough for one match in eleven to be right, with a few refinements to spare; with half as many, aero1 and aero3 of the
+# demo are found at log10 NFA -2.8 (the worst of eight seeds -2.3) in place of -4.3 (-3.3).
+TRIALS = 4000
+
+# At 1024 pixels of longest side, the size that features are computed at: see ransac.estimate.
+INLIER_RADIUS = 20.0
+CELL = 16.0
+
+# Batches of candidates and numbers of matches are padded to these: every pair of them is a program to compile.
+CANDIDATES = (1, 10, 25, 50)
+MATCHES = 256
+
+# Pairs of photos matched at once: 32 MiB of similarities for photos of 1000 features.
+PAIRS_AT_ONCE = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Match:
+    """One photo as an answer to a query.
+
+    Attributes:
+        image: name of the photo.
+        score: votes of the first stage; 0 where there was none.
+        putative: mutual nearest neighbours; 0 where geometry was not verified.
+        inliers: those that agree on the transform, within the radius in the photo or, if that is surer, in the query.
+        model: kind of transform.
+        transform: float32 [3, 3], from (x, y, 1) of the query to the photo, in pixels of the upright originals (for
+            ``fundamental``, F with photo^T F query = 0); None where geometry was not verified.
+        log10_nfa: log10 of the expected number of false alarms, lower is surer; None where geometry was not verified.
+        accepted: ``log10_nfa`` is at or below the threshold.
+        query_points: float32 [putative, 2], the matched keypoints of the query.
+        points: float32 [putative, 2], their partners in the photo.
+        is_inlier: bool [putative].
+        rows: int32 [putative, 2], the rows of the matched features: of the query, of the photo.
+    """
+
+    image: str
+    score: float
+    putative: int
+    inliers: int
+    model: Model
+    transform: Float[np.ndarray, "3 3"] | None
+    log10_nfa: float | None
+    accepted: bool
+    query_points: Float[np.ndarray, "m 2"]
+    points: Float[np.ndarray, "m 2"]
+    is_inlier: Bool[np.ndarray, " m"]
+    rows: Int[np.ndarray, "m 2"]
+
+    @classmethod
+    def unverified(cls, image: str, score: float, *, model: Model) -> "Match":
+        """A photo ranked by the first stage alone."""
+        points = np.zeros((0, 2), np.float32)
+        rows = np.zeros((0, 2), np.int32)
+        return cls(image, score, 0, 0, model, None, None, False, points, points, np.zeros(0, bool), rows)
+
+    def rank(self) -> tuple[bool, int, float]:
+        """What verified matches are sorted by: accepted ones first, then by inliers, then by the first stage."""
+        return not self.accepted, -self.inliers, -self.score
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchResult:
+    """The answer to one query.
+
+    Attributes:
+        accepted: one of the matches is accepted: the query shows something that the index knows.
+        matches: best first: accepted ones, then by inliers, then by votes.
+        lost: shards of the index that had no part in the answer, and why; only an index in shards can lose some.
+    """
+
+    accepted: bool
+    matches: list[Match]
+    lost: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def match(
+    features_a: LocalFeatures,
+    features_b: LocalFeatures,
+    *,
+    threshold: float = DEFAULT_THRESHOLD,
+    model: Model = "affine",
+    max_side: int = ExtractionSettings.max_side,
+    seed: int = 0,
+    name: str = "",
+) -> Match:
+    """Match two photos: what ``Index.search`` does with one candidate.
+
+    Args:
+        threshold: accept at or below this ``log10_nfa``.
+        model: "similarity", "affine", "homography" or "fundamental"; the transform leads from a to b.
+        max_side: longest side in pixels that the features were computed at.
+        seed: of the random samples.
+        name: of the second photo, for the result.
+    """
+    return verify_candidates(
+        features_a,
+        [(name, 0.0, features_b)],
+        threshold=threshold,
+        model=model,
+        max_side=max_side,
+        query_max_side=max_side,
+        seed=seed,
+    )[0]
+
+
+def verify_candidates(
+    query: LocalFeatures,
+    candidates: Sequence[tuple[str, float, LocalFeatures]],
+    *,
+    threshold: float,
+    model: Model,
+    max_side: int,
+    query_max_side: int,
+    seed: int,
+    photos_verified: int | None = None,
+    radius: float = INLIER_RADIUS,
+) -> list[Match]:
+    """Verify all candidates (name, votes, features) in one call each of matching and RANSAC, in their order.
+
+    ``photos_verified`` is the number of photos verified for the query, where other candidates are verified elsewhere.
+    Inliers have an error below ``radius`` pixels of the photos as they were looked at, reduced to ``max_side``.
+    Arrays are padded, which changes no result, so that queries and photos of all sizes share a few compiled programs.
+    """
+    if not candidates:
+        return []
+    photos = [features for _, _, features in candidates]
+    pairs = _putative(query, photos)
+    count = _padded_candidates(len(photos))
+    room = _bucket(max(len(rows) for rows, _ in pairs), smallest=MATCHES)
+    mask = np.zeros((count, room), bool)
+    points, scales = np.zeros((2, count, room, 2), np.float32), np.ones((2, count, room), np.float32)
+    sizes, pixel = np.ones((2, count, 2), np.float32), np.ones((2, count), np.float32)
+    for i, (photo, (rows, partners)) in enumerate(zip(photos, pairs)):
+        mask[i, : len(rows)] = True
+        for side, features, chosen, looked_at in ((0, query, rows, query_max_side), (1, photo, partners, max_side)):
+            points[side, i, : len(rows)] = features.keypoints[chosen]
+            scales[side, i, : len(rows)] = features.scales[chosen]
+            sizes[side, i] = features.image_size
+            pixel[side, i] = _reduction(features.image_size, looked_at)
+    # A surface seen at a slant is located well in only one of the photos, so errors are measured in either: to the
+    # photo (first half) and back to the query (second half).
+    found = ransac.estimate(
+        points.reshape(2 * count, room, 2),
+        points[::-1].reshape(2 * count, room, 2),
+        np.concatenate([mask, mask]),
+        key=jax.random.key(seed),
+        model=model,
+        trials=TRIALS,
+        src_scales=scales.reshape(2 * count, room),
+        dst_scales=scales[::-1].reshape(2 * count, room),
+        threshold=radius * pixel[::-1].reshape(2 * count),
+        target_size=sizes[::-1].reshape(2 * count, 2),
+        photos_verified=2 * (len(photos) if photos_verified is None else photos_verified),
+        cell=CELL * np.stack([pixel.reshape(2 * count), pixel[::-1].reshape(2 * count)], axis=1),
+    )
+    transforms, inliers, counts, log10_nfa = (np.asarray(field) for field in found)
+    matches = []
+    for i, (name, votes, _) in enumerate(candidates):
+        back = log10_nfa[count + i] < log10_nfa[i]
+        j = count + i if back else i
+        matches.append(
+            Match(
+                image=name,
+                score=votes,
+                putative=len(pairs[i][0]),
+                inliers=int(counts[j]),
+                model=model,
+                transform=_reversed(transforms[j], model) if back else transforms[j],
+                log10_nfa=float(log10_nfa[j]),
+                accepted=bool(log10_nfa[j] <= threshold),
+                query_points=points[0, i][mask[i]],
+                points=points[1, i][mask[i]],
+                is_inlier=inliers[j][mask[i]],
+                rows=np.stack(pairs[i], axis=1).astype(np.int32),
+            )
+        )
+    return matches
+
+
+def _reversed(transform: Float[np.ndarray, "3 3"], model: Model) -> Float[np.ndarray, "3 3"]:
+    """The transform that leads the other way."""
+    if model == "fundamental":
+        return transform.T
+    inverse = np.linalg.inv(transform.astype(np.float64))
+    return (inverse / inverse[2, 2]).astype(np.float32)
+
+
+def _putative(
+    query: LocalFeatures, photos: Sequence[LocalFeatures]
+) -> list[tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"]]]:
+    """Mutual nearest neighbours of the query with every photo, nearest first: (query rows, photo rows)."""
+    dimension = query.descriptors.shape[1]
+    rows, room = (_bucket(n, smallest=128) for n in (len(query), max(len(photo) for photo in photos)))
+    ours = np.zeros((rows, dimension), np.float32)
+    ours[: len(query)] = query.descriptors
+    theirs = np.zeros((_padded_candidates(len(photos)), room, dimension), photos[0].descriptors.dtype)
+    for place, photo in enumerate(photos):
+        theirs[place, : len(photo)] = photo.descriptors
+    counts = np.zeros(len(theirs), np.int32)
+    counts[: len(photos)] = [len(photo) for photo in photos]
+    found = _match_all(ours, np.arange(rows) < len(query), theirs, np.arange(room) < counts[:, None])
+    index, order = np.asarray(found.index), np.argsort(np.asarray(found.distance), axis=1, kind="stable")
+    likeliest = [order[i, :n] for i, n in enumerate(np.sum(np.asarray(found.where), axis=1))]
+    return [(likeliest[i], index[i][likeliest[i]]) for i in range(len(photos))]
+
+
+@jax.jit
+def _match_all(
+    query: Float[Array, "n d"],
+    where_query: Bool[Array, " n"],
+    photos: Float[Array, "c m d"],
+    where_photos: Bool[Array, "c m"],
+) -> Matches:
+    def pair(photo: tuple[Array, Array]) -> Matches:
+        return mutual_nearest(query, photo[0], where_a=where_query, where_b=photo[1])
+
+    return lax.map(pair, (photos, where_photos), batch_size=PAIRS_AT_ONCE)
+
+
+def _padded_candidates(count: int) -> int:
+    return next((size for size in CANDIDATES if size >= count), -(-count // 100) * 100)
+
+
+def _bucket(count: int, *, smallest: int) -> int:
+    return max(smallest, 1 << max(count - 1, 0).bit_length())
+
+
+def _reduction(image_size: tuple[int, int], max_side: int) -> float:
+    """How many pixels of the original photo one pixel of the photo that was looked at spans."""
+    return max(1.0, max(image_size) / max_side)

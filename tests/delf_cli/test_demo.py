@@ -1,0 +1,44 @@
+"""The demo: the whole story on the packaged photos, as `make demo` tells it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from delf_cli.demo.story import LOCATED, PARTNERS, STRANGERS
+from delf_cli.main import main
+from tests.tiny_model import write_tiny_model
+
+OPTIONS = ("--max-side", "192", "--scales", "1.0", "--max-features", "100")
+
+
+def test_it_writes_pictures_and_a_page_and_prints_a_table(
+    tmp_path: Path, demo_photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = write_tiny_model(tmp_path / "model")
+    assert main(["demo", "--out", str(tmp_path / "a" / "b"), "--model", str(model), *OPTIONS]) == 0
+    output = capsys.readouterr()
+    for name in (*PARTNERS, *STRANGERS):
+        assert name in output.out
+        for kind in ("attention", "features"):
+            assert (tmp_path / "a" / "b" / f"{name}_{kind}.jpg").stat().st_size
+    for name in LOCATED:
+        assert (tmp_path / "a" / "b" / f"{name}_located.jpg").stat().st_size
+    page = tmp_path / "a" / "b" / "index.html"
+    assert page.as_uri() in output.err
+    assert page.read_text().count("<article") == len(PARTNERS) + len(STRANGERS)
+
+
+@pytest.mark.slow
+def test_every_partner_is_found_and_every_stranger_refused(
+    tmp_path: Path, demo_photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["demo", "--out", str(tmp_path), "--json"]) == 0
+    answers = {record["query"]: record for record in map(json.loads, capsys.readouterr().out.splitlines())}
+    for query, partner in PARTNERS.items():
+        assert answers[query]["accepted"], query
+        assert answers[query]["results"][0]["image"] == partner
+        assert answers[query]["results"][0]["accepted"]
+    singles = {path.stem for path in demo_photos.glob("*.jpg")} - {*PARTNERS, *PARTNERS.values()}
+    assert set(answers) == singles | set(PARTNERS)
+    assert [query for query in singles if answers[query]["accepted"]] == []

@@ -1,0 +1,256 @@
+"""The page's server: what it answers, refuses, forgets and never tells."""
+
+import io
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+httpx = pytest.importorskip("httpx", reason="needs delf-jax[web,browser]")
+pytest.importorskip("uvicorn", reason="needs delf-jax[web,browser]")
+
+from delf_cli import serve as command  # noqa: E402
+from delf_cli.main import main  # noqa: E402
+from delf_cli.web import app  # noqa: E402
+from delf_cli.web.lru_cache import Kept  # noqa: E402
+from tests.conftest import ROOT  # noqa: E402
+from tests.delf_cli.conftest import SMALL, Run  # noqa: E402
+from tests.delf_cli.live_page import served  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, photos: Path, tiny_model: Path) -> Path:
+    """Photos, one of them to be removed later, an index of them and a predictor."""
+    folder = tmp_path_factory.mktemp("served-secret")
+    shutil.copytree(photos, folder / "photos")
+    extraction = ("--model", str(tiny_model), *SMALL)
+    assert main(["extract", str(folder / "photos"), "--out", str(folder / "store"), *extraction]) == 0
+    assert main(["index", str(folder / "store"), "--out", str(folder / "index"), "--backend", "exact"]) == 0
+    fit = ("--model", str(tiny_model), "--max-side", "256", "--layer", "conv4", "--max-points", "200")
+    assert main(["fit-localizer", str(folder / "photos"), "--out", str(folder / "predictor"), *fit]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def client(folder: Path) -> Iterator[Any]:
+    options = command.ExtractionOptions()
+    made = command.Serve(index=str(folder / "index"), predictor=str(folder / "predictor"), extraction=options)
+    with served(made._app()) as address, httpx.Client(base_url=address, timeout=120) as client:
+        yield client
+
+
+def upload(client: Any, photo: Path) -> dict[str, Any]:
+    answer = client.post("/api/photos", content=photo.read_bytes())
+    assert answer.status_code == 201
+    record: dict[str, Any] = answer.json()
+    return record
+
+
+def test_a_photo_of_the_index_is_found_with_its_proof(client: Any, folder: Path) -> None:
+    photo = upload(client, folder / "photos" / "graf1.jpg")
+    assert (photo["width"], photo["height"]) == (800, 640)
+    found = client.post(f"/api/photos/{photo['id']}/search", json={"box": None}).json()
+    best = found["matches"][0]
+    assert found["accepted"]
+    assert (best["name"], best["accepted"]) == ("graf1.jpg", True)
+    assert best["inliers"] == best["putative"] == found["features"]
+    for address in (f"/api/searches/{found['id']}/0.jpg", f"/api/collection/{best['place']}.jpg"):
+        picture = client.get(address)
+        assert picture.headers["content-type"] == "image/jpeg"
+        Image.open(io.BytesIO(picture.content)).load()
+    assert client.get(f"/api/searches/{found['id']}/99.jpg").status_code == 404
+
+
+def test_a_part_is_searched_alone(client: Any, folder: Path) -> None:
+    photo = upload(client, folder / "photos" / "graf1.jpg")
+    search = f"/api/photos/{photo['id']}/search"
+    whole = client.post(search, json={"box": None}).json()
+    part = client.post(search, json={"box": [-50, 0, photo["width"] / 2, photo["height"]]}).json()
+    assert part["features"] != whole["features"]
+    edges = client.post(search, json={"box": [0, 0, photo["width"], photo["height"]]}).json()
+    assert (edges["matches"][0]["name"], edges["accepted"]) == ("graf1.jpg", True)
+    tiny = client.post(search, json={"box": [10, 10, 20, 300]})
+    assert tiny.status_code == 422
+    assert "too small" in tiny.json()["error"]
+
+
+def test_an_even_photo_is_an_honest_nothing(client: Any) -> None:
+    even = io.BytesIO()
+    Image.new("RGB", (300, 200), "grey").save(even, "PNG")
+    photo = client.post("/api/photos", content=even.getvalue()).json()
+    found = client.post(f"/api/photos/{photo['id']}/search", json={}).json()
+    assert not found["accepted"]
+    assert not any(match["accepted"] for match in found["matches"])
+
+
+def test_localization_boxes_follow_the_threshold_and_places_are_explained(client: Any, folder: Path) -> None:
+    photo = upload(client, folder / "photos" / "box.jpg")
+    located = client.post(f"/api/photos/{photo['id']}/localize", json={"label": None}).json()
+    assert located["boxes"]
+
+    def largest(threshold: float) -> float:
+        answer = client.get(f"/api/maps/{located['id']}/boxes", params={"threshold": threshold}).json()
+        x0, y0, x1, y1, _ = answer["boxes"][0]
+        return float((x1 - x0) * (y1 - y0))
+
+    assert largest(0.9) < largest(0.1)
+    assert client.get(f"/api/maps/{located['id']}.jpg").headers["content-type"] == "image/jpeg"
+    why = client.post(f"/api/photos/{photo['id']}/explain", json={"at": [20, 30]}).json()
+    assert why["excitatory"]
+    assert all(point["importance"] > 0 for point in why["excitatory"])
+    assert all(point["importance"] < 0 for point in why["inhibitory"])
+    assert why["excitatory"][0]["thumbnail"].startswith("data:image/jpeg;base64,")
+    assert client.post(f"/api/photos/{photo['id']}/localize", json={"label": "cat"}).status_code == 422
+
+
+def test_no_answer_tells_where_things_lie(client: Any, folder: Path) -> None:
+    photo = upload(client, folder / "photos" / "box.jpg")
+    told = [
+        client.get("/api/collection").text,
+        client.post(f"/api/photos/{photo['id']}/search", json={}).text,
+        client.post(f"/api/photos/{photo['id']}/explain", json={"at": [5, 5]}).text,
+        client.post("/api/photos", content=b"no photo").text,
+        client.get("/api/collection/99.jpg").text,
+    ]
+    assert not [text for text in told if str(folder) in text or "served-secret" in text]
+
+
+def test_a_photo_whose_file_is_gone_is_found_without_picture(client: Any, folder: Path) -> None:
+    gone = folder / "photos" / "chelsea.jpg"
+    photo = upload(client, gone)
+    away = gone.rename(folder / "away.jpg")
+    try:
+        found = client.post(f"/api/photos/{photo['id']}/search", json={}).json()
+        best = found["matches"][0]
+        assert (best["name"], best["accepted"]) == ("chelsea.jpg", True)
+        answers = [client.get(f"/api/searches/{found['id']}/0.jpg"), client.get(f"/api/collection/{best['place']}.jpg")]
+        assert [answer.status_code for answer in answers] == [404, 404]
+        assert "no longer where it was" in answers[0].json()["error"]
+    finally:
+        away.rename(gone)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "said"),
+    [
+        ("/api/photos", b"hello", 422, "not a photo of a known format"),
+        ("/api/photos", b"", 422, "empty"),
+        ("/api/photos/none/search", b"{}", 404, "forgotten"),
+        ("/api/photos/none/explain", b'{"at": [1, 2]}', 404, "forgotten"),
+    ],
+)
+def test_what_cannot_be_answered_is_told_in_a_sentence(
+    client: Any, path: str, body: bytes, status: int, said: str
+) -> None:
+    answer = client.post(path, content=body)
+    assert answer.status_code == status
+    assert said in answer.json()["error"]
+
+
+@pytest.mark.parametrize("body", ["", "[]", "[" * 3000, '{"box": [1, 2]}', '{"box": ["a", 0, 50, 50]}'])
+def test_bodies_that_cannot_be_read_are_refused(client: Any, folder: Path, body: str) -> None:
+    photo = upload(client, folder / "photos" / "box.jpg")
+    assert client.post(f"/api/photos/{photo['id']}/search", content=body).status_code == 422
+
+
+def test_thresholds_that_cannot_be_are_refused(client: Any, folder: Path) -> None:
+    photo = upload(client, folder / "photos" / "box.jpg")
+    located = client.post(f"/api/photos/{photo['id']}/localize", json={}).json()
+    for threshold in ("", "x", "nan", "1", "-0.1"):
+        answer = client.get(f"/api/maps/{located['id']}/boxes", params={"threshold": threshold})
+        assert answer.status_code == 422, threshold
+
+
+def test_too_large_uploads_are_refused_before_they_are_decoded(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "MAX_BYTES", 1 << 20)
+    assert client.post("/api/photos", content=b"x" * ((1 << 20) + 1)).status_code == 413
+    streamed = client.post("/api/photos", content=iter([b"x" * (1 << 20)] * 2))
+    assert streamed.status_code == 413
+    monkeypatch.setattr(app, "MAX_PIXELS", 1000)
+    photo = io.BytesIO()
+    Image.new("RGB", (100, 100)).save(photo, "PNG")
+    refused = client.post("/api/photos", content=photo.getvalue())
+    assert refused.status_code == 422
+    assert "megapixels" in refused.json()["error"]
+
+
+def test_other_sites_and_names_are_refused(client: Any) -> None:
+    port = client.base_url.port
+    assert client.get("/api/collection", headers={"Host": f"evil.example:{port}"}).status_code == 403
+    assert client.get("/", headers={"Host": f"localhost:{port}"}).status_code == 200
+    assert client.post("/api/photos", content=b"x", headers={"Origin": "http://evil.example"}).status_code == 403
+
+
+def test_every_answer_carries_the_security_headers(client: Any) -> None:
+    for path in ("/", "/page.js", "/api/collection", "/nowhere", "/../../etc/passwd"):
+        headers = client.get(path).headers
+        assert "default-src 'none'" in headers["content-security-policy"], path
+        assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_the_page_names_no_other_host(client: Any) -> None:
+    for path in app._FILES:
+        text = client.get(path).text.replace("http://www.w3.org/2000/svg", "")  # a name, not an address
+        assert "://" not in text, path
+
+
+def test_a_failure_of_the_program_is_told_without_its_words(
+    client: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo = upload(client, folder / "photos" / "box.jpg")
+
+    def fail(*args: Any) -> None:
+        raise RuntimeError("/secret/path")
+
+    monkeypatch.setattr("delf_cli.web.finder.Finder.search", fail)
+    answer = client.post(f"/api/photos/{photo['id']}/search", json={})
+    assert answer.status_code == 500
+    assert "secret" not in answer.text
+    assert "content-security-policy" in answer.headers
+
+
+def test_the_latest_photos_are_kept_and_the_oldest_forgotten() -> None:
+    kept: Kept[bytes] = Kept(2, total=10, size=len)
+    first, second = kept.add(b"1"), kept.add(b"2")
+    assert kept.get(first) == b"1"
+    third = kept.add(b"3")
+    assert kept.get(second) is None
+    assert kept.get(first) == b"1"
+    large = kept.add(b"x" * 11)
+    assert kept.get(large) is not None
+    assert kept.get(first) is None
+    assert kept.get(third) is None
+
+
+def test_options_that_cannot_be_followed_are_one_line(run: Run, index: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        refused = run("serve", index, "--port", str(port))
+    assert (refused.code, refused.out) == (2, "")
+    assert "choose another --host or --port" in refused.err
+    assert "--top is 0" in run("serve", index, "--top", "0").err
+    assert "no such index" in run("serve", "nowhere", "--port", "0").err
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_it_at_once(index: Path) -> None:
+    command = [sys.executable, "-m", "delf_cli.main", "serve", str(index), "--port", "0", "--json"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        address = json.loads(process.stdout.readline())["address"]
+        with urllib.request.urlopen(address + "api/collection") as answer:
+            assert json.load(answer)["photos"] == 5
+        os.kill(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in err

@@ -1,0 +1,112 @@
+"""Batches are computed two at once, each program compiled once, and every photo comes back."""
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from delf_jax.photos import batching
+from delf_jax.photos.buckets import default_buckets
+from delf_jax.photos.meter import Meter
+
+PHOTOS = [np.full((20, 20, 3), number, np.uint8) for number in range(9)]
+
+
+def run(program: Any, *, batch_size: int = 1, meter: Meter | None = None) -> Iterator[Any]:
+    mesh = Mesh(np.array(jax.devices()[:1]), ("batch",))
+    plan = batching.Plan(default_buckets(64), batch_size, 64, NamedSharding(mesh, P("batch")))
+    return batching.run(program, None, enumerate(PHOTOS), plan, workers=2, meter=meter or Meter())
+
+
+def brightest(params: None, images: jax.Array, valid_hw: jax.Array) -> np.ndarray:
+    return np.asarray(images).max(axis=(1, 2, 3))
+
+
+def test_two_programs_are_computed_at_once_after_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NPROC", "2")
+    both = threading.Barrier(2, timeout=60)
+    threads: list[str] = []
+
+    def program(params: None, images: jax.Array, valid_hw: jax.Array) -> np.ndarray:
+        threads.append(threading.current_thread().name)
+        if len(threads) > 1:  # the others come in pairs
+            both.wait()
+        return brightest(params, images, valid_hw)
+
+    assert sorted((key, int(row)) for key, _, row in run(program)) == [(number, number) for number in range(9)]
+    assert threads[0] == threading.current_thread().name
+    assert len(set(threads)) == 3
+
+
+@pytest.mark.parametrize("batch_size", [2, 4, 16])
+def test_photos_of_a_batch_that_is_not_full_come_back_too(batch_size: int) -> None:
+    meter = Meter()
+    found = {
+        key: (int(row), photo.pixels[0, 0, 0]) for key, photo, row in run(brightest, batch_size=batch_size, meter=meter)
+    }
+    assert found == {number: (number, number) for number in range(9)}
+    assert set(meter.seconds()) == {"decode", "compute"}
+
+
+@pytest.mark.parametrize("broken", [0, 5])
+def test_what_a_program_raises_reaches_the_reader(broken: int) -> None:
+    def program(params: None, images: jax.Array, valid_hw: jax.Array) -> np.ndarray:
+        if np.asarray(images).max() == broken:
+            raise RuntimeError("RESOURCE_EXHAUSTED")
+        return brightest(params, images, valid_hw)
+
+    with pytest.raises(RuntimeError, match="RESOURCE_EXHAUSTED"):
+        list(run(program))
+
+
+def test_a_reader_who_leaves_early_leaves_no_thread_behind() -> None:
+    before = set(threading.enumerate())
+    photos = run(brightest)
+    next(photos)
+    photos.close()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(timeout=60)
+        assert not thread.is_alive()
+
+
+def test_time_of_computing_is_told_while_programs_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NPROC", "1")  # or two threads might note their times in another order
+    meter = Meter()
+    told = []
+
+    def program(params: None, images: jax.Array, valid_hw: jax.Array) -> np.ndarray:
+        told.append(meter.seconds().get("compute", 0.0))
+        return brightest(params, images, valid_hw)
+
+    assert len(list(run(program, meter=meter))) == 9
+    assert told == sorted(told)
+    assert told[-1] > 0
+
+
+def test_a_jitted_program_is_compiled_once_a_canvas() -> None:
+    traced = []
+
+    @jax.jit
+    def program(params: None, images: jax.Array, valid_hw: jax.Array) -> jax.Array:
+        traced.append(images.shape)
+        return images.max(axis=(1, 2, 3))
+
+    assert {key: int(row) for key, _, row in run(program)} == {number: number for number in range(9)}
+    assert len(traced) == 1
+
+
+def test_one_core_computes_one_program_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NPROC", "1")
+    threads: set[str] = set()
+
+    def program(params: None, images: jax.Array, valid_hw: jax.Array) -> np.ndarray:
+        threads.add(threading.current_thread().name)
+        return brightest(params, images, valid_hw)
+
+    assert len(list(run(program))) == 9
+    assert len(threads - {threading.current_thread().name}) == 1

@@ -1,0 +1,53 @@
+"""Writers of small stores, photos for them, and manifests changed so that their checksum is right."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+
+from delf_jax.features import LocalFeatures
+from delf_jax.settings import ExtractionSettings
+from delf_jax.store.parts import StoredPhoto
+from delf_jax.store.writer import StoreWriter
+
+DIMENSION = 8
+
+
+def writer(path: str | Path, **changes: object) -> StoreWriter:
+    arguments = {"settings": ExtractionSettings(), "fingerprint": "f" * 64, "dimension": DIMENSION} | changes
+    return StoreWriter(path, **arguments)  # type: ignore[arg-type]
+
+
+def photo(name: str, *, count: int = 7, seed: int = 0) -> StoredPhoto:
+    random = np.random.default_rng(seed)
+    descriptors = random.standard_normal((count, DIMENSION)).astype(np.float32)
+    descriptors /= np.maximum(np.linalg.norm(descriptors, axis=1, keepdims=True), 1e-9)
+    features = LocalFeatures(
+        keypoints=random.uniform(-1, 4000, (count, 2)).astype(np.float32),
+        scales=random.uniform(0.1, 2, count).astype(np.float32),
+        scores=-np.sort(-random.uniform(0, 9, count).astype(np.float32)),
+        descriptors=descriptors,
+        image_size=(3000, 4000),
+    )
+    return StoredPhoto(name, 1000 + seed, 123_456_789_012_345_678, f"{seed:064x}", features)
+
+
+def assert_same(a: StoredPhoto, b: StoredPhoto) -> None:
+    assert a[:4] == b[:4]
+    assert a.features.image_size == b.features.image_size
+    for name in ("keypoints", "scales", "scores"):
+        np.testing.assert_array_equal(getattr(a.features, name), getattr(b.features, name))
+        assert getattr(a.features, name).dtype == np.float32
+    assert a.features.descriptors.dtype == np.float32
+    assert a.features.descriptors.shape == b.features.descriptors.shape
+    np.testing.assert_allclose(a.features.descriptors, b.features.descriptors, atol=1e-3)
+    np.testing.assert_allclose(np.linalg.norm(a.features.descriptors, axis=1), 1, atol=1e-6)
+
+
+def resealed(path: Path, **changes: object) -> None:
+    """Changes a manifest, and makes its checksum right again."""
+    envelope = json.loads(path.read_bytes())
+    body = envelope["store"] | changes
+    sha256 = hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    path.write_text(json.dumps(envelope | {"store": body, "version": body["version"], "sha256": sha256}))

@@ -1,0 +1,51 @@
+"""Queries ranked against several indices: as one index of all their photos answers."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import retrieval
+from delf_jax.features import LocalFeatures
+from retrieval import asmk
+from retrieval.evaluation import rank_all
+from tests.retrieval.sift import sift_features
+
+NAMES = ("graf1", "leuvenA", "box", "coffee", "camera", "home")
+
+
+@pytest.fixture(scope="module")
+def photos(demo_photos: Path) -> dict[str, LocalFeatures]:
+    features = {name: sift_features(demo_photos / f"{name}.jpg") for name in (*NAMES, "leuvenB", "graf3")}
+    return features | {"nothing": LocalFeatures.empty((60, 80), 128)}
+
+
+def build(photos: dict[str, LocalFeatures], names: tuple[str, ...]) -> retrieval.Index:
+    index = retrieval.Index.build(((name, photos[name]) for name in names), backend="exact", threshold=-8.0)
+    index.aggregate(asmk.Codebook(photos["graf3"].descriptors[:50].astype(np.float32)))
+    return index
+
+
+@pytest.mark.parametrize("stage", ["votes", "asmk"])
+@pytest.mark.parametrize("verify", [0, 3])
+def test_shards_answer_as_one_index(
+    stage: retrieval.indexing.index.FirstStage, verify: int, photos: dict[str, LocalFeatures]
+) -> None:
+    whole, parts = build(photos, NAMES), [build(photos, names) for names in (NAMES[:2], NAMES[2:3], NAMES[3:])]
+    queries = [photos["leuvenB"], photos["nothing"], photos["graf3"]]
+    search = rank_all.Search(first_stage=stage, verify=verify, neighbours=20)
+    steps: list[tuple[int, int]] = []
+    shards = [lambda index=index: index for index in parts]
+    found = rank_all.rank(queries, shards, search, progress=lambda *step: steps.append(step))
+    alone = rank_all.rank(queries, [lambda: whole], search)
+    for query, one, other in zip(queries, found, alone, strict=True):
+        np.testing.assert_array_equal(one.photos, other.photos)
+        np.testing.assert_allclose(one.confidence, other.confidence)
+        expected = whole.search(query, first_stage=stage, verify=verify, neighbours=20, top=len(NAMES)).matches
+        assert [NAMES[place] for place in other.photos] == [match.image for match in expected]
+        if verify:
+            sure = [-np.inf if match.log10_nfa is None else -match.log10_nfa for match in expected]
+            np.testing.assert_allclose(other.confidence, sure)
+    assert NAMES[found[0].photos[0]] == "leuvenA"
+    assert len(found[1].photos) == 0
+    assert steps[-1] == ((3 * 3 + 3, 12) if verify else (9, 9))
