@@ -32,7 +32,7 @@ from delf_jax.settings import ExtractionSettings
 from retrieval import asmk
 from retrieval.evaluation.datasets import Benchmark, Query, Task
 from retrieval.evaluation.evaluation import evaluate
-from retrieval.evaluation.rank_all import Ranked
+from retrieval.evaluation.rank_all import Ranking
 from retrieval.indexing.index import Index
 from retrieval.verification.verify import DEFAULT_THRESHOLD, Match, verify_candidates
 from retrieval.voting import votes
@@ -224,7 +224,7 @@ def ranked_by(
     verify: int,
     threshold: float,
     seed: int,
-) -> Ranked:
+) -> Ranking:
     """The order by scores, its first ``verify`` photos ordered by verification."""
     order = np.argsort(-scores, kind="stable")[: np.isfinite(scores).sum()]
     side = ExtractionSettings.max_side
@@ -234,7 +234,7 @@ def ranked_by(
     )  # fmt: skip
     best = [int(match.image) for match in sorted(matches, key=Match.rank)]
     photos = np.array([*best, *order[len(best) :]], np.int64)
-    return Ranked(photos, np.zeros(len(photos)))
+    return Ranking(photos, np.zeros(len(photos)))
 
 
 def line(row: Mapping[str, Any]) -> str:

@@ -57,7 +57,7 @@ def measure(predictor: Predictor, queries: Sequence[Query], *, rounds: int) -> l
             agreeing = sum(len(_places(one) & right) for one, right in zip(found, truth))
             row["indexed_in_s"] = indexing[name]
             row["recall"] = agreeing / sum(map(len, truth))
-            row["touched"] = float(np.mean([one.touched for one in found]))
+            row["points_scanned"] = float(np.mean([one.points_scanned for one in found]))
         rows.append(row)
     return rows
 

@@ -85,19 +85,19 @@ def measured_build(method: Method, rows: Rows) -> tuple[Built, dict[str, Any]]:
 
 def _scann(rows: Rows) -> Built:
     backend: Any = _backend("scann", rows)
-    default = backend.effort
+    default = backend.parameters
 
-    def use(effort: Any) -> Callable[[], object]:
-        return lambda: setattr(backend, "effort", effort)
+    def use(parameters: Any) -> Callable[[], object]:
+        return lambda: setattr(backend, "parameters", parameters)
 
-    efforts = [
-        default._replace(partitions=math.ceil(share * default.partitions), rescored=rescored)
-        for rescored in (2 * default.rescored // 3, default.rescored)
+    swept = [
+        default._replace(num_leaves_to_search=math.ceil(share * default.num_leaves_to_search), reorder=reorder)
+        for reorder in (2 * default.reorder // 3, default.reorder)
         for share in (0.3, 0.5, 0.7, 0.85, 1.0, 1.3, 1.8)
     ]
     return Built(
         lambda queries, k: backend.search(queries, k)[0],
-        {_name(effort): use(effort) for effort in efforts},
+        {_name(parameters): use(parameters) for parameters in swept},
         _name(default),
     )
 
@@ -139,8 +139,8 @@ def _faiss(name: str, factory: str, settings: Sequence[str]) -> Method:
     return Method(name, False, build)
 
 
-def _name(effort: Any) -> str:
-    return ",".join(f"{name}={value}" for name, value in effort._asdict().items())
+def _name(parameters: Any) -> str:
+    return ",".join(f"{name}={value}" for name, value in parameters._asdict().items())
 
 
 def _probes(lists: int) -> list[int]:

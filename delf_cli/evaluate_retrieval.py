@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from delf_jax.features import LocalFeatures
     from retrieval.evaluation.datasets import Benchmark
     from retrieval.evaluation.evaluation import Scores
-    from retrieval.evaluation.rank_all import Ranked
+    from retrieval.evaluation.rank_all import Ranking
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -226,7 +226,7 @@ class EvaluateRetrieval:
         return {"dataset": self.dataset, "task": scores.task, **how, **measured, **depths}
 
 
-def _in_database(ranked: "Ranked", places: Sequence[int], photos: int) -> "Ranked":
+def _in_database(ranked: "Ranking", places: Sequence[int], photos: int) -> "Ranking":
     """Places in the index as places in the database: some photos may have failed; distractors come after all."""
     import numpy as np
 

@@ -75,21 +75,21 @@ class Explanation:
         value: <w*, q>, the sum of the cosines of the query's positions with w*.
         excitatory: points of positive importance, best first.
         inhibitory: points of negative importance, best first.
-        touched: share of the points that had to be looked at.
+        points_scanned: share of the points whose scores were computed.
     """
 
     value: float
     excitatory: list[RepresenterPoint]
     inhibitory: list[RepresenterPoint]
-    touched: float
+    points_scanned: float
 
 
 class Ranked(NamedTuple):
-    """Rows of the points, best first, their scores, and how many points were looked at."""
+    """Rows of the points, best first, their scores, and how many points were scanned."""
 
     rows: Int[np.ndarray, " k"]
     scores: Float[np.ndarray, " k"]
-    touched: int
+    points_scanned: int
 
 
 class Explainer:
@@ -144,9 +144,9 @@ class Explainer:
         query = np.asarray(query, np.float32)
         q = query.sum(axis=0)
         found = {sign: self.rank(query, sign=sign, top=top, ranking=ranking, per_photo=per_photo) for sign in (1, -1)}
-        touched = sum(ranked.touched for ranked in found.values()) / max(len(self.points), 1)
+        points_scanned = sum(ranked.points_scanned for ranked in found.values()) / max(len(self.points), 1)
         listed = [self._describe(found[sign].rows, q, len(query), sign) for sign in (1, -1)]
-        return Explanation(float(self.solution.w @ q), listed[0], listed[1], touched)
+        return Explanation(float(self.solution.w @ q), listed[0], listed[1], points_scanned)
 
     def rank(
         self,
@@ -170,7 +170,7 @@ class Explainer:
         if self.index == "scann":
             return self._approximate(q, sign, top, ranking, per_photo)
         best = Ranked(np.zeros(0, np.int64), np.zeros(0), 0)
-        touched = 0
+        points_scanned = 0
         for rows, unit in self._ordered_blocks(sign):
             worst = best.scores[-1] if len(best.rows) == top else -math.inf
             if ranking != "local" and worst >= float(abs(self.importance[rows[0]])) * length * _ROUNDING:
@@ -178,11 +178,11 @@ class Explainer:
             scores = unit @ q
             if ranking != "local":
                 scores = scores * np.abs(self.importance[rows])
-            touched += len(rows)
+            points_scanned += len(rows)
             better = scores > worst
             candidates = np.concatenate([best.rows, rows[better]]), np.concatenate([best.scores, scores[better]])
-            best = Ranked(*self._limited(*candidates, top, per_photo), touched=0)
-        return best._replace(touched=touched)
+            best = Ranked(*self._limited(*candidates, top, per_photo), points_scanned=0)
+        return best._replace(points_scanned=points_scanned)
 
     def _approximate(
         self, q: Float[np.ndarray, " c"], sign: int, top: int, ranking: Ranking, per_photo: int | None
@@ -191,7 +191,7 @@ class Explainer:
         # Neighbouring cells of one photo look alike, and some have the other sign: many are asked for, few are kept.
         rows = index.nearest(direction, _CANDIDATES * top)
         rows = rows[sign * self.importance[rows] > 0]
-        return Ranked(*self._limited(rows, self._scores(rows, q, ranking), top, per_photo), touched=len(rows))
+        return Ranked(*self._limited(rows, self._scores(rows, q, ranking), top, per_photo), points_scanned=len(rows))
 
     @functools.cached_property
     def _value_index(self) -> PointIndex:

@@ -8,7 +8,7 @@ from jaxtyping import Bool
 
 from retrieval.evaluation import metrics
 from retrieval.evaluation.datasets import Benchmark, Task
-from retrieval.evaluation.rank_all import Ranked
+from retrieval.evaluation.rank_all import Ranking
 
 DEPTHS = (1, 5, 10)
 
@@ -38,7 +38,7 @@ class Scores:
     kentucky: float | None
 
 
-def evaluate(benchmark: Benchmark, rankings: Sequence[Ranked]) -> list[Scores]:
+def evaluate(benchmark: Benchmark, rankings: Sequence[Ranking]) -> list[Scores]:
     """The measures of every task that has a query with right answers.
 
     A right answer that a ranking lacks counts as not found.
@@ -53,7 +53,7 @@ def evaluate(benchmark: Benchmark, rankings: Sequence[Ranked]) -> list[Scores]:
     return [_scores(benchmark, task, rankings, strangers) for task in benchmark.tasks if any(task.relevant)]
 
 
-def _scores(benchmark: Benchmark, task: Task, rankings: Sequence[Ranked], strangers: Sequence[int]) -> Scores:
+def _scores(benchmark: Benchmark, task: Task, rankings: Sequence[Ranking], strangers: Sequence[int]) -> Scores:
     asked = [q for q, right in enumerate(task.relevant) if right]
     judged = [_judged(rankings[q], task, q) for q in asked]
     first = [_first(rankings[q], task, q) for q in (*asked, *strangers)]
@@ -75,13 +75,13 @@ def _scores(benchmark: Benchmark, task: Task, rankings: Sequence[Ranked], strang
     )
 
 
-def _judged(ranking: Ranked, task: Task, query: int) -> Bool[np.ndarray, " n"]:
+def _judged(ranking: Ranking, task: Task, query: int) -> Bool[np.ndarray, " n"]:
     """Whether each answer is right, ignored ones taken out."""
     kept = _kept(ranking, task, query)
     return np.isin(ranking.photos[kept], list(task.relevant[query]))
 
 
-def _first(ranking: Ranked, task: Task, query: int) -> tuple[bool, float]:
+def _first(ranking: Ranking, task: Task, query: int) -> tuple[bool, float]:
     """Whether the first answer is right, and how sure it is; -inf where there is none."""
     kept = np.flatnonzero(_kept(ranking, task, query))
     if not len(kept):
@@ -89,5 +89,5 @@ def _first(ranking: Ranked, task: Task, query: int) -> tuple[bool, float]:
     return int(ranking.photos[kept[0]]) in task.relevant[query], float(ranking.confidence[kept[0]])
 
 
-def _kept(ranking: Ranked, task: Task, query: int) -> Bool[np.ndarray, " n"]:
+def _kept(ranking: Ranking, task: Task, query: int) -> Bool[np.ndarray, " n"]:
     return ~np.isin(ranking.photos, list(task.ignored[query]))

@@ -33,7 +33,7 @@ class Search:
 
 
 @dataclasses.dataclass(frozen=True)
-class Ranked:
+class Ranking:
     """The answer to one query.
 
     Attributes:
@@ -52,7 +52,7 @@ def rank(
     search: Search,
     *,
     progress: Callable[[int, int], None] | None = None,
-) -> list[Ranked]:
+) -> list[Ranking]:
     """Ranks every photo of all indices for every query, as one index of all photos would with exact neighbours.
 
     Neighbours are merged before they vote, and verification sees the best of all indices. Only with idf does ASMK
@@ -87,7 +87,7 @@ def rank(
         raise ValueError("no index to rank")
     orders = [stage.ranked(first) for stage in stages]
     if not search.verify:
-        return [Ranked(order, scores[order]) for order, scores in orders]
+        return [Ranking(order, scores[order]) for order, scores in orders]
     wanted = [order[: search.verify] for order, _ in orders]
     answers = []
     features = _candidates(wanted, shards, starts) if len(shards) > 1 else None
@@ -184,7 +184,7 @@ def _verified(
     order: Int[np.ndarray, " n"],
     index: Index,
     search: Search,
-) -> Ranked:
+) -> Ranking:
     max_side = (index.settings or ExtractionSettings()).max_side
     matches = verify_candidates(
         query, candidates, threshold=index.threshold, model="affine", max_side=max_side, query_max_side=max_side,
@@ -194,4 +194,4 @@ def _verified(
     best = np.array([int(match.image) for match in matches], np.int64)
     sure = np.array([-match.log10_nfa for match in matches if match.log10_nfa is not None], np.float64)
     rest = order[len(best) :]
-    return Ranked(np.concatenate([best, rest]), np.concatenate([sure, np.full(len(rest), -np.inf)]))
+    return Ranking(np.concatenate([best, rest]), np.concatenate([sure, np.full(len(rest), -np.inf)]))

@@ -40,10 +40,10 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
-def _at_one_time(
+def retry_on_shard_change(
     method: Callable[Concatenate["ShardedIndex", _P], _T],
 ) -> Callable[Concatenate["ShardedIndex", _P], _T]:
-    """A method whose questions all go to shards of one time: that of opening, or now if somebody changed them since."""
+    """Retries a method when another writer replaced a shard, so that all answers are of one state of the index."""
 
     @functools.wraps(method)
     def asked(self: "ShardedIndex", *args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -223,7 +223,7 @@ class ShardedIndex:
         return self._layout.backend
 
     @property
-    @_at_one_time
+    @retry_on_shard_change
     def names(self) -> tuple[str, ...]:
         """Names of the photos in the order they came; SearchIndexError where a shard is lost."""
         answers = self._ask(self._layout, "names")
@@ -231,7 +231,7 @@ class ShardedIndex:
         by_number = {number: name for names in answers.given.values() for number, name in names.items()}
         return tuple(by_number[number] for number in sorted(by_number))
 
-    @_at_one_time
+    @retry_on_shard_change
     def features(self, name: str) -> LocalFeatures:
         """The features of a photo, descriptors in float16.
 
@@ -253,7 +253,7 @@ class ShardedIndex:
         """
         require_same_model(self, fingerprint)
 
-    @_at_one_time
+    @retry_on_shard_change
     def search(
         self,
         features: LocalFeatures,

@@ -1,4 +1,4 @@
-"""ScaNN: a tree of partitions, anisotropic hashing, exact reordering (Guo et al., ICML 2020)."""
+"""ScaNN: a tree of partitions, anisotropic hashing, and reordering (Guo et al., ICML 2020), with its parameters."""
 
 import contextlib
 import math
@@ -15,34 +15,58 @@ from scann.scann_ops.py.scann_builder import ReorderType
 from delf_jax.cores import usable_cores
 from retrieval.indexing.backends import Backend
 
+# The parameters below are chosen for this many neighbours of each query.
 NEIGHBOURS = 60
+
+# Below this number of descriptors all dot products are computed: a tree would not save time.
 EXHAUSTIVE_BELOW = 10_000
+
+# ScaNN's builder: descriptors that train the tree, dimensions of one 4-bit code, and the two quantisation losses.
+TRAINING_SAMPLE_SIZE = 200_000
+DIMENSIONS_PER_BLOCK = 2
+ANISOTROPIC_QUANTIZATION_THRESHOLD = 0.2
+AVQ = 2.0
+
+# The searcher is trained anew when this share of its descriptors has changed.
 REBUILD_SHARE = 0.2
+
+# Queries that one thread takes at a time.
 SMALLEST_BATCH, LARGEST_BATCH = 16, 256
 
 
-class Effort(NamedTuple):
-    """How far a search goes, on which recall and time depend.
+class ScannSearch(NamedTuple):
+    """ScaNN's parameters of a search; recall and time depend on them.
 
     Attributes:
-        partitions: searched by their codes, those of the nearest centres.
-        rescored: descriptors scored again by themselves, those of the best codes, for ``NEIGHBOURS`` neighbours.
+        num_leaves_to_search: partitions whose codes are scored, those with the nearest centres.
+        reorder: descriptors with the best codes whose dot products are computed again, for ``NEIGHBOURS`` neighbours.
     """
 
-    partitions: int
-    rescored: int = 270
+    num_leaves_to_search: int
+    reorder: int = 270
+
+
+def num_leaves(count: int) -> int:
+    """Partitions of a tree of ``count`` descriptors."""
+    return 2 * math.isqrt(count)
+
+
+def default_search(count: int) -> ScannSearch:
+    """Parameters that find at least 95 % of the 60 nearest neighbours among ``count`` descriptors."""
+    return ScannSearch(math.ceil(9.5 * count ** (1 / 6)))
 
 
 class ScannBackend(Backend):
     """ScaNN with parameters chosen from the number of descriptors.
 
-    Below 10 000 rows all dot products are taken. Above, 2 sqrt(n) partitions, of which 9.5 n^(1/6) are searched with
-    4-bit codes of two dimensions, and the best are scored again in bfloat16, which leaves similarities right to about
-    0.001. Chosen on a million descriptors for 95 % of the 60 nearest neighbours (``python -m benchmarks.search``).
-    Holds about 2.5 bytes a dimension a descriptor.
+    Below 10 000 descriptors all dot products are computed. Above, the tree has 2 sqrt(n) partitions. A search scores
+    the 4-bit codes of 9.5 n^(1/6) of them, and computes the dot products of the best again in bfloat16, which leaves
+    similarities right to about 0.001. The parameters were chosen on a million descriptors so that 95 % of the 60
+    nearest neighbours are found (``python -m benchmarks.search``). ScaNN holds about 2.5 bytes a dimension of each
+    descriptor.
 
     Attributes:
-        effort: of every search from now on.
+        parameters: of every search from now on.
     """
 
     name = "scann"
@@ -51,24 +75,29 @@ class ScannBackend(Backend):
         self._searcher = searcher
         self._rows = rows
         self._changed = changed
-        self.effort = default_effort(len(rows))
+        self.parameters = default_search(len(rows))
 
     @classmethod
     def build(cls, descriptors: Float[np.ndarray, "n d"]) -> "ScannBackend":
-        """Trains partitions and codes, and indexes the descriptors."""
+        """Trains the partitions and the codes, and indexes the descriptors."""
         count = len(descriptors)
         vectors = np.ascontiguousarray(descriptors, np.float32)
         builder = scann_ops_pybind.builder(vectors, min(NEIGHBOURS, count), "dot_product")
         if count < EXHAUSTIVE_BELOW:
             builder = builder.score_brute_force()
         else:
-            effort = default_effort(count)
-            # AVQ moves the centres to where dot products with the partition's descriptors are kept best.
+            parameters = default_search(count)
+            # AVQ moves the centres to where they keep dot products with the descriptors of their partition best.
             builder = builder.tree(
-                2 * math.isqrt(count), effort.partitions, training_sample_size=min(count, 200_000), avq=2.0
+                num_leaves(count),
+                parameters.num_leaves_to_search,
+                training_sample_size=min(count, TRAINING_SAMPLE_SIZE),
+                avq=AVQ,
             )
-            builder = builder.score_ah(2, anisotropic_quantization_threshold=0.2)
-            builder = builder.reorder(effort.rescored, quantize=ReorderType.BFLOAT16)
+            builder = builder.score_ah(
+                DIMENSIONS_PER_BLOCK, anisotropic_quantization_threshold=ANISOTROPIC_QUANTIZATION_THRESHOLD
+            )
+            builder = builder.reorder(parameters.reorder, quantize=ReorderType.BFLOAT16)
         with _native_log_hidden():
             return cls(builder.build().searcher, np.arange(count), 0)
 
@@ -79,17 +108,17 @@ class ScannBackend(Backend):
         k = min(k, len(self._rows))
         if not len(queries):
             return np.zeros((0, k), np.int64), np.zeros((0, k), np.float32)
-        partitions, rescored = self.effort
-        rescored = max(rescored, k * rescored // NEIGHBOURS)
+        leaves, reorder = self.parameters
+        reorder = max(reorder, k * reorder // NEIGHBOURS)
         vectors = np.ascontiguousarray(queries, np.float32)
         found, similarities = self._searcher.search_batched(
-            vectors, k, rescored, partitions, True, _batch(len(vectors), usable_cores())
+            vectors, k, reorder, leaves, True, _batch(len(vectors), usable_cores())
         )
         missing = np.isnan(similarities)
         return np.where(missing, -1, self._rows[found]), np.where(missing, -np.inf, similarities)
 
     def update(self, removed: Int[np.ndarray, " m"], descriptors: Float[np.ndarray, "n d"]) -> "ScannBackend":
-        """Changes the searcher in place, or rebuilds it once a fifth of the rows has changed since it was trained."""
+        """Changes the searcher in place, or trains a new one when a fifth of the rows has changed."""
         kept = len(self._rows) - len(removed)
         added = np.ascontiguousarray(descriptors[kept:], np.float32)
         changed = self._changed + len(removed) + len(added)
@@ -100,7 +129,7 @@ class ScannBackend(Backend):
         places[rows] = np.arange(len(rows))
         last = len(rows) - 1
         for row in removed:
-            # ScaNN fills the gap with its last datapoint; the two maps follow.
+            # ScaNN moves its last datapoint into the gap; the two maps follow.
             place = places[row]
             self._searcher.delete([int(place)])
             rows[place] = rows[last]
@@ -114,7 +143,7 @@ class ScannBackend(Backend):
         return type(self)(self._searcher, rows, changed)
 
     def save(self, folder: Path) -> None:
-        """Writes ScaNN's files and the map from its places to rows."""
+        """Writes ScaNN's files, and the row of each of its datapoints."""
         self._searcher.serialize(str(folder.resolve()), True)
         np.save(folder / "rows.npy", self._rows)
         np.save(folder / "changed.npy", np.int64(self._changed))
@@ -122,7 +151,7 @@ class ScannBackend(Backend):
     @classmethod
     def open(cls, folder: Path, descriptors: Float[np.ndarray, "n d"]) -> "ScannBackend":
         """Reads what ``save`` wrote."""
-        # scann.load_searcher would unpickle document ids if such a file lay there; this reads the assets alone.
+        # scann.load_searcher would unpickle a file of document ids if there is one; this reads the assets alone.
         assets = (folder / "scann_assets.pbtxt").read_text()
         with _native_log_hidden():
             searcher = scann_ops_pybind.scann_pybind.ScannNumpy(str(folder.resolve()), assets)
@@ -130,20 +159,15 @@ class ScannBackend(Backend):
         return cls(searcher, rows, int(np.load(folder / "changed.npy", allow_pickle=False)))
 
 
-def default_effort(count: int) -> Effort:
-    """What finds 95 % of the 60 nearest of ``count`` descriptors, or a little more."""
-    return Effort(math.ceil(9.5 * count ** (1 / 6)))
-
-
 def _batch(queries: int, cores: int) -> int:
-    """Queries that a thread takes at once: equal shares, and large ones, whose queries share what they load."""
+    """Queries that a thread takes at a time: equal shares, and large ones, whose queries share the codes they read."""
     turns = math.ceil(queries / (cores * LARGEST_BATCH))
     return max(SMALLEST_BATCH, math.ceil(queries / (cores * turns)))
 
 
 @contextlib.contextmanager
 def _native_log_hidden() -> Iterator[None]:
-    """ScaNN writes its training notes straight to descriptor 2, which no setting stops; failures are exceptions."""
+    """Hides what ScaNN writes to file descriptor 2 while it trains; no setting stops it. Failures are exceptions."""
     kept = os.dup(2)
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)

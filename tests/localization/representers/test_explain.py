@@ -54,7 +54,7 @@ def test_early_stop_is_exact_and_skips_points() -> None:
     explainer = localization.fit(maps).explainer
     q = maps["3"][4, 5][None] / np.linalg.norm(maps["3"][4, 5])
     ranked = explainer.rank(q, sign=1, top=5, ranking="value", per_photo=1)
-    assert 0 < ranked.touched < 0.5 * (explainer.importance > 0).sum()
+    assert 0 < ranked.points_scanned < 0.5 * (explainer.importance > 0).sum()
     values = explainer.importance * (explainer.points.unit.astype(np.float64) @ q[0])
     best_of_photo = sorted((values[explainer.points.photo == i].max() for i in range(60)), reverse=True)
     np.testing.assert_allclose(ranked.scores, best_of_photo[:5], rtol=1e-4)
@@ -83,7 +83,7 @@ def test_values_sum_to_the_activation(predictor: Predictor) -> None:
     assert explanation.value == pytest.approx(float(predictor.solution.w @ q[0]), abs=1e-6)
     assert explanation.excitatory[-1].cumulative == pytest.approx(1, abs=1e-4)
     assert explanation.inhibitory[-1].cumulative == pytest.approx(1, abs=1e-4)
-    assert explanation.touched == 1
+    assert explanation.points_scanned == 1
 
 
 def test_figures_of_a_point(predictor: Predictor) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from retrieval.evaluation import evaluation
 from retrieval.evaluation.datasets import Benchmark, Query, Task
-from retrieval.evaluation.rank_all import Ranked
+from retrieval.evaluation.rank_all import Ranking
 
 NONE: frozenset[int] = frozenset()
 
@@ -18,8 +18,8 @@ def benchmark(*tasks: Task, photos: int = 20, trapezoidal: bool = True, groups_o
     return Benchmark("roxford5k", queries, database, tasks, trapezoidal, groups_of)
 
 
-def ranked(*photos: int, sure: float = 0.0) -> Ranked:
-    return Ranked(np.array(photos, np.int64), np.full(len(photos), sure))
+def ranked(*photos: int, sure: float = 0.0) -> Ranking:
+    return Ranking(np.array(photos, np.int64), np.full(len(photos), sure))
 
 
 def test_revisited_measures_by_hand() -> None:
