@@ -44,7 +44,7 @@ __all__ = [
 # JAX takes a second to import, which `delf-jax --help` should not wait for: these come when first asked for (PEP 562).
 _HOMES = {
     "Extractor": "extractor",
-    "Head": "head",
+    "Head": "extraction.head",
     "LocalFeatures": "features",
     "load": "loading",
     "released_settings": "loading",
