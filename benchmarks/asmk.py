@@ -28,13 +28,12 @@ from delf_jax.errors import DelfError
 from delf_jax.extraction.head import Head
 from delf_jax.features import LocalFeatures
 from delf_jax.loading import model_paths
-from delf_jax.settings import ExtractionSettings
 from retrieval import asmk
 from retrieval.evaluation.datasets import Benchmark, Query, Task
 from retrieval.evaluation.evaluation import evaluate
 from retrieval.evaluation.rank_all import Ranking
 from retrieval.indexing.index import Index
-from retrieval.verification.verify import DEFAULT_THRESHOLD, Match, verify_candidates
+from retrieval.verification.verify import DEFAULT_THRESHOLD, Match, VerificationSettings, verify_candidates
 from retrieval.voting import votes
 
 # Of each of 28 landmarks; more words need more descriptors.
@@ -227,11 +226,8 @@ def ranked_by(
 ) -> Ranking:
     """The order by scores, its first ``verify`` photos ordered by verification."""
     order = np.argsort(-scores, kind="stable")[: np.isfinite(scores).sum()]
-    side = ExtractionSettings.max_side
-    matches = verify_candidates(
-        query, [(str(p), float(scores[p]), database[p]) for p in order[:verify]],
-        threshold=threshold, model="affine", max_side=side, query_max_side=side, seed=seed,
-    )  # fmt: skip
+    candidates = [(str(p), float(scores[p]), database[p]) for p in order[:verify]]
+    matches = verify_candidates(query, candidates, VerificationSettings(threshold=threshold, seed=seed))
     best = [int(match.image) for match in sorted(matches, key=Match.rank)]
     photos = np.array([*best, *order[len(best) :]], np.int64)
     return Ranking(photos, np.zeros(len(photos)))

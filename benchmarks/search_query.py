@@ -12,11 +12,10 @@ import delf_jax
 from benchmarks.feature_cache import strongest
 from benchmarks.timing import spread
 from delf_jax.features import LocalFeatures
-from delf_jax.settings import ExtractionSettings
 from retrieval.indexing.backends import Backend, backend_class
 from retrieval.indexing.columns import PhotoColumns
 from retrieval.indexing.index import Index
-from retrieval.verification.verify import DEFAULT_THRESHOLD, verify_candidates
+from retrieval.verification.verify import DEFAULT_THRESHOLD, VerificationSettings, verify_candidates
 from retrieval.voting import votes
 
 NEIGHBOURS = 60
@@ -97,16 +96,7 @@ def _stages(index: Index, columns: PhotoColumns, backend: Backend, query: LocalF
     ranked = np.argsort(-scores, kind="stable")[:VERIFIED]
     candidates = [(columns.names[i], float(scores[i]), columns.features(int(i))) for i in ranked]
     clock.append(time.perf_counter())
-    side = ExtractionSettings().max_side
-    verify_candidates(
-        query,
-        candidates,
-        threshold=DEFAULT_THRESHOLD,
-        model="affine",
-        max_side=side,
-        query_max_side=side,
-        seed=0,
-    )
+    verify_candidates(query, candidates, VerificationSettings())
     clock.append(time.perf_counter())
     index.search(query)
     clock.append(time.perf_counter())

@@ -8,7 +8,7 @@ import numpy as np
 from delf_jax.features import LocalFeatures
 from delf_jax.interchange.pairs import PairMatches
 from retrieval.indexing.index import Index
-from retrieval.verification.verify import CANDIDATES, verify_candidates
+from retrieval.verification.verify import CANDIDATES, VerificationSettings, verify_candidates
 
 # Pixels off the epipolar line, at the size that features are computed at: half a cell of the feature map.
 EPIPOLAR_RADIUS = 8.0
@@ -38,24 +38,21 @@ def match_pairs(
     Yields:
         The matches of every pair that has any, in order; ``verified`` marks inliers, ``fundamental`` is their F.
     """
+    settings = VerificationSettings(
+        model="fundamental",
+        threshold=threshold,
+        max_side=max_side,
+        seed=seed,
+        radius=radius,
+        photos_verified=len(photos),
+    )
     for first, group in itertools.groupby(pairs, key=lambda pair: pair[0]):
         for batch in _batches((b for _, b in group), CANDIDATES[-2]):
             query = photos[first]
             candidates = [(name, 0.0, photos[name]) for name in batch if len(photos[name])]
             if not len(query):
                 continue
-            found = verify_candidates(
-                query,
-                candidates,
-                threshold=threshold,
-                model="fundamental",
-                max_side=max_side,
-                query_max_side=max_side,
-                seed=seed,
-                photos_verified=len(photos),
-                radius=radius,
-            )
-            for match in found:
+            for match in verify_candidates(query, candidates, settings):
                 if not match.putative:
                     continue
                 a, b = match.rows.T

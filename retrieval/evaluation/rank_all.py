@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from delf_jax.features import LocalFeatures
 from delf_jax.settings import ExtractionSettings
 from retrieval.indexing.index import FirstStage, Index
-from retrieval.verification.verify import Match, verify_candidates
+from retrieval.verification.verify import Match, VerificationSettings, verify_candidates
 from retrieval.voting import votes
 
 
@@ -186,10 +186,8 @@ def _verified(
     search: Search,
 ) -> Ranking:
     max_side = (index.settings or ExtractionSettings()).max_side
-    matches = verify_candidates(
-        query, candidates, threshold=index.threshold, model="affine", max_side=max_side, query_max_side=max_side,
-        seed=search.seed,
-    )  # fmt: skip
+    settings = VerificationSettings(threshold=index.threshold, max_side=max_side, seed=search.seed)
+    matches = verify_candidates(query, candidates, settings)
     matches.sort(key=Match.rank)
     best = np.array([int(match.image) for match in matches], np.int64)
     sure = np.array([-match.log10_nfa for match in matches if match.log10_nfa is not None], np.float64)

@@ -29,7 +29,7 @@ from retrieval.indexing.compatibility import (
     require_same_model,
 )
 from retrieval.verification.geometry import Model
-from retrieval.verification.verify import Match, SearchResult, verify_candidates
+from retrieval.verification.verify import Match, SearchResult, VerificationSettings, verify_candidates
 from retrieval.voting import ranking, votes
 
 HEAD = "head.safetensors"
@@ -362,16 +362,14 @@ class Index:
         candidates = [
             (self.names[place], float(scores[place]), self._columns.features(int(place))) for place in ranked[:verify]
         ]
-        indexed = (self.settings or ExtractionSettings()).max_side
-        matches = verify_candidates(
-            features,
-            candidates,
-            threshold=self.threshold if threshold is None else threshold,
+        settings = VerificationSettings(
             model=model,
-            max_side=indexed,
-            query_max_side=indexed if max_side is None else max_side,
+            threshold=self.threshold if threshold is None else threshold,
+            max_side=(self.settings or ExtractionSettings()).max_side,
+            query_max_side=max_side,
             seed=seed,
         )
+        matches = verify_candidates(features, candidates, settings)
         unverified = ranked[verify : max(top, verify)]
         matches.sort(key=Match.rank)
         matches += [Match.unverified(self.names[place], float(scores[place]), model=model) for place in unverified]

@@ -9,11 +9,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from delf_jax.features import LocalFeatures
-from delf_jax.settings import ExtractionSettings
 from retrieval.indexing.index import Index
 from retrieval.sharding.layout import Layout, ShardEntry, damaged_shard
-from retrieval.verification.geometry import Model
-from retrieval.verification.verify import Match, verify_candidates
+from retrieval.verification.verify import Match, VerificationSettings, verify_candidates
 
 
 class Neighbours(NamedTuple):
@@ -38,21 +36,6 @@ class Neighbours(NamedTuple):
         photos, similarities, excluded = (np.concatenate(columns, axis=-1) for columns in zip(*parts, strict=True))
         best = np.lexsort((photos, -similarities), axis=-1)[:, :count]
         return cls(np.take_along_axis(photos, best, -1), np.take_along_axis(similarities, best, -1), excluded)
-
-
-class Verification(NamedTuple):
-    """How the candidates of one query are verified, whichever shard holds them.
-
-    Attributes:
-        photos: number of photos verified, in all shards.
-        model, threshold, query_max_side, seed: as in ``Index.search``.
-    """
-
-    photos: int
-    model: Model
-    threshold: float
-    query_max_side: int
-    seed: int
 
 
 class Shard:
@@ -89,7 +72,7 @@ class Shard:
         )
 
     def verify(
-        self, query: LocalFeatures, candidates: Sequence[tuple[int, float]], how: Verification
+        self, query: LocalFeatures, candidates: Sequence[tuple[int, float]], settings: VerificationSettings
     ) -> dict[int, Match]:
         """Verifies photos (number, votes); one that was taken out since it was voted for is left out."""
         held = [(number, score, place) for number, score in candidates if (place := self._place(number)) is not None]
@@ -97,12 +80,7 @@ class Shard:
         matches = verify_candidates(
             query,
             [(names[place], score, self.index.features(names[place])) for _, score, place in held],
-            threshold=how.threshold,
-            model=how.model,
-            max_side=(self.index.settings or ExtractionSettings()).max_side,
-            query_max_side=how.query_max_side,
-            seed=how.seed,
-            photos_verified=how.photos,
+            settings,
         )
         return {number: match for (number, _, _), match in zip(held, matches)}
 

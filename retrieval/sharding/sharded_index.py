@@ -30,9 +30,9 @@ from retrieval.sharding.changes import changing, rebuilt, without_and_with
 from retrieval.sharding.layout import HEAD, Layout, ShardChanged
 from retrieval.sharding.local_servers import Answers, LocalServers, Servers
 from retrieval.sharding.ray_servers import RayServers
-from retrieval.sharding.shard import Neighbours, Verification
+from retrieval.sharding.shard import Neighbours
 from retrieval.verification.geometry import Model
-from retrieval.verification.verify import Match, SearchResult
+from retrieval.verification.verify import Match, SearchResult, VerificationSettings
 from retrieval.voting import ranking, votes
 
 _TRIES = 3
@@ -293,18 +293,19 @@ class ShardedIndex:
             for number in np.intersect1d(part.photos, numbers).tolist()
         }
         verified, unverified = ranked[:verify], ranked[verify : max(top, verify)]
-        how = Verification(
-            photos=len(verified),
+        settings = VerificationSettings(
             model=model,
             threshold=layout.threshold if threshold is None else threshold,
-            query_max_side=(layout.settings or ExtractionSettings()).max_side if max_side is None else max_side,
+            max_side=(layout.settings or ExtractionSettings()).max_side,
+            query_max_side=max_side,
             seed=seed,
+            photos_verified=len(verified),
         )
         proofs = self._servers.ask(
             layout,
             "verify",
             {
-                shard: (features, mine, how)
+                shard: (features, mine, settings)
                 for shard in asked.given
                 if (mine := [candidate for candidate in verified if shard_of[candidate[0]] == shard])
             },

@@ -33,7 +33,30 @@ MATCHES = 256
 PAIRS_AT_ONCE = 8
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VerificationSettings:
+    """How the candidates of one query are verified.
+
+    Attributes:
+        model: kind of transform: "similarity", "affine", "homography" or "fundamental".
+        threshold: a match is accepted at or below this ``log10_nfa``.
+        max_side: longest side in pixels that the features of the candidates were computed at.
+        query_max_side: the same for the query; ``max_side`` if not given.
+        seed: of the random samples.
+        radius: largest error of an inlier, in pixels of the photos as they were reduced to ``max_side``.
+        photos_verified: number of photos verified for the query; give it if other calls verify some of them.
+    """
+
+    model: Model = "affine"
+    threshold: float = DEFAULT_THRESHOLD
+    max_side: int = ExtractionSettings.max_side
+    query_max_side: int | None = None
+    seed: int = 0
+    radius: float = INLIER_RADIUS
+    photos_verified: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Match:
     """One photo as an answer to a query.
 
@@ -112,38 +135,23 @@ def match(
         seed: of the random samples.
         name: of the second photo, for the result.
     """
-    return verify_candidates(
-        features_a,
-        [(name, 0.0, features_b)],
-        threshold=threshold,
-        model=model,
-        max_side=max_side,
-        query_max_side=max_side,
-        seed=seed,
-    )[0]
+    settings = VerificationSettings(model=model, threshold=threshold, max_side=max_side, seed=seed)
+    return verify_candidates(features_a, [(name, 0.0, features_b)], settings)[0]
 
 
 def verify_candidates(
-    query: LocalFeatures,
-    candidates: Sequence[tuple[str, float, LocalFeatures]],
-    *,
-    threshold: float,
-    model: Model,
-    max_side: int,
-    query_max_side: int,
-    seed: int,
-    photos_verified: int | None = None,
-    radius: float = INLIER_RADIUS,
+    query: LocalFeatures, candidates: Sequence[tuple[str, float, LocalFeatures]], settings: VerificationSettings
 ) -> list[Match]:
     """Verify all candidates (name, votes, features) in one call each of matching and RANSAC, in their order.
 
-    ``photos_verified`` is the number of photos verified for the query, where other candidates are verified elsewhere.
-    Inliers have an error below ``radius`` pixels of the photos as they were looked at, reduced to ``max_side``.
     Arrays are padded, which changes no result, so that queries and photos of all sizes share a few compiled programs.
     """
     if not candidates:
         return []
+    model, max_side = settings.model, settings.max_side
+    query_max_side = max_side if settings.query_max_side is None else settings.query_max_side
     photos = [features for _, _, features in candidates]
+    photos_verified = len(photos) if settings.photos_verified is None else settings.photos_verified
     pairs = _putative(query, photos)
     count = _padded_candidates(len(photos))
     room = _bucket(max(len(rows) for rows, _ in pairs), smallest=MATCHES)
@@ -163,14 +171,14 @@ def verify_candidates(
         points.reshape(2 * count, room, 2),
         points[::-1].reshape(2 * count, room, 2),
         np.concatenate([mask, mask]),
-        key=jax.random.key(seed),
+        key=jax.random.key(settings.seed),
         model=model,
         trials=TRIALS,
         src_scales=scales.reshape(2 * count, room),
         dst_scales=scales[::-1].reshape(2 * count, room),
-        threshold=radius * pixel[::-1].reshape(2 * count),
+        threshold=settings.radius * pixel[::-1].reshape(2 * count),
         target_size=sizes[::-1].reshape(2 * count, 2),
-        photos_verified=2 * (len(photos) if photos_verified is None else photos_verified),
+        photos_verified=2 * photos_verified,
         cell=CELL * np.stack([pixel.reshape(2 * count), pixel[::-1].reshape(2 * count)], axis=1),
     )
     transforms, inliers, counts, log10_nfa = (np.asarray(field) for field in found)
@@ -187,7 +195,7 @@ def verify_candidates(
                 model=model,
                 transform=_reversed(transforms[j], model) if back else transforms[j],
                 log10_nfa=float(log10_nfa[j]),
-                accepted=bool(log10_nfa[j] <= threshold),
+                accepted=bool(log10_nfa[j] <= settings.threshold),
                 query_points=points[0, i][mask[i]],
                 points=points[1, i][mask[i]],
                 is_inlier=inliers[j][mask[i]],
