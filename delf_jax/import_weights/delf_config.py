@@ -6,35 +6,38 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+from google.protobuf import text_format
 
 from delf_jax.errors import ModelError
 from delf_jax.extraction.pca import Pca
+from delf_jax.files.protobuf import message_class
 from delf_jax.interchange.datum import read_datum
 
-_Field = descriptor_pb2.FieldDescriptorProto
-# Of delf_config.proto, what describes local features; fields of other purposes are skipped.
-_SCHEMA: dict[str, dict[str, tuple[int, int | str]]] = {
-    "DelfPcaParameters": {
-        "mean_path": (1, _Field.TYPE_STRING),
-        "projection_matrix_path": (2, _Field.TYPE_STRING),
-        "pca_dim": (3, _Field.TYPE_INT32),
-        "use_whitening": (4, _Field.TYPE_BOOL),
-        "pca_variances_path": (5, _Field.TYPE_STRING),
-    },
-    "DelfLocalFeatureConfig": {
-        "use_pca": (1, _Field.TYPE_BOOL),
-        "max_feature_num": (4, _Field.TYPE_INT32),
-        "score_threshold": (5, _Field.TYPE_FLOAT),
-        "pca_parameters": (6, "DelfPcaParameters"),
-    },
-    "DelfConfig": {
-        "model_path": (1, _Field.TYPE_STRING),
-        "image_scales": (2, _Field.TYPE_FLOAT),
-        "delf_local_config": (3, "DelfLocalFeatureConfig"),
-        "max_image_size": (4, _Field.TYPE_INT32),
-    },
+# Of delf_config.proto, what describes local features; fields for other purposes are skipped.
+_CONFIG = message_class(
+    """
+message DelfPcaParameters {
+  optional string mean_path = 1;
+  optional string projection_matrix_path = 2;
+  optional int32 pca_dim = 3;
+  optional bool use_whitening = 4;
+  optional string pca_variances_path = 5;
 }
+message DelfLocalFeatureConfig {
+  optional bool use_pca = 1 [default = true];
+  optional int32 max_feature_num = 4 [default = 1000];
+  optional float score_threshold = 5 [default = 100];
+  optional DelfPcaParameters pca_parameters = 6;
+}
+message DelfConfig {
+  optional string model_path = 1;
+  repeated float image_scales = 2;
+  optional DelfLocalFeatureConfig delf_local_config = 3;
+  optional int32 max_image_size = 4 [default = -1];
+}
+""",
+    "DelfConfig",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +81,7 @@ def read_config(path: str | os.PathLike[str]) -> DelfConfig:
     Raises:
         ModelError: the file is missing, is no such text, or names no scales.
     """
-    message = _message_class()()
+    message = _CONFIG()
     try:
         text_format.Parse(Path(path).read_text(encoding="utf-8"), message, allow_unknown_field=True)
     except OSError as error:
@@ -136,25 +139,3 @@ def _find(path: str, folder: Path) -> Path:
         if candidate.is_file():
             return candidate
     raise ModelError(f"{folder}: holds no {Path(path).name}, in itself or in pca/; give the whole release")
-
-
-def _message_class() -> Any:
-    """The class of DelfConfig messages, from the schema above."""
-    file = descriptor_pb2.FileDescriptorProto(name="delf_config.proto", package="delf_jax", syntax="proto2")
-    defaults = {"use_pca": "true", "max_feature_num": "1000", "score_threshold": "100", "max_image_size": "-1"}
-    for message, parts in _SCHEMA.items():
-        description = file.message_type.add(name=message)
-        for name, (number, kind) in parts.items():
-            repeated = name == "image_scales"
-            part = description.field.add(
-                name=name, number=number, label=_Field.LABEL_REPEATED if repeated else _Field.LABEL_OPTIONAL
-            )
-            if isinstance(kind, str):
-                part.type, part.type_name = _Field.TYPE_MESSAGE, f".delf_jax.{kind}"
-            else:
-                part.type = kind
-            if name in defaults:
-                part.default_value = defaults[name]
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("delf_jax.DelfConfig"))

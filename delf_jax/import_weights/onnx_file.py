@@ -1,76 +1,84 @@
-"""Reads the tensors of an ONNX file field by field, without ONNX and without running its graph."""
+"""Reads the tensors of an ONNX file, without ONNX and without running its graph."""
+
+from typing import Any
 
 import numpy as np
 
 from delf_jax.errors import ModelError
-from delf_jax.interchange.protobuf_wire import Field, fields, integers
+from delf_jax.files.protobuf import message_class, parse
 
-# Field numbers of ONNX's published schema (onnx.proto).
-_MODEL_GRAPH = 7
-_GRAPH_NODE, _GRAPH_INITIALIZER = 1, 5
-_NODE_INPUT, _NODE_NAME, _NODE_KIND = 1, 3, 4
-_TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_NAME, _TENSOR_RAW, _TENSOR_LOCATION = 1, 2, 8, 9, 14
+# Of ONNX's published schema (onnx.proto3), what leads to the tensors and to their names.
+_MODEL = message_class(
+    """
+syntax = "proto3";
+message TensorProto {
+  repeated int64 dims = 1;
+  int32 data_type = 2;
+  string name = 8;
+  bytes raw_data = 9;
+  int32 data_location = 14;
+}
+message NodeProto {
+  repeated string input = 1;
+  string name = 3;
+  string op_type = 4;
+}
+message GraphProto {
+  repeated NodeProto node = 1;
+  repeated TensorProto initializer = 5;
+}
+message ModelProto { GraphProto graph = 7; }
+""",
+    "ModelProto",
+)
 _FLOAT = 1
 
 
 def read_onnx(path: str) -> dict[str, np.ndarray]:
     """The float32 tensors of an ONNX file, by PyTorch's names.
 
-    Exporters rename the matrices of linear layers ("onnx::MatMul_1966") and turn them; the node that multiplies by one
-    still says whose it is ("/encoder/layer.0/attention/key/MatMul" -> "encoder.layer.0.attention.key.weight"), and so
-    it comes back as [out, in]. Position embeddings that an exporter cut in two are joined again under
-    "backbone.embeddings.position_embeddings".
+    Exporters rename and transpose the matrices of linear layers ("onnx::MatMul_1966"). The node that multiplies by such
+    a matrix still tells its layer ("/encoder/layer.0/attention/key/MatMul"), so it comes back as
+    "encoder.layer.0.attention.key.weight", [out, in]. Position embeddings that an exporter cut in two are joined again
+    under "backbone.embeddings.position_embeddings".
 
     Raises:
-        ModelError: the file is missing, damaged, or keeps its tensors elsewhere.
+        ModelError: the file is missing or damaged, or its tensors are in another file.
     """
     try:
         with open(path, "rb") as file:
-            content = memoryview(file.read())
-        return _read_graph(next(field.data for field in fields(content) if field.number == _MODEL_GRAPH))
+            model = parse(_MODEL, file.read())
+        if not model.HasField("graph"):
+            raise ValueError("it has no graph")
+        return _read_graph(model.graph)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
-    except (ValueError, KeyError, StopIteration, OverflowError) as error:
+    except (ValueError, KeyError, OverflowError) as error:
         raise ModelError(f"{path}: damaged or not an ONNX file ({type(error).__name__}: {error})") from error
 
 
-def _read_graph(graph: memoryview) -> dict[str, np.ndarray]:
-    parts = list(fields(graph))
-    tensors = dict(_tensor(part.data) for part in parts if part.number == _GRAPH_INITIALIZER)
+def _read_graph(graph: Any) -> dict[str, np.ndarray]:
+    tensors = {tensor.name: _array(tensor) for tensor in graph.initializer}
     positions: dict[str, dict[str, np.ndarray]] = {}
-    for part in parts:
-        if part.number != _GRAPH_NODE:
-            continue
-        node = list(fields(part.data))
-        kind, name = (_text(node, number) for number in (_NODE_KIND, _NODE_NAME))
-        inputs = [field.text for field in node if field.number == _NODE_INPUT]
-        unnamed = [text for text in inputs if text.startswith("onnx::") and text in tensors]
-        scope = ".".join(name.split("/")[1:-1])
-        if kind == "MatMul" and unnamed:
+    for node in graph.node:
+        unnamed = [name for name in node.input if name.startswith("onnx::") and name in tensors]
+        scope = ".".join(node.name.split("/")[1:-1])
+        if node.op_type == "MatMul" and unnamed:
             tensors[f"{scope}.weight"] = tensors.pop(unnamed[0]).T
-        elif kind in ("Concat", "Reshape") and unnamed and scope.endswith("embeddings"):
+        elif node.op_type in ("Concat", "Reshape") and unnamed and scope.endswith("embeddings"):
             # The class token's row is concatenated to the patches' grid, which is reshaped to be resampled.
-            positions.setdefault(scope, {})[kind] = tensors.pop(unnamed[0])
-    for scope, cut in positions.items():
-        tensors[f"{scope}.position_embeddings"] = np.concatenate([cut[kind] for kind in sorted(cut)], axis=1)
+            positions.setdefault(scope, {})[node.op_type] = tensors.pop(unnamed[0])
+    for scope, parts in positions.items():
+        tensors[f"{scope}.position_embeddings"] = np.concatenate([parts[kind] for kind in sorted(parts)], axis=1)
     return tensors
 
 
-def _tensor(message: memoryview) -> tuple[str, np.ndarray]:
-    parts = list(fields(message))
-    name = _text(parts, _TENSOR_NAME)
-    if any(part.number == _TENSOR_LOCATION and part.value for part in parts):
-        raise ModelError(f"{name} lies in another file; export the model with its tensors inside")
-    shape = [size for part in parts if part.number == _TENSOR_DIMS for size in integers(part)]
-    kinds = [part.value for part in parts if part.number == _TENSOR_TYPE]
-    raw = [part.data for part in parts if part.number == _TENSOR_RAW]
-    if kinds != [_FLOAT] or not raw:
-        # Constants of other types are no weights.
-        return name, np.zeros(0, np.float32)
-    return name, np.frombuffer(raw[0], "<f4").reshape(shape)
-
-
-def _text(parts: list[Field], wanted: int) -> str:
-    return next((part.text for part in parts if part.number == wanted), "")
+def _array(tensor: Any) -> np.ndarray:
+    if tensor.data_location:
+        raise ModelError(f"{tensor.name} is in another file; export the model with its tensors inside")
+    if tensor.data_type != _FLOAT or not tensor.raw_data:
+        # Constants of other types are not weights.
+        return np.zeros(0, np.float32)
+    return np.frombuffer(tensor.raw_data, "<f4").reshape(tuple(tensor.dims))

@@ -17,18 +17,43 @@ import ml_dtypes
 import numpy as np
 
 from delf_jax.errors import ModelError
-from delf_jax.interchange.protobuf_wire import Field, fields, varint
+from delf_jax.files.protobuf import message_class, parse
 
+# Of TensorFlow's published schemas, what leads to the numeric tensors.
+_SCHEMA = """
+syntax = "proto3";
+message BundleHeaderProto {
+  int32 num_shards = 1;
+  int32 endianness = 2;
+}
+message Dim { int64 size = 1; }
+message TensorShapeProto { repeated Dim dim = 2; }
+message BundleEntryProto {
+  int32 dtype = 1;
+  TensorShapeProto shape = 2;
+  int32 shard_id = 3;
+  int64 offset = 4;
+  int64 size = 5;
+  fixed32 crc32c = 6;
+  repeated bytes slices = 7;
+}
+message ObjectReference {
+  int32 node_id = 1;
+  string local_name = 2;
+}
+message SerializedTensor { string checkpoint_key = 3; }
+message TrackableObject {
+  repeated ObjectReference children = 1;
+  repeated SerializedTensor attributes = 2;
+}
+message TrackableObjectGraph { repeated TrackableObject nodes = 1; }
+"""
+_HEADER = message_class(_SCHEMA, "BundleHeaderProto")
+_ENTRY = message_class(_SCHEMA, "BundleEntryProto")
+_GRAPH = message_class(_SCHEMA, "TrackableObjectGraph")
 _TABLE_MAGIC = 0xDB4775248B80FB57
 _FOOTER_BYTES, _TRAILER_BYTES = 48, 5
-_HEADER_SHARDS, _HEADER_ENDIANNESS = 1, 2
-_ENTRY_TYPE, _ENTRY_SHAPE, _ENTRY_SHARD, _ENTRY_OFFSET, _ENTRY_SIZE, _ENTRY_CRC, _ENTRY_SLICES = range(1, 8)
-_SHAPE_DIM, _DIM_SIZE = 2, 1
 _GRAPH_KEY = b"_CHECKPOINTABLE_OBJECT_GRAPH"
-_GRAPH_NODE = 1
-_NODE_CHILD, _NODE_ATTRIBUTE = 1, 2
-_CHILD_NODE, _CHILD_NAME = 1, 2
-_ATTRIBUTE_KEY = 3
 # Lists that Keras keeps beside the attributes; through them a variable has only a number.
 _LISTS = {"variables", "trainable_variables", "non_trainable_variables", "keras_api"}
 # Numbers of types.proto. Strings and resources hold no weights.
@@ -130,7 +155,7 @@ class TensorBundle(Mapping[str, np.ndarray]):
     def _read_string(self, entry: _Entry) -> bytes:
         """A scalar string: its length, the length's CRC32C, its bytes."""
         _, data = self._read(entry)
-        length, place = varint(data, 0)
+        length, place = _varint(data, 0)
         return data[place + 4 : place + 4 + length]
 
 
@@ -140,52 +165,44 @@ def _unreadable(path: str, error: OSError) -> str:
 
 def _shards(header: bytes) -> int:
     """How many data files there are."""
-    numbers = {field.number: field.value for field in fields(header)}
-    if numbers.get(_HEADER_ENDIANNESS, 0) != 0:
+    message = parse(_HEADER, header)
+    if message.endianness:
         raise ValueError("written on a big-endian machine")
-    return int(numbers[_HEADER_SHARDS])
+    if message.num_shards < 1:
+        raise ValueError("it has no data files")
+    return int(message.num_shards)
 
 
-def _owners(graph: bytes) -> tuple[dict[str, str], list[str]]:
+def _owners(data: bytes) -> tuple[dict[str, str], list[str]]:
     """{key of a tensor: the attributes that lead to it by the shortest way}, and the attributes of all objects."""
-    nodes = [list(fields(field.data)) for field in fields(graph) if field.number == _GRAPH_NODE]
+    nodes = parse(_GRAPH, data).nodes
     names: dict[str, str] = {}
     seen, waiting = {0}, [(0, "")]
     for node, path in waiting:  # grows while it is walked: breadth first
-        for field in nodes[node]:
-            parts = {part.number: part for part in fields(field.data)}
-            if field.number == _NODE_ATTRIBUTE:
-                names.setdefault(parts[_ATTRIBUTE_KEY].text, path)
-            elif field.number == _NODE_CHILD:
-                child, name = _integer(parts, _CHILD_NODE), parts[_CHILD_NAME].text
-                if child not in seen and name not in _LISTS:
-                    seen.add(child)
-                    waiting.append((child, f"{path}/{name}".lstrip("/")))
+        for attribute in nodes[node].attributes:
+            names.setdefault(attribute.checkpoint_key, path)
+        for child in nodes[node].children:
+            if child.node_id not in seen and child.local_name not in _LISTS:
+                seen.add(child.node_id)
+                waiting.append((child.node_id, f"{path}/{child.local_name}".lstrip("/")))
     return names, [path for _, path in waiting]
 
 
-def _entry(message: bytes) -> _Entry:
-    """Where a tensor lies; its dtype is ``object`` where it holds no numbers."""
-    parts = {field.number: field for field in fields(message)}
-    shape: list[int] = []
-    if _ENTRY_SHAPE in parts:
-        for dim in fields(parts[_ENTRY_SHAPE].data):
-            if dim.number == _SHAPE_DIM:
-                shape.append(_integer({part.number: part for part in fields(dim.data)}, _DIM_SIZE))
+def _entry(data: bytes) -> _Entry:
+    """Where a tensor is; its dtype is ``object`` if it holds no numbers."""
+    message = parse(_ENTRY, data)
+    shape = tuple(dim.size for dim in message.shape.dim)
+    if min(message.offset, message.size, message.shard_id, *shape) < 0:
+        raise ValueError("a tensor has a negative size or place")
     return _Entry(
-        dtype=_TYPES.get(_integer(parts, _ENTRY_TYPE), np.dtype(object)),
-        shape=tuple(shape),
-        shard=_integer(parts, _ENTRY_SHARD),
-        offset=_integer(parts, _ENTRY_OFFSET),
-        size=_integer(parts, _ENTRY_SIZE),
-        checksum=struct.unpack("<I", parts[_ENTRY_CRC].data)[0] if _ENTRY_CRC in parts else 0,
-        is_partitioned=_ENTRY_SLICES in parts,
+        dtype=_TYPES.get(message.dtype, np.dtype(object)),
+        shape=shape,
+        shard=message.shard_id,
+        offset=message.offset,
+        size=message.size,
+        checksum=message.crc32c,
+        is_partitioned=bool(message.slices),
     )
-
-
-def _integer(parts: Mapping[int, Field], number: int) -> int:
-    """An integer field; zeros are not written."""
-    return parts[number].integer if number in parts else 0
 
 
 def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -201,8 +218,8 @@ def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def _handle(data: bytes, place: int) -> tuple[tuple[int, int], int]:
     """Offset and size of a block, and the place behind them."""
-    offset, place = varint(data, place)
-    size, place = varint(data, place)
+    offset, place = _varint(data, place)
+    size, place = _varint(data, place)
     return (offset, size), place
 
 
@@ -219,13 +236,25 @@ def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]
     end = len(content) - 4 * (restarts + 1)
     key, place = b"", 0
     while place < end:
-        shared, place = varint(content, place)
-        unshared, place = varint(content, place)
-        length, place = varint(content, place)
+        shared, place = _varint(content, place)
+        unshared, place = _varint(content, place)
+        length, place = _varint(content, place)
         key = key[:shared] + content[place : place + unshared]
         place += unshared
         yield key, content[place : place + length]
         place += length
+
+
+def _varint(data: bytes, place: int) -> tuple[int, int]:
+    """The variable-length integer that begins at ``place``, and the place behind it."""
+    number = 0
+    for shift in range(0, 70, 7):
+        byte = data[place]
+        place += 1
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return number, place
+    raise ValueError("an integer of more than 64 bits")
 
 
 def _masked_crc(data: bytes) -> int:

@@ -1,77 +1,88 @@
 """Arrays in the official DELF code's ``.datum`` files (datum.proto): PCA matrices, and global descriptors.
 
-``.delg_global`` files hold the same message. Parsing is pure; only ``read_datum`` and ``write_datum`` touch files.
+``.delg_global`` files hold the same message. Decoding is pure; only ``read_datum`` and ``write_datum`` touch files.
 """
 
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from delf_jax.errors import FileFormatError
 from delf_jax.files import atomic
-from delf_jax.interchange.protobuf_wire import Field, encoded, fields, integers, packed
+from delf_jax.files.protobuf import message_class, parse
 
-_SHAPE, _FLOATS, _INTEGERS = 1, 2, 3
-_DIM, _VALUE = 1, 1
+DATUM_SCHEMA = """
+message DatumShape { repeated int64 dim = 1 [packed = true]; }
+message FloatList { repeated float value = 1 [packed = true]; }
+message Uint32List { repeated uint32 value = 1 [packed = true]; }
+message DatumProto {
+  optional DatumShape shape = 1;
+  optional FloatList float_list = 2;
+  optional Uint32List uint32_list = 3;
+}
+"""
+_DATUM = message_class(DATUM_SCHEMA, "DatumProto")
 
 
-def decode_datum(data: bytes | memoryview, *, name: str = "a .datum") -> np.ndarray:
-    """The array in the bytes of a ``.datum`` file, float32 or, where it holds integers, uint32.
+def decode_datum(data: bytes, *, name: str = "a .datum") -> np.ndarray:
+    """The array in the bytes of a ``.datum`` file: uint32 if the file holds integers, otherwise float32.
 
     Args:
         name: what errors call the bytes.
 
     Raises:
-        FileFormatError: the bytes are damaged or no DatumProto.
+        FileFormatError: the bytes are damaged or not a DatumProto.
     """
     try:
-        return parse_datum(data)
+        return array_of(parse(_DATUM, data))
     except ValueError as error:
         raise FileFormatError(f"{name}: damaged or not a .datum file ({error}); get it again") from None
 
 
-def parse_datum(message: bytes | memoryview) -> np.ndarray:
-    """The array of a DatumProto inside of another message; ValueError where it is none."""
-    shape: list[int] = []
-    kind = _FLOATS
-    values: list[Field] = []
-    for field in fields(message):
-        if field.number == _SHAPE:
-            shape += [size for dim in fields(field.data) if dim.number == _DIM for size in integers(dim)]
-        elif field.number in (_FLOATS, _INTEGERS):
-            if field.number != kind:  # one of the two: the later one counts
-                kind, values = field.number, []
-            values += [value for value in fields(field.data) if value.number == _VALUE]
-    if kind == _FLOATS:
-        array = np.frombuffer(b"".join(value.data for value in values), "<f4").astype(np.float32)
+def array_of(datum: Any) -> np.ndarray:
+    """The array of a DatumProto message; ValueError if its shape and its values do not fit."""
+    if datum.HasField("uint32_list"):
+        values = np.array(datum.uint32_list.value, np.uint32)
     else:
-        numbers = [number for value in values for number in integers(value)]
-        if max(numbers, default=0) >= 2**32:
-            raise ValueError("an integer of more than 32 bits")
-        array = np.array(numbers, np.uint32)
-    # Sizes are signed in the schema: negative ones arrive as numbers beyond 2^63.
-    if max(shape, default=0) >= 2**31 or math.prod(shape) != len(array):
-        raise ValueError(f"{len(array)} values do not have the shape {shape[:8]}")
-    return array.reshape(shape)
+        values = np.array(datum.float_list.value, np.float32)
+    shape = list(datum.shape.dim)
+    if not all(0 <= size < 2**31 for size in shape) or math.prod(shape) != len(values):
+        raise ValueError(f"{len(values)} values do not have the shape {shape[:8]}")
+    return values.reshape(shape)
 
 
 def encode_datum(array: np.ndarray) -> bytes:
-    """The bytes of a ``.datum`` file: unsigned integers as uint32, all else as float32."""
-    shape = encoded(_SHAPE, encoded(_DIM, packed(array.shape)))
+    """The bytes of a ``.datum`` file: unsigned integers as uint32, everything else as float32."""
+    datum = _DATUM()
+    fill_datum(datum, array)
+    return bytes(datum.SerializeToString())
+
+
+def fill_datum(datum: Any, array: np.ndarray) -> None:
+    """Puts an array into a DatumProto message.
+
+    Raises:
+        FileFormatError: it holds integers of more than 32 bits.
+    """
+    datum.shape.dim.extend(array.shape)
     if np.issubdtype(array.dtype, np.unsignedinteger):
         if array.size and array.max() >= 2**32:
             raise FileFormatError(f"a .datum holds integers below 2^32, not {array.max()}; save floats instead")
-        return shape + encoded(_INTEGERS, encoded(_VALUE, packed(array.ravel().tolist())))
-    return shape + encoded(_FLOATS, encoded(_VALUE, np.ascontiguousarray(array, "<f4").tobytes()))
+        values, numbers = datum.uint32_list, array
+    else:
+        values, numbers = datum.float_list, np.asarray(array, np.float32)
+    values.SetInParent()
+    values.value.extend(numbers.ravel().tolist())
 
 
 def read_datum(path: str | os.PathLike[str]) -> np.ndarray:
     """The array of a ``.datum`` or ``.delg_global`` file, as ``decode_datum``.
 
     Raises:
-        FileFormatError: the file is missing, damaged or no such file.
+        FileFormatError: the file is missing, damaged or not a DatumProto.
     """
     return decode_datum(read_bytes(path), name=os.fspath(path))
 
@@ -82,7 +93,7 @@ def write_datum(path: str | os.PathLike[str], array: np.ndarray) -> None:
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """All bytes of a file; FileFormatError where it cannot be read."""
+    """All bytes of a file; FileFormatError if it cannot be read."""
     try:
         return Path(path).read_bytes()
     except OSError as error:

@@ -1,7 +1,7 @@
 """The official DELF code's files: ``.delf`` and ``.delg_local`` (features), ``.boxes`` (detected regions).
 
-Official files keep y and x apart, the *inverse* of the image scale, and boxes as fractions of the photo's sides; here
-they have this project's coordinates: (x, y) pixels, image scale, [x0, y0, x1, y1] pixels. Parsing is pure; only
+Official files store y and x apart, the *inverse* of the image scale, and boxes as fractions of the photo's sides. Here
+they have this project's coordinates: (x, y) pixels, image scale, [x0, y0, x1, y1] pixels. Decoding is pure; only
 ``read_*`` and ``write_*`` touch files. Sources: feature.proto, box.proto, and feature_io.py beside them.
 """
 
@@ -14,39 +14,63 @@ from jaxtyping import Float, Int
 from delf_jax.errors import FileFormatError
 from delf_jax.features import LocalFeatures
 from delf_jax.files import atomic
-from delf_jax.interchange.datum import encode_datum, parse_datum, read_bytes
-from delf_jax.interchange.protobuf_wire import encoded, fields
+from delf_jax.files.protobuf import message_class, parse
+from delf_jax.interchange.datum import DATUM_SCHEMA, array_of, fill_datum, read_bytes
 
-_FEATURE = 1
-_DESCRIPTOR, _X, _Y, _INVERSE_SCALE, _ORIENTATION, _STRENGTH = 1, 2, 3, 4, 5, 6
-_BOX = 1
-_Y0, _X0, _Y1, _X1, _SCORE, _CLASS = 1, 2, 3, 4, 5, 6
+_FEATURES = message_class(
+    DATUM_SCHEMA
+    + """
+message DelfFeature {
+  optional DatumProto descriptor = 1;
+  optional float x = 2;
+  optional float y = 3;
+  optional float scale = 4;
+  optional float orientation = 5;
+  optional float strength = 6;
+}
+message DelfFeatures { repeated DelfFeature feature = 1; }
+""",
+    "DelfFeatures",
+)
+_BOXES = message_class(
+    """
+message Box {
+  optional float ymin = 1;
+  optional float xmin = 2;
+  optional float ymax = 3;
+  optional float xmax = 4;
+  optional float score = 5;
+  optional int32 class_index = 6;
+}
+message Boxes { repeated Box box = 1; }
+""",
+    "Boxes",
+)
 
 
 def decode_delf(data: bytes, *, image_size: tuple[int, int], name: str = "a .delf") -> LocalFeatures:
     """The features in the bytes of a ``.delf`` or ``.delg_local`` file, sorted by falling score.
 
     Args:
-        image_size: (height, width) of the photo, which the format does not keep.
+        image_size: (height, width) of the photo, which the format does not store.
         name: what errors call the bytes.
 
     Returns:
-        The photo's features; descriptors and positions as they were stored (the official code stores unit-length
-        descriptors, and positions without the padding of its network). Orientations, always 0 there, are left out.
+        The photo's features, with descriptors and positions as they were stored. The official code stores unit-length
+        descriptors, and positions without the padding of its network. Its orientations are always 0 and left out.
 
     Raises:
-        FileFormatError: the bytes are damaged, no DelfFeatures, or hold numbers that no feature can have.
+        FileFormatError: the bytes are damaged, not DelfFeatures, or hold numbers that no feature can have.
     """
     try:
-        rows = [_parse_feature(field.data) for field in fields(data) if field.number == _FEATURE]
-        if not rows:
+        found = parse(_FEATURES, data).feature
+        if not found:
             return LocalFeatures.empty(image_size, 0)
-        descriptors = [descriptor for descriptor, _ in rows]
-        lengths = {descriptor.shape for descriptor in descriptors}
-        if len(lengths) > 1 or descriptors[0].ndim != 1:
+        descriptors = [array_of(feature.descriptor) for feature in found]
+        if len({descriptor.shape for descriptor in descriptors}) > 1 or descriptors[0].ndim != 1:
             raise ValueError("its descriptors have different shapes")
         stacked = np.stack(descriptors).astype(np.float32)
-        numbers = np.array([numbers for _, numbers in rows], np.float32)
+        numbers = np.array([(feature.x, feature.y, feature.scale, feature.strength) for feature in found], np.float32)
         if not (np.isfinite(stacked).all() and np.isfinite(numbers).all()):
             raise ValueError("it holds numbers that are not finite")
         x, y, inverse_scale, strength = numbers.T
@@ -74,17 +98,17 @@ def encode_delf(features: LocalFeatures) -> bytes:
     >>> decode_delf(encode_delf(photo), image_size=(480, 640)).scales.tolist()
     [0.5]
     """
-    scores = np.asarray(features.scores, np.float32).tolist()
-    inverse_scales = (1 / np.asarray(features.scales, np.float32)).tolist()
-    keypoints = np.asarray(features.keypoints, np.float32).tolist()
-    message = []
+    message = _FEATURES()
     for descriptor, (x, y), inverse_scale, score in zip(
-        np.asarray(features.descriptors, np.float32), keypoints, inverse_scales, scores, strict=True
+        np.asarray(features.descriptors, np.float32),
+        np.asarray(features.keypoints, np.float32).tolist(),
+        (1 / np.asarray(features.scales, np.float32)).tolist(),
+        np.asarray(features.scores, np.float32).tolist(),
+        strict=True,
     ):
-        numbers = ((_X, x), (_Y, y), (_INVERSE_SCALE, inverse_scale), (_ORIENTATION, 0.0), (_STRENGTH, score))
-        feature = encoded(_DESCRIPTOR, encode_datum(descriptor)) + b"".join(encoded(*number) for number in numbers)
-        message.append(encoded(_FEATURE, feature))
-    return b"".join(message)
+        feature = message.feature.add(x=x, y=y, scale=inverse_scale, orientation=0, strength=score)
+        fill_datum(feature.descriptor, descriptor)
+    return bytes(message.SerializeToString())
 
 
 class Boxes(NamedTuple):
@@ -105,37 +129,36 @@ def decode_boxes(data: bytes, *, image_size: tuple[int, int], name: str = "a .bo
     """The regions in the bytes of a ``.boxes`` file, in its order.
 
     Args:
-        image_size: (height, width) of the photo, whose sides the stored numbers are fractions of.
+        image_size: (height, width) of the photo; the stored numbers are fractions of its sides.
         name: what errors call the bytes.
 
     Raises:
-        FileFormatError: the bytes are damaged, no Boxes, or hold numbers that are not finite.
+        FileFormatError: the bytes are damaged, not Boxes, or hold numbers that are not finite.
     """
     try:
-        rows = [_parse_box(field.data) for field in fields(data) if field.number == _BOX]
-        numbers = np.array([numbers for numbers, _ in rows], np.float32).reshape(-1, 5)
+        found = parse(_BOXES, data).box
+        rows = [(box.xmin, box.ymin, box.xmax, box.ymax, box.score) for box in found]
+        numbers = np.array(rows, np.float32).reshape(-1, 5)
         if not np.isfinite(numbers).all() or (np.abs(numbers) > 1e6).any():
             raise ValueError("it holds numbers that no fraction of a photo can be")
     except ValueError as error:
         raise FileFormatError(f"{name}: damaged or not a .boxes file ({error}); detect the regions again") from None
-    classes = np.array([number for _, number in rows], np.int32)
+    classes = np.array([box.class_index for box in found], np.int32)
     return Boxes(numbers[:, :4] * _sides(image_size), numbers[:, 4], classes)
 
 
 def encode_boxes(boxes: Boxes, *, image_size: tuple[int, int]) -> bytes:
     """The bytes of a ``.boxes`` file; ``decode_boxes`` with the same ``image_size`` reads it back."""
     fractions = np.asarray(boxes.boxes, np.float32) / _sides(image_size)
-    message = []
+    message = _BOXES()
     for (x0, y0, x1, y1), score, index in zip(
         fractions.tolist(),
         np.asarray(boxes.scores, np.float32).tolist(),
         np.asarray(boxes.classes).tolist(),
         strict=True,
     ):
-        numbers: tuple[tuple[int, float | int], ...]
-        numbers = ((_Y0, y0), (_X0, x0), (_Y1, y1), (_X1, x1), (_SCORE, score), (_CLASS, int(index)))
-        message.append(encoded(_BOX, b"".join(encoded(*number) for number in numbers)))
-    return b"".join(message)
+        message.box.add(ymin=y0, xmin=x0, ymax=y1, xmax=x1, score=score, class_index=index)
+    return bytes(message.SerializeToString())
 
 
 def read_delf(path: str | os.PathLike[str], *, image_size: tuple[int, int]) -> LocalFeatures:
@@ -156,29 +179,6 @@ def read_boxes(path: str | os.PathLike[str], *, image_size: tuple[int, int]) -> 
 def write_boxes(path: str | os.PathLike[str], boxes: Boxes, *, image_size: tuple[int, int]) -> None:
     """Writes ``encode_boxes`` as a file that appears whole or not at all."""
     atomic.write_bytes(path, encode_boxes(boxes, image_size=image_size))
-
-
-def _parse_feature(message: memoryview) -> tuple[np.ndarray, tuple[float, float, float, float]]:
-    """(descriptor, (x, y, inverse scale, strength)) of a DelfFeature; what is absent is 0, as proto2 has it."""
-    descriptor, numbers = np.zeros(0, np.float32), dict.fromkeys((_X, _Y, _INVERSE_SCALE, _STRENGTH), 0.0)
-    for field in fields(message):
-        if field.number == _DESCRIPTOR:
-            descriptor = parse_datum(field.data)
-        elif field.number in numbers:
-            numbers[field.number] = field.float32
-    return descriptor, (numbers[_X], numbers[_Y], numbers[_INVERSE_SCALE], numbers[_STRENGTH])
-
-
-def _parse_box(message: memoryview) -> tuple[tuple[float, ...], int]:
-    """((x0, y0, x1, y1, score), class) of a Box."""
-    numbers, index = dict.fromkeys((_X0, _Y0, _X1, _Y1, _SCORE), 0.0), 0
-    for field in fields(message):
-        if field.number in numbers:
-            numbers[field.number] = field.float32
-        elif field.number == _CLASS:
-            # Negative numbers of 32 bits are sent as 64.
-            index = (field.integer + 2**31) % 2**32 - 2**31
-    return tuple(numbers.values()), index
 
 
 def _sides(image_size: tuple[int, int]) -> Float[np.ndarray, "4"]:

@@ -126,7 +126,7 @@ MEMO = b"\x80\x02}r\xff\xff\xff\x7f."  # a dict, remembered under the number two
 BOMBS = """
 import resource, sys
 from delf_jax.errors import ModelError
-from delf_jax.models.{module} import {name}
+from delf_jax.import_weights.{module} import {name}
 resource.setrlimit(resource.RLIMIT_DATA, (2 << 30, 2 << 30))
 try:
     {name}(sys.argv[1])
@@ -138,7 +138,7 @@ print(next(int(line.split()[1]) >> 10 for line in open("/proc/self/status") if l
 
 
 @pytest.mark.parametrize(
-    ("module", "name", "suffix"), [("import_vgg", "import_vgg", ".ckpt"), ("torch_file", "read_torch_file", ".pth")]
+    ("module", "name", "suffix"), [("vgg", "import_vgg", ".ckpt"), ("torch_file", "read_torch_file", ".pth")]
 )
 def test_a_pickle_cannot_ask_for_gigabytes(module: str, name: str, suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"bomb{suffix}"
