@@ -18,6 +18,7 @@ from typing import Any
 
 from delf_jax.errors import SearchIndexError
 from delf_jax.files import atomic
+from delf_jax.files.envelope import encode_envelope
 from delf_jax.settings import ExtractionSettings
 from retrieval.indexing import manifest
 
@@ -122,7 +123,7 @@ class Layout:
         described = {name: value for name, value in vars(self).items() if name not in ("shards", "settings")}
         described["settings"] = None if self.settings is None else self.settings.to_json()
         described["shards"] = [dataclasses.asdict(entry) for entry in self.shards]
-        atomic.write_bytes(root / manifest.NAME, manifest.encoded(manifest.SHARDED, described))
+        atomic.write_bytes(root / manifest.NAME, encode_envelope(manifest.SHARDED, manifest.VERSION, described))
 
     @property
     def entries(self) -> dict[str, ShardEntry]:

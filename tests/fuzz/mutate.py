@@ -107,14 +107,12 @@ def _changed(value: Any, path: tuple[Any, ...], rng: random.Random) -> Any:
     return copy
 
 
-def sealed(body_key: str | None, *, spaces: bool = False) -> Callable[[bytes, Sequence[bytes], random.Random], bytes]:
+def sealed(body_key: str | None) -> Callable[[bytes, Sequence[bytes], random.Random], bytes]:
     """A mutation of the JSON under a checksum, with the checksum made right again: as an attacker would do it.
 
     Args:
         body_key: what the checksum is over; None: over everything but itself.
-        spaces: whether the checksum is over JSON with spaces.
     """
-    separators = (", ", ": ") if spaces else (",", ":")
 
     def mutate(data: bytes, others: Sequence[bytes], rng: random.Random) -> bytes:
         if rng.randrange(4) == 0:
@@ -127,7 +125,7 @@ def sealed(body_key: str | None, *, spaces: bool = False) -> Callable[[bytes, Se
         else:
             envelope[body_key] = body = mutated_json(envelope[body_key], rng)
         if isinstance(envelope, dict):
-            text = json.dumps(body, sort_keys=True, separators=separators)
+            text = json.dumps(body, sort_keys=True, separators=(",", ":"))
             envelope["sha256"] = hashlib.sha256(text.encode()).hexdigest()
         return json.dumps(envelope).encode()
 

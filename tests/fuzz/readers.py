@@ -312,8 +312,8 @@ READERS: dict[str, Reader] = {
     "failures": Reader(
         lambda folder: [b'{"image": "a", "error": "b"}\n{"image": "c", "error": "d"}\n'], _read_failures
     ),
-    "index": Reader(_index_manifest_seeds, _read_index_manifest, sealed(None, spaces=True)),
-    "index in shards": Reader(_layout_seeds, _read_layout, sealed(None, spaces=True)),
+    "index": Reader(_index_manifest_seeds, _read_index_manifest, sealed(None)),
+    "index in shards": Reader(_layout_seeds, _read_layout, sealed(None)),
     "columns": Reader(_columns_seeds, _read_columns),
     "npz": Reader(_npz_seeds, of_file(".npz", read_npz)),
     "delf": Reader(

@@ -1,5 +1,6 @@
 """The index on disk and in change: the same answers after every way of getting to the same photos."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -11,6 +12,7 @@ import retrieval
 from delf_jax.errors import SearchIndexError
 from delf_jax.extraction.head import Head
 from delf_jax.features import LocalFeatures
+from delf_jax.files.envelope import encode_envelope
 from delf_jax.settings import ExtractionSettings
 from delf_jax.store.parts import StoredPhoto
 from delf_jax.store.reader import FeatureStore
@@ -198,10 +200,25 @@ def test_what_is_not_an_index(photos: dict[str, LocalFeatures], tmp_path: Path) 
     with pytest.raises(SearchIndexError, match="not an index"):
         retrieval.Index.open(tmp_path)
     build(photos).save(tmp_path / "index")
-    described = json.loads((tmp_path / "index" / manifest.NAME).read_text())
-    (tmp_path / "index" / manifest.NAME).write_text(json.dumps(described | {"version": manifest.VERSION + 1}))
+    newer = encode_envelope(manifest.FORMAT, manifest.VERSION + 1, {})
+    (tmp_path / "index" / manifest.NAME).write_bytes(newer)
     with pytest.raises(SearchIndexError, match="upgrade delf-jax"):
         retrieval.Index.open(tmp_path / "index")
+
+
+def as_written_by_0_1(folder: Path) -> None:
+    """Rewrites the manifest in the form of delf-jax 0.1: all entries beside the format, under one checksum."""
+    file = json.loads((folder / manifest.NAME).read_text())
+    described = {"format": file["format"], "version": 1, **file["body"]}
+    described["sha256"] = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+    (folder / manifest.NAME).write_text(json.dumps(described, indent=1))
+
+
+def test_an_index_of_version_0_1_opens(photos: dict[str, LocalFeatures], tmp_path: Path) -> None:
+    index = build(photos)
+    index.save(tmp_path / "index")
+    as_written_by_0_1(tmp_path / "index")
+    assert answer(retrieval.Index.open(tmp_path / "index"), photos["leuvenB"]) == answer(index, photos["leuvenB"])
 
 
 def test_saving_replaces_an_index_and_nothing_else(photos: dict[str, LocalFeatures], tmp_path: Path) -> None:
