@@ -3,7 +3,6 @@
 import functools
 import io
 import os
-import pickle
 import struct
 import zipfile
 from collections import OrderedDict
@@ -14,7 +13,7 @@ import ml_dtypes
 import numpy as np
 
 from delf_jax.errors import ModelError
-from delf_jax.import_weights.safe_pickle import require_modest
+from delf_jax.import_weights.pickles import AllowListUnpickler, UnreadablePickle
 
 _MOST_TENSORS, _MOST_SHARING, _DEEPEST = 100_000, 1000, 16
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -68,6 +67,8 @@ def read_torch_file(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             return _read_legacy(io.BytesIO(file.read()))
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except UnreadablePickle as error:
+        raise ModelError(f"{path}: {error}; save its state_dict alone") from error
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
     except Exception as error:
@@ -105,34 +106,20 @@ def _read_legacy(file: io.BytesIO) -> dict[str, np.ndarray]:
     return _materialise(content, storages.__getitem__, len(file.getbuffer()))
 
 
-class _TensorUnpickler(pickle.Unpickler):
-    """An unpickler for which only plain containers and tensors exist, the latter as records of where their data lie."""
+class _TensorUnpickler(AllowListUnpickler):
+    """Reads plain containers and tensors, the latter as records of where their data are."""
 
     def __init__(self, file: io.BytesIO) -> None:
-        require_modest(file)
-        super().__init__(file)
+        super().__init__(file, _ALLOWED, readable="tensors")
         self.dtypes: dict[str, np.dtype] = {}
 
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if module == "torch" and name in _STORAGES:
-            return _STORAGES[name]
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _rebuild_tensor
-        if (module, name) == ("torch._utils", "_rebuild_parameter"):
-            return _rebuild_parameter
-        if (module, name) == ("argparse", "Namespace"):
-            return _Options
-        raise ModelError(f"holds a {module}.{name}; only tensors are read, so save its state_dict alone")
-
     def persistent_load(self, identifier: Any) -> _Storage:
-        kind, dtype, key, *rest = identifier
+        kind, storage, key, *rest = identifier
         # Legacy files may end with a view (key, offset, size) of the storage, unused since PyTorch 0.4.
-        if kind != "storage" or not isinstance(dtype, np.dtype) or (len(rest) > 2 and rest[2] is not None):
+        if kind != "storage" or storage not in _STORAGES or (len(rest) > 2 and rest[2] is not None):
             raise ModelError("holds an unknown kind of storage; save its state_dict again")
-        self.dtypes[str(key)] = dtype
-        return _Storage(str(key), dtype)
+        self.dtypes[str(key)] = _STORAGES[storage]
+        return _Storage(str(key), _STORAGES[storage])
 
 
 def _rebuild_tensor(storage: _Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> _Tensor:
@@ -141,6 +128,15 @@ def _rebuild_tensor(storage: _Storage, offset: int, size: tuple[int, ...], strid
 
 def _rebuild_parameter(tensor: _Tensor, *_: Any) -> _Tensor:
     return tensor
+
+
+_ALLOWED = {
+    ("collections", "OrderedDict"): OrderedDict,
+    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+    ("argparse", "Namespace"): _Options,
+    **{("torch", name): name for name in _STORAGES},
+}
 
 
 def _materialise(content: Any, read_storage: Callable[[str], bytes], size: int) -> dict[str, np.ndarray]:

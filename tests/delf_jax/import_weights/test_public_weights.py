@@ -102,7 +102,7 @@ def test_a_part_longer_than_the_file_is_thrown_away(server: FileServer, tmp_path
 
 @pytest.mark.parametrize("sha256", ["0" * 64, "00000000"])
 def test_another_file_than_the_published_one_is_not_kept(server: FileServer, tmp_path: Path, sha256: str) -> None:
-    with pytest.raises(ModelError, match=rf"a: {server.address}/a\.bin gave another file .*wrong SHA-256"):
+    with pytest.raises(ModelError, match=rf"a: {server.address}/a\.bin sent another file .*wrong SHA-256"):
         fetch(weights(server, sha256=sha256), tmp_path)
     assert files(tmp_path) == []
 
@@ -134,7 +134,7 @@ def test_damage_in_the_cache_is_noticed_and_mended(server: FileServer, tmp_path:
 def test_offline_uses_the_cache_alone(server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for offline in (True, False):
         with pytest.raises(
-            ModelError, match=r"not in the cache and not to be downloaded now; fetch it, or put it at .*a\.bin"
+            ModelError, match=r"not in the cache, and the network may not be used; fetch it, or put it at .*a\.bin"
         ):
             fetch(weights(server), tmp_path, offline=offline)
         monkeypatch.setenv(download.OFFLINE_VARIABLE, "1")
@@ -152,7 +152,7 @@ def test_mirrors_are_asked_first(server: FileServer, tmp_path: Path, monkeypatch
         assert server.requests == []
         fetch(weights(server, url=None, file="c.bin", by_hand="ask"), tmp_path)
         monkeypatch.delenv(download.MIRRORS_VARIABLE)
-        with pytest.raises(ModelError, match=r"a: to be got by hand: ask; then put d\.bin into"):
+        with pytest.raises(ModelError, match=r"a: get it by hand: ask; then put d\.bin into"):
             fetch(weights(server, url=None, file="d.bin", by_hand="ask"), tmp_path)
 
 

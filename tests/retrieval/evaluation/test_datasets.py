@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from delf_jax.import_weights.pickles import UnreadablePickle, read_numpy_pickle
 from retrieval.evaluation import datasets
 from retrieval.evaluation.datasets import BenchmarkError, Query
 
@@ -47,21 +46,6 @@ def test_revisited_oxford(protocol: int, tmp_path: Path) -> None:
     assert found.strangers == frozenset()
 
 
-def test_python_2_wrote_numbers_and_text_so(tmp_path: Path) -> None:
-    """A pickle as Python 2 and its NumPy wrote it, byte by byte."""
-    kind = b"cnumpy\ndtype\n(S'%s'\nI0\nI1\ntR"
-    little = b"(I3\nS'<'\nNNNI-1\nI-1\nI0\ntb"
-    array = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR(I1\n(I2\nt" + kind % b"i8"
-    state = little + rb"I00" + b"\n" + rb"S'\x05\x00\x00\x00\x00\x00\x00\x00\xff\x00\x00\x00\x00\x00\x00\x00'" + b"\ntb"
-    number = b"cnumpy.core.multiarray\nscalar\n(" + kind % b"f8" + little
-    value = rb"S'\x00\x00\x00\x00\x00\x00\xf8?'" + b"\ntR"
-    text = b"(dS'easy'\n" + array + state + b"sS'x'\n" + number + value + b"s."
-    (tmp_path / "old.pkl").write_bytes(text)
-    found = read_numpy_pickle(tmp_path / "old.pkl")
-    np.testing.assert_array_equal(found["easy"], [5, 255])
-    assert found["x"] == 1.5
-
-
 class _Harmful:
     """Unpickles by making a folder."""
 
@@ -80,8 +64,6 @@ def test_ground_truth_that_wants_more_is_refused_and_not_run(tmp_path: Path) -> 
     (root / "gnd_roxford5k.pkl").write_bytes(pickle.dumps({"imlist": np.array([{}], object)}, 2))
     with pytest.raises(BenchmarkError, match="not a pickle of arrays"):
         datasets.read("roxford5k", root)
-    with pytest.raises(UnreadablePickle, match="cannot be read"):
-        read_numpy_pickle(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize(
