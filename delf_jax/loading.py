@@ -5,7 +5,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 
@@ -16,6 +16,7 @@ from delf_jax.extractor import Extractor
 from delf_jax.files import model_file
 from delf_jax.import_weights.public.registry import registry
 from delf_jax.models.architectures import Config, network_of, read_config
+from delf_jax.models.backbone import BackboneConfig
 from delf_jax.models.vit import VitConfig
 from delf_jax.settings import ExtractionSettings
 
@@ -59,11 +60,10 @@ def load(
     settings = dataclasses.replace(settings, **overrides)
     backbone_path, head_path = model_paths(settings.model)
     chosen = head if isinstance(head, Head) else Head.open(head or head_path)
-    config, backbone, preprocess = read_backbone(backbone_path, settings)
+    config, params = read_backbone(backbone_path, conv5_stride=settings.conv5_stride)
     return Extractor(
         config,
-        backbone,
-        preprocess,
+        params,
         chosen,
         settings,
         fingerprint=_fingerprint(backbone_path, chosen),
@@ -89,26 +89,30 @@ def released_settings(name: str | os.PathLike[str], settings: ExtractionSettings
 
 
 def read_backbone(
-    path: str | os.PathLike[str], settings: ExtractionSettings
-) -> tuple[Config, dict[str, Any], dict[str, list[float]]]:
-    """Network, parameters and preprocessing of a backbone's file.
+    path: str | os.PathLike[str], *, conv5_stride: Literal[1, 2] | None = None
+) -> tuple[BackboneConfig, dict[str, Any]]:
+    """Configuration and parameters of a backbone file, batch norm folded into the convolutions.
+
+    Args:
+        path: the file.
+        conv5_stride: another stride of conv5 with the same weights; None keeps the one of the file.
 
     Raises:
-        ModelError: missing, damaged, another kind of file, or one whose description does not fit its tensors.
+        ModelError: the file is missing, damaged or of another kind, or its description does not fit its tensors.
     """
     description, tensors = model_file.read(path)
     if description.get("kind") != "backbone":
         raise ModelError(f"{path}: this is a {description.get('kind')} file, not a backbone")
     try:
-        config = _configured(read_config(description), settings)
-        backbone = network_of(config).fold(tensors, config)
-        preprocess = {name: [float(value) for value in description["preprocess"][name]] for name in ("mean", "std")}
-        if not all(len(values) == 3 for values in preprocess.values()):
+        network = _with_conv5_stride(read_config(description), conv5_stride, path)
+        params = network_of(network).fold(tensors, network)
+        mean, std = (tuple(float(value) for value in description["preprocess"][name]) for name in ("mean", "std"))
+        if not len(mean) == len(std) == 3:
             raise ValueError("preprocess needs three channels")
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"{path}: does not describe its own tensors ({reason}); get the file again") from None
-    return config, backbone, preprocess
+    return BackboneConfig(network, mean, std), params
 
 
 def model_paths(name: str) -> tuple[Path, Path]:
@@ -133,13 +137,12 @@ def model_paths(name: str) -> tuple[Path, Path]:
     return folder / "backbone.safetensors", folder / "head.safetensors"
 
 
-def _configured(config: Config, settings: ExtractionSettings) -> Config:
-    """The network with the stride that the settings ask for; the weights are the same."""
-    if settings.conv5_stride is None:
-        return config
-    if isinstance(config, VitConfig):
-        raise ModelError(f"{settings.model}: a vision transformer has no conv5_stride; leave it out")
-    return dataclasses.replace(config, conv5_stride=settings.conv5_stride)
+def _with_conv5_stride(network: Config, stride: Literal[1, 2] | None, path: str | os.PathLike[str]) -> Config:
+    if stride is None:
+        return network
+    if isinstance(network, VitConfig):
+        raise ModelError(f"{path}: a vision transformer has no conv5_stride; leave it out")
+    return dataclasses.replace(network, conv5_stride=stride)
 
 
 def _fingerprint(backbone: Path, head: Head) -> str:

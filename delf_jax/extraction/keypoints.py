@@ -1,25 +1,20 @@
-"""Which places become features: where the photo shows something, peaks, thresholds, the top-k over scales."""
+"""Which cells become features: peaks away from the border, sampled between cells, thresholds, the top-k over scales."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from delf_jax.models.layers import valid_cells
-
 _BORDER_CELLS = 1.6
-_FLAT_LEVELS = 2.0
-_FLAT_WINDOW = 16
-_FLAT_STRIDE = _FLAT_WINDOW // 2
 
 
 class Candidates(NamedTuple):
-    """The best cells of one scale, or of all: the same rows in every array, by descending score where valid.
+    """The best cells of one scale or of all scales; row i of every array belongs to the same cell.
 
     Attributes:
-        scores: float32 [b, k], -inf where not valid.
+        scores: float32 [b, k], -inf where the row holds no cell.
         keypoints: float32 [b, k, 2], (x, y).
         scales: float32 [b, k].
         features: float32 [b, k, c].
@@ -31,53 +26,15 @@ class Candidates(NamedTuple):
     features: Float[Array, "b k c"]
 
 
-def texture_map(images: Float[Array, "b h w c"], valid_hw: Int[Array, "b 2"]) -> Bool[Array, "b gh gw"]:
-    """True where the photo varies: 16 x 16 pixel windows every 8 pixels, window (i, j) centred on pixel (8 i, 8 j).
-
-    A window whose pixels differ by at most 2 of 255 levels in every channel shows nothing that could be localised.
-
-    Args:
-        images: float32 [b, h, w, c] in 0-255.
-        valid_hw: int32 [b, 2]; pixels outside are not looked at.
-    """
-    mask = valid_cells(valid_hw, *images.shape[1:3])[..., None]
-    highest = _windows(jnp.where(mask, images, -jnp.inf), jnp.maximum, -jnp.inf)
-    lowest = _windows(jnp.where(mask, images, jnp.inf), jnp.minimum, jnp.inf)
-    height, width = (side // _FLAT_STRIDE + 1 for side in images.shape[1:3])
-    return ((highest - lowest) > _FLAT_LEVELS).any(axis=-1)[:, :height, :width]
-
-
-def _windows(images: Float[Array, "b h w c"], extreme: Any, nothing: float) -> Float[Array, "b gh gw c"]:
-    """``extreme``, a ufunc of ``jnp``, of every window of ``texture_map``: of the four squares that it is made of."""
-    for axis in (1, 2):
-        squares = -(-images.shape[axis] // _FLAT_STRIDE)
-        padding = [(0, 0)] * 4
-        padding[axis] = (0, squares * _FLAT_STRIDE - images.shape[axis])
-        images = jnp.pad(images, padding, constant_values=nothing)
-        shape = images.shape
-        images = extreme.reduce(images.reshape(*shape[:axis], squares, _FLAT_STRIDE, *shape[axis + 1 :]), axis=axis + 1)
-        padding[axis] = (1, 1)
-        images = jnp.pad(images, padding, constant_values=nothing)
-        images = extreme(lax.slice_in_dim(images, 0, -1, axis=axis), lax.slice_in_dim(images, 1, None, axis=axis))
-    return images
-
-
-def is_textured(texture: Bool[Array, "b gh gw"], keypoints: Float[Array, "b n 2"]) -> Bool[Array, "b n"]:
-    """``texture_map`` looked up at (x, y) positions in pixels of the image it was made from."""
-    cell = jnp.round(keypoints / _FLAT_STRIDE).astype(jnp.int32)
-    rows = jnp.clip(cell[..., 1], 0, texture.shape[1] - 1)
-    columns = jnp.clip(cell[..., 0], 0, texture.shape[2] - 1)
-    return jax.vmap(lambda t, r, c: t[r, c])(texture, rows, columns)
-
-
 def peaks(
     strength: Float[Array, "b h w"], *, where: Bool[Array, "b h w"]
 ) -> tuple[Bool[Array, "b h w"], Float[Array, "b h w 2"]]:
-    """Local maxima of a map, and where between the cells they stand.
+    """Local maxima of a map, and how far from the centre of its cell each of them lies.
 
-    A peak is at least as strong as its four neighbours in ``where``. Along each axis a parabola through the cell and
-    its two neighbours places it: with l, c, r the three strengths, ``(r - l) / (2 (2 c - l - r))``, at most half
-    a cell. A missing neighbour (strength 0, as outside the photo) leaves the cell's own position.
+    A cell is a peak if it is at least as strong as those of its four neighbours that are in ``where``. Along each axis
+    a parabola through the cell and its two neighbours places the peak: for the strengths l, c, r it lies
+    ``(r - l) / (2 (2 c - l - r))`` cells away, at most half a cell. Where a neighbour is missing (strength 0, as
+    outside the photo), the peak stays at the centre of its cell.
 
     Returns:
         bool [b, h, w], and the offsets (row, column) in cells, float32 [b, h, w, 2].
@@ -101,15 +58,15 @@ def peaks(
 def clear_of_border(
     keypoints: Float[Array, "b h w 2"], valid_hw: Int[Array, "b 2"], pitch: Float[Array, "b 2"]
 ) -> Bool[Array, "b h w"]:
-    """True where a keypoint is more than 1.6 cells from every edge of its photo.
+    """True where a keypoint is more than 1.6 cells away from every edge of its photo.
 
-    Nearer to it, features describe the zeros around the photo: on non-matching photos the surest matches were skies
-    that agreed at their corners.
+    Features closer to an edge describe the zeros around the photo: without this rule, the surest matches between
+    unrelated photos were skies that agreed at the corners of the photos.
 
     Args:
         keypoints: (x, y) in pixels, centre of the top-left pixel at (0, 0).
         valid_hw: (height, width) of each photo in the same pixels.
-        pitch: pixels (x, y) between cells.
+        pitch: distance (x, y) between neighbouring cells, in the same pixels.
     """
     from_low = (keypoints + 0.5) / pitch[:, None, None]
     from_high = (valid_hw[:, ::-1] / pitch)[:, None, None] - from_low
@@ -133,7 +90,7 @@ def sample(dense: Float[Array, "b h w c"], positions: Float[Array, "b k 2"]) -> 
 
 
 def top_candidates(candidates: Candidates, k: int) -> Candidates:
-    """The ``k`` best rows; all of them where there are fewer."""
+    """The ``k`` rows with the highest scores, in descending order; all rows if there are fewer."""
     k = min(k, candidates.scores.shape[1])
     _, rows = lax.top_k(candidates.scores, k)
     return Candidates(*(jax.vmap(lambda a, r: a[r])(array, rows) for array in candidates))
@@ -146,7 +103,11 @@ def above(
     threshold: float | None = None,
     quantile: float | None = None,
 ) -> Bool[Array, "b n"]:
-    """``where``, less the scores below an absolute threshold or below a quantile of the photo's own valid scores."""
+    """``where`` without the scores below ``threshold`` or below that quantile of the photo's own scores.
+
+    With n scores in ``where``, the quantile q is score number floor(q n), counted from 0 in ascending order. It is
+    taken of the scores that the threshold leaves.
+    """
     if threshold is not None:
         where &= scores >= threshold
     if quantile is not None:

@@ -11,11 +11,10 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, Num
+from jaxtyping import Array, Float, Int, Num
 
 from delf_jax.models.layers import valid_cells
 
-_FRAME_LEVELS = 6.0
 # Each is written out in the program.
 _MOST_TAPS = 16
 
@@ -120,36 +119,3 @@ def _resize_by_taps(
         return image
 
     return jax.vmap(one)(images, valid_hw, out_hw)
-
-
-def content_box(images: Float[Array, "b h w c"], valid_hw: Int[Array, "b 2"]) -> Float[Array, "b 2 2"]:
-    """The part of each photo inside its constant frame or letterbox bars.
-
-    A border row (then, among the rows left, a border column) belongs to the frame when its pixels differ by at most
-    6 of 255 levels in every channel.
-
-    Returns:
-        float32 [b, 2, 2]: (x, y) of the first and of the last edge, half a pixel outside the pixels' centres; both
-        edges are the same for a constant photo.
-    """
-    height, width = images.shape[1:3]
-    mask = valid_cells(valid_hw, height, width)
-    top, bottom = _content_span(images, mask, axis=2)
-    rows = jnp.arange(height)
-    mask &= ((rows >= top[:, None]) & (rows < bottom[:, None]))[:, :, None]
-    left, right = _content_span(images, mask, axis=1)
-    return jnp.stack([left, top, right, bottom], axis=-1).reshape(-1, 2, 2) - 0.5
-
-
-def _content_span(
-    images: Float[Array, "b h w c"], mask: Bool[Array, "b h w"], *, axis: int
-) -> tuple[Int[Array, " b"], Int[Array, " b"]]:
-    """First and end index of the lines (along the other axis) whose values vary along ``axis``."""
-    highest = jnp.where(mask[..., None], images, -jnp.inf).max(axis=axis)
-    lowest = jnp.where(mask[..., None], images, jnp.inf).min(axis=axis)
-    varies = (highest - lowest).max(axis=-1) > _FRAME_LEVELS
-    length = varies.shape[1]
-    any_line = varies.any(axis=1)
-    first = jnp.where(any_line, jnp.argmax(varies, axis=1), 0)
-    end = jnp.where(any_line, length - jnp.argmax(varies[:, ::-1], axis=1), 0)
-    return first.astype(jnp.int32), end.astype(jnp.int32)

@@ -16,9 +16,9 @@ import numpy as np
 from delf_jax.errors import ModelError
 from delf_jax.extraction.head import Head
 from delf_jax.import_weights.delf_config import DelfConfig, read_pca
+from delf_jax.import_weights.imported_backbone import ImportedBackbone, count_units
 from delf_jax.import_weights.tensor_bundle import TensorBundle
 from delf_jax.models import layers
-from delf_jax.models.backbone import ImportedBackbone, count_units
 from delf_jax.models.resnet import ResNetConfig
 
 # (x - 128) / 128, RGB.
@@ -74,15 +74,15 @@ def import_delf(path: str | os.PathLike[str], *, config: DelfConfig | None = Non
     if "attention.hidden.kernel" not in parts:
         raise ModelError(f"{prefix}: holds no attention; only models of local features can be imported")
     has_autoencoder = "autoencoder.encode.kernel" in parts
-    thinned = any(path.endswith("backbone/subsampling_layer") for path in bundle.objects)
-    pitch = (16 if has_autoencoder else 32) if is_slim else (32 if thinned else 16)
+    is_subsampled = any(path.endswith("backbone/subsampling_layer") for path in bundle.objects)
+    pitch = (16 if has_autoencoder else 32) if is_slim else (32 if is_subsampled else 16)
     backbone = {name: array for name, array in tensors.items() if name.startswith("conv")}
     network = ResNetConfig(
         layout="tf_slim" if is_slim else "keras_delf",
         norm_epsilon=_SLIM_EPSILON if is_slim else _KERAS_EPSILON,
         blocks=count_units(backbone, prefix),
         width=backbone["conv1.kernel"].shape[-1],
-        conv5_stride=1 if is_slim or thinned else 2,
+        conv5_stride=1 if is_slim or is_subsampled else 2,
         conv4_pitch=16 if pitch == 16 else 32,
     )
     pca = None

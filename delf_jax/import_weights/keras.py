@@ -11,7 +11,7 @@ import numpy as np
 
 from delf_jax.errors import ModelError
 from delf_jax.files import json_files
-from delf_jax.models.backbone import ImportedBackbone, count_units
+from delf_jax.import_weights.imported_backbone import ImportedBackbone, count_units
 from delf_jax.models.resnet import ResNetConfig
 
 # Keras's "caffe" preprocessing is BGR minus this mean, without scaling; here in RGB.

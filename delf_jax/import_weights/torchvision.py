@@ -8,8 +8,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from delf_jax.errors import ModelError
+from delf_jax.import_weights.imported_backbone import ImportedBackbone, count_units
 from delf_jax.import_weights.torch_file import read_torch_file
-from delf_jax.models.backbone import ImportedBackbone, count_units
 from delf_jax.models.resnet import ResNetConfig
 
 # torchvision's normalisation of ImageNet photos, on the 0-255 scale.

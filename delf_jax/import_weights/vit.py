@@ -7,9 +7,9 @@ import re
 import numpy as np
 
 from delf_jax.errors import ModelError
+from delf_jax.import_weights.imported_backbone import ImportedBackbone
 from delf_jax.import_weights.onnx_file import read_onnx
 from delf_jax.import_weights.torchvision import IMAGENET_PREPROCESS, read_tensors
-from delf_jax.models.backbone import ImportedBackbone
 from delf_jax.models.vit import VitConfig
 
 # Beside the blocks, by the name without prefix; several projects' names for one tensor.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 from delf_jax.errors import ClusterError
-from delf_jax.photos.find import path_key
+from delf_jax.photos.names import path_key
 
 _SECONDS_TO_JOIN = 300
 _SECONDS_BETWEEN_LOOKS = 1

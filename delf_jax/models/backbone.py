@@ -1,81 +1,72 @@
-"""A backbone between its file and the network: what importers return, and how it is packed."""
+"""The one place where pixels are normalised, padding is masked and a network runs: photos -> named feature maps."""
 
-import os
-import re
+import dataclasses
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
-from delf_jax.errors import ModelError
-from delf_jax.files import model_file
-from delf_jax.models.architectures import Config, architecture_of, network_of
+from delf_jax.models.architectures import Config, network_of
+from delf_jax.models.layers import mask_padding
+from delf_jax.settings import Precision
 
 
-class ImportedBackbone(NamedTuple):
-    """A backbone read from another project's file.
+@dataclasses.dataclass(frozen=True)
+class BackboneConfig:
+    """A network and the normalisation that its weights were trained with; hashable, so static under ``jit``.
 
     Attributes:
-        config: the network that the tensors belong to.
-        tensors: float32, named as the network's ``fold`` wants them; kernels HWIO, input channels RGB.
-        preprocess: {"mean": [r, g, b], "std": [r, g, b]} on the 0-255 scale.
+        network: which network.
+        mean, std: (r, g, b) on the 0-255 scale; the network sees ``(pixels - mean) / std``.
     """
 
-    config: Config
-    tensors: dict[str, np.ndarray]
-    preprocess: dict[str, list[float]]
+    network: Config
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @property
+    def map_names(self) -> tuple[str, ...]:
+        """The named maps of the network, the deepest one last."""
+        names: tuple[str, ...] = network_of(self.network).map_names(self.network)
+        return names
+
+    def channels(self, name: str) -> int:
+        """Channels of a named map."""
+        return int(network_of(self.network).channels(name, self.network))
+
+    def map_size(self, valid_hw: Any, name: str) -> Any:
+        """Cells (height, width) of a named map that photos of size ``valid_hw`` [..., 2] fill; NumPy or traced."""
+        return network_of(self.network).map_size(valid_hw, name, self.network)
 
 
-def pack_backbone(
-    imported: ImportedBackbone,
-    path: str | os.PathLike[str],
+def feature_maps(
+    params: Mapping[str, Any],
+    images: Float[Array, "b h w 3"],
+    valid_hw: Int[Array, "b 2"],
     *,
-    source: Mapping[str, str],
-    kernels: type[np.floating] = np.float16,
-) -> None:
-    """Writes a model file: batch-norm vectors and biases float32 (they overflow float16), kernels float16 by default.
+    config: BackboneConfig,
+    last: str,
+    precision: Precision,
+) -> dict[str, Float[Array, "b _ _ _"]]:
+    """The named feature maps of a batch of padded photos; pure and differentiable.
 
     Args:
-        imported: what an importer returned.
-        path: the file to write.
-        source: where the weights come from: package, address, sha256, licence.
-        kernels: their type; float16 halves the file and moves features by about 1e-3, float32 keeps every bit.
+        params: nested dict of float32 arrays, as the network's ``fold`` gives them.
+        images: float32 RGB in 0-255, photos in the top-left corners; whatever lies outside ``valid_hw`` is ignored.
+        valid_hw: int32 [B, 2], (height, width) of each photo.
+        config: the network and its normalisation.
+        last: the deepest map wanted; layers behind it are not computed.
+        precision: type in which the network computes, and type of the maps.
 
-    Raises:
-        ModelError: a tensor is missing or misshapen, or a kernel does not fit float16.
+    Returns:
+        The maps up to ``last``, in the order of ``config.map_names``, zero outside each photo.
     """
-    network_of(imported.config).fold(imported.tensors, imported.config)
-    tensors = {}
-    for name, array in imported.tensors.items():
-        is_kernel = name.endswith(".kernel")
-        if is_kernel and not np.abs(array).max() <= np.finfo(kernels).max:
-            raise ModelError(f"{name}: values beyond {kernels.__name__}; this model cannot be packed")
-        tensors[name] = array.astype(kernels if is_kernel else np.float32)
-    architecture = architecture_of(imported.config)
-    description = {
-        "kind": "backbone",
-        # The first model files knew residual networks alone and said nothing; they stay as they are.
-        **({} if architecture == "resnet" else {"architecture": architecture}),
-        "config": imported.config.to_json(),
-        "preprocess": imported.preprocess,
-        "source": dict(source),
-    }
-    model_file.write(path, tensors, description)
-
-
-def count_units(tensors: Mapping[str, np.ndarray], place: str) -> tuple[int, int, int, int]:
-    """Residual units of conv2 to conv5 by the names of `tensors`; `place` names their source in errors.
-
-    Raises:
-        ModelError: a stage before conv5 is missing.
-    """
-    counts = [0, 0, 0, 0]
-    for name in tensors:
-        if found := re.match(r"conv([2-5])\.unit(\d+)\.reduce\.kernel", name):
-            stage = int(found[1]) - 2
-            counts[stage] = max(counts[stage], int(found[2]))
-    if 0 in counts[:3]:
-        raise ModelError(
-            f"{place}: no weights of conv{counts.index(0) + 2}; give the file of a whole bottleneck ResNet"
-        )
-    return counts[0], counts[1], counts[2], counts[3]
+    mean, std = np.asarray(config.mean, np.float32), np.asarray(config.std, np.float32)
+    normalised = mask_padding((images - mean) / std, valid_hw)
+    dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
+    maps: dict[str, Array] = network_of(config.network).forward(
+        params, normalised, valid_hw, config=config.network, last=last, dtype=dtype
+    )
+    return maps

@@ -107,7 +107,7 @@ class Convolution(nnx.Module):
         if (
             self.layer == Layer(kernel=3, stride=1, padding=1)
             and x.dtype == jnp.float32
-            and winograd.pays(*x.shape[1:])
+            and winograd.is_faster(*x.shape[1:])
         ):
             y = lax.platform_dependent(
                 x, kernel, cpu=functools.partial(winograd.convolve, precision=precision), default=plain

@@ -2,7 +2,9 @@
 
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
 from delf_jax.models.architectures import Config, network_of
 
@@ -49,3 +51,23 @@ def cell_offset(config: Config, name: str, valid_hw: Any) -> Any:
         size = layer.output_size(size)
         stride *= layer.stride
     return offset.astype(np.float32)
+
+
+def cell_centres(
+    config: Config, name: str, valid_hw: Int[Array | np.ndarray, "b 2"], map_hw: tuple[int, int]
+) -> Float[Array, "b h w 2"]:
+    """(x, y) of the centres of all cells of a [h, w] map, in pixels of the photo given to the network.
+
+    Args:
+        config, name, valid_hw: as in ``cell_offset``.
+        map_hw: (h, w) of the map, cells outside the photo included.
+    """
+    stride = receptive_field(config, name).stride
+    offset = jnp.asarray(cell_offset(config, name, valid_hw), jnp.float32)
+    offset = jnp.broadcast_to(offset, (valid_hw.shape[0], 2))
+    height, width = map_hw
+    rows, columns = jnp.arange(height) * stride, jnp.arange(width) * stride
+    shape = (valid_hw.shape[0], height, width)
+    y = jnp.broadcast_to((offset[:, :1] + rows)[:, :, None], shape)
+    x = jnp.broadcast_to((offset[:, 1:] + columns)[:, None, :], shape)
+    return jnp.stack([x, y], axis=-1)

@@ -61,7 +61,7 @@ class ResNetConfig:
         return config
 
 
-_THIN = Layer(kernel=1, stride=2, padding=0)
+_SUBSAMPLE = Layer(kernel=1, stride=2, padding=0)
 
 
 def map_names(config: ResNetConfig) -> tuple[str, ...]:
@@ -96,7 +96,7 @@ def unit_layers(config: ResNetConfig, stage: int, index: int) -> tuple[Layer, La
     )
 
 
-def thinned(config: ResNetConfig, stage: int) -> tuple[bool, bool]:
+def subsampled(config: ResNetConfig, stage: int) -> tuple[bool, bool]:
     """Whether only every second cell is kept in front of a stage's first unit, and behind its last."""
     is_slim = config.layout == "tf_slim"
     in_front = is_slim and config.conv4_pitch == 16 and STAGE_NAMES[stage] == "conv5"
@@ -110,11 +110,11 @@ def layers_to(config: ResNetConfig, name: str) -> list[Layer]:
     if name != "conv1":
         windows.append(pool_layer(config))
     for stage in range(MAP_NAMES.index(name)):
-        in_front, behind = thinned(config, stage)
-        windows.extend([_THIN] * in_front)
+        in_front, behind = subsampled(config, stage)
+        windows.extend([_SUBSAMPLE] * in_front)
         for index in range(config.blocks[stage]):
             windows.extend(unit_layers(config, stage, index))
-        windows.extend([_THIN] * behind)
+        windows.extend([_SUBSAMPLE] * behind)
     return windows
 
 
@@ -153,7 +153,7 @@ class Unit(nnx.Module):
         if self.has_projection:
             x = self.shortcut(x, precision)
         elif self.stride > 1:
-            x = _every(self.stride, x)
+            x = _subsample(self.stride, x)
         return nnx.relu(x + y), self.spatial.layer.output_size(reduced_hw)
 
 
@@ -162,7 +162,7 @@ class Stage(nnx.Module):
 
     def __init__(self, config: ResNetConfig, stage: int) -> None:
         self.units = config.blocks[stage]
-        self.thin_in_front, self.thin_behind = thinned(config, stage)
+        self.subsample_in_front, self.subsample_behind = subsampled(config, stage)
         width = config.width * 2**stage
         inputs = config.width if stage == 0 else 2 * width
         for index in range(self.units):
@@ -171,16 +171,16 @@ class Stage(nnx.Module):
             inputs = 4 * width
 
     def __call__(self, x: Array, valid_hw: Array, precision: lax.PrecisionLike) -> tuple[Array, Array]:
-        if self.thin_in_front:
-            x, valid_hw = _every(2, x), _THIN.output_size(valid_hw)
+        if self.subsample_in_front:
+            x, valid_hw = _subsample(2, x), _SUBSAMPLE.output_size(valid_hw)
         for index in range(self.units):
             x, valid_hw = getattr(self, f"unit{index + 1}")(x, valid_hw, precision)
-        if self.thin_behind:
-            x, valid_hw = _every(2, x), _THIN.output_size(valid_hw)
+        if self.subsample_behind:
+            x, valid_hw = _subsample(2, x), _SUBSAMPLE.output_size(valid_hw)
         return x, valid_hw
 
 
-def _every(step: int, x: Array) -> Array:
+def _subsample(step: int, x: Array) -> Array:
     return x[:, ::step, ::step]
 
 

@@ -56,7 +56,7 @@ def transforms(points: Sequence[float] = _POINTS) -> Transforms:
 _TRANSFORMS = transforms()
 
 
-def pays(height: int, width: int, channels: int) -> bool:
+def is_faster(height: int, width: int, channels: int) -> bool:
     """Whether it is faster for maps of this size; never mind how many, as the features of a photo do not."""
     return height * width >= _FEWEST_CELLS and channels >= _FEWEST_CHANNELS
 

@@ -2,9 +2,7 @@
 
 import datetime
 import glob
-import hashlib
 import os
-import re
 import stat
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -14,10 +12,7 @@ import fsspec
 from delf_jax.errors import ImageError
 from delf_jax.photos import tar_and_parquet
 from delf_jax.photos.key_set import KeySet
-
-_PHOTO_NAME = re.compile(
-    r"[^.].*\.(jpe?g|jpe|jfif|png|webp|tiff?|gif|bmp|avif|jp2|j2k|p[pgn]m)", re.IGNORECASE | re.DOTALL
-)
+from delf_jax.photos.names import is_photo_name, path_key
 
 
 class PhotoFile(NamedTuple):
@@ -66,11 +61,6 @@ def _with_members(found: Iterator[PhotoFile | ImageError]) -> Iterator[PhotoFile
             continue
         for member in tar_and_parquet.members(photo.path, size=photo.size, mtime_ns=photo.mtime_ns):
             yield member if isinstance(member, ImageError) else PhotoFile(*member)
-
-
-def path_key(path: str) -> int:
-    """64 bits that stand for a path."""
-    return int.from_bytes(hashlib.blake2b(os.fsencode(path), digest_size=8).digest(), "little")
 
 
 def _local(name: str, folders: set[tuple[int, int]]) -> Iterator[PhotoFile | ImageError]:
@@ -203,8 +193,3 @@ def _remote_photo(filesystem: Any, info: dict[str, Any]) -> PhotoFile:
     if isinstance(changed, datetime.datetime):
         changed = changed.timestamp()
     return PhotoFile(filesystem.unstrip_protocol(info["name"]), int(info["size"] or 0), int(changed * 1e9))
-
-
-def is_photo_name(name: str) -> bool:
-    """Whether a file's name has a photo's extension and is not hidden."""
-    return _PHOTO_NAME.fullmatch(os.path.basename(name)) is not None

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from delf_jax.errors import ImageError
+from delf_jax.photos.names import is_photo_name
 
 _SHARD = re.compile(r".*\.(tar|parquet)", re.IGNORECASE | re.DOTALL)
 _MEMBER = re.compile(r"(.*?\.(?:tar|parquet))::(.+)", re.IGNORECASE | re.DOTALL)
@@ -123,8 +124,6 @@ def _locked(function: Any) -> Any:
 
 @_locked
 def _tar_places(shard: str, size: int, changed: Any) -> dict[str, _Place]:
-    from delf_jax.photos.find import is_photo_name
-
     with fsspec.open(shard, "rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
         return {
             entry.name: _Place(entry.offset_data, entry.size, int(entry.mtime * 1e9))

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from delf_jax.photos.find import path_key
 from delf_jax.photos.key_set import WAITING_SHARE
+from delf_jax.photos.names import path_key
 
 _ROW = np.dtype([("key", "u8"), ("size", "i8"), ("mtime_ns", "i8"), ("content", "u8"), ("part", "i4"), ("row", "i4")])
 

@@ -8,12 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
-from delf_jax.errors import ModelError
 from delf_jax.extraction.pyramid import resize_to
 from delf_jax.files import model_file
-from delf_jax.loading import model_paths
-from delf_jax.models.architectures import Config, network_of, read_config
-from delf_jax.models.backbone import ImportedBackbone, pack_backbone
+from delf_jax.import_weights.imported_backbone import ImportedBackbone, pack_backbone
+from delf_jax.loading import model_paths, read_backbone
+from delf_jax.models.backbone import BackboneConfig, feature_maps
 from delf_jax.models.layers import valid_cells
 from delf_jax.models.vit import VitConfig
 from delf_jax.settings import Precision
@@ -24,39 +23,31 @@ class Backbone(NamedTuple):
     """A network with its first parameters; batch norm is folded in, so its statistics stay those of the file.
 
     Attributes:
-        config: which network.
+        config: the network and its normalisation.
         parameters: folded, nested float32 arrays.
-        preprocess: {"mean": [r, g, b], "std": [r, g, b]}.
         fingerprint: of the model file.
     """
 
-    config: Config
+    config: BackboneConfig
     parameters: dict[str, Any]
-    preprocess: Mapping[str, list[float]]
     fingerprint: str
 
     @classmethod
     def open(cls, model: str) -> "Backbone":
         """Reads a packaged model, a model folder or a backbone file; ModelError where that fails."""
         path, _ = model_paths(model)
-        description, tensors = model_file.read(path)
-        if description.get("kind") != "backbone":
-            raise ModelError(f"{path}: this is a {description.get('kind')} file, not a backbone")
-        config = read_config(description)
-        parameters = network_of(config).fold(tensors, config)
-        return cls(config, parameters, description["preprocess"], model_file.fingerprint(path))
+        return cls(*read_backbone(path), model_file.fingerprint(path))
 
     @property
     def map_names(self) -> tuple[str, ...]:
         """The named maps, the deepest one last."""
-        names: tuple[str, ...] = network_of(self.config).map_names(self.config)
-        return names
+        return self.config.map_names
 
     def channels(self, name: str) -> int:
         """Channels of the map ``name``; TrainingError where the network has no such map."""
         if name not in self.map_names:
             raise TrainingError(f"{name}: this backbone has no such map; its maps: {', '.join(self.map_names)}")
-        return int(network_of(self.config).channels(name, self.config))
+        return self.config.channels(name)
 
     def maps(
         self,
@@ -88,23 +79,20 @@ class Backbone(NamedTuple):
             pixels, valid_hw = resize_to(images, valid_hw, reduced_hw, (canvas, canvas)), reduced_hw
         else:
             pixels = images.astype(jnp.float32)
-        mean, std = (np.asarray(self.preprocess[name], np.float32) for name in ("mean", "std"))
-        pixels = jnp.where(valid_cells(valid_hw, *pixels.shape[1:3])[..., None], (pixels - mean) / std, 0)
-        dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
-        forward = network_of(self.config).forward
-        return forward(parameters, pixels, valid_hw, config=self.config, last=last, dtype=dtype), valid_hw
+        maps = feature_maps(parameters, pixels, valid_hw, config=self.config, last=last, precision=precision)
+        return maps, valid_hw
 
     def cells(
         self, dense: Float[Array, "b h w c"], valid_hw: Int[Array, "b 2"], name: str
     ) -> tuple[Float[Array, "b n c"], Array]:
         """A map as a list of cells, and which of them lie in the photo."""
         batch, height, width, channels = dense.shape
-        size = network_of(self.config).map_size(valid_hw, name, self.config)
+        size = self.config.map_size(valid_hw, name)
         return dense.reshape(batch, -1, channels), valid_cells(size, height, width).reshape(batch, -1)
 
     def require_trainable(self) -> None:
         """Raises TrainingError where only heads can be trained on this backbone."""
-        if isinstance(self.config, VitConfig):
+        if isinstance(self.config.network, VitConfig):
             raise TrainingError("a vision transformer stays as it is; train a head on it with the recipe 'attention'")
 
     def save(self, path: str | os.PathLike[str], parameters: Mapping[str, Any], *, source: Mapping[str, str]) -> None:
@@ -120,6 +108,6 @@ class Backbone(NamedTuple):
 
         walk(parameters, "")
         # The batch norm is inside the kernels by now.
-        config = type(self.config).from_json(self.config.to_json() | {"norm_epsilon": None})
-        preprocess = {name: list(values) for name, values in self.preprocess.items()}
-        pack_backbone(ImportedBackbone(config, tensors, preprocess), path, source=source)
+        network = type(self.config.network).from_json(self.config.network.to_json() | {"norm_epsilon": None})
+        preprocess = {"mean": list(self.config.mean), "std": list(self.config.std)}
+        pack_backbone(ImportedBackbone(network, tensors, preprocess), path, source=source)

@@ -6,12 +6,12 @@ Nothing leaves the device between the pixels and the answer.  python docs/exampl
 import sys
 
 import jax
-from retrieval.matching import mutual_nearest
 
 import delf_jax
 from delf_cli.demo import PHOTOS
 from delf_jax.photos.buckets import pad_batch
 from delf_jax.photos.load import load_photo
+from retrieval.verification.matching import mutual_nearest
 
 extractor = delf_jax.load(sys.argv[1] if len(sys.argv) > 1 else "delf-r50", max_features=300, scales=(1.0,))
 

@@ -325,7 +325,7 @@ def backbone_encoder(
     max_side: int = 448,
     conv5_stride: Literal[1, 2] | None = None,
 ) -> ExtractorEncoder:
-    """A network from a model file: ResNet, VGG or a vision transformer, as ``models.backbone.pack_backbone`` wrote it.
+    """A network from a model file: ResNet, VGG or a vision transformer, as ``pack_backbone`` wrote it.
 
     Args:
         model: the file, or the name of a packaged model.

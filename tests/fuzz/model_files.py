@@ -28,7 +28,6 @@ from delf_jax.import_weights.tensor_bundle import TensorBundle
 from delf_jax.import_weights.torch_file import read_torch_file
 from delf_jax.import_weights.vgg import import_vgg
 from delf_jax.loading import read_backbone
-from delf_jax.settings import ExtractionSettings
 from localization.foreground.statistics import Statistics
 from retrieval.asmk import Codebook
 from tests.delf_jax.import_weights.bundle_writer import masked_crc, write_bundle
@@ -70,7 +69,7 @@ def _read_model(path: Path) -> object:
 
 
 def _read_backbone(path: Path) -> object:
-    return read_backbone(path, ExtractionSettings())
+    return read_backbone(path)
 
 
 def _backbone_seeds(folder: Path) -> list[bytes]:

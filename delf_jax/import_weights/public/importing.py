@@ -14,13 +14,13 @@ from delf_jax.extraction.head import Head
 from delf_jax.files import atomic
 from delf_jax.import_weights.delf import ImportedDelf, find_checkpoint, import_delf
 from delf_jax.import_weights.delf_config import DelfConfig
+from delf_jax.import_weights.imported_backbone import ImportedBackbone, pack_backbone
 from delf_jax.import_weights.keras import import_keras
 from delf_jax.import_weights.public.archives import unpacked
 from delf_jax.import_weights.torchvision import import_torchvision, read_tensors
 from delf_jax.import_weights.vgg import import_vgg
 from delf_jax.import_weights.vit import import_vit
 from delf_jax.models.architectures import architecture_of
-from delf_jax.models.backbone import ImportedBackbone, pack_backbone
 
 # The map that local features are taken from when a backbone comes without a head.
 _LAYERS = {"resnet": "conv4", "vgg": "conv5", "vit": "relu"}

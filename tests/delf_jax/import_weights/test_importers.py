@@ -13,11 +13,11 @@ from safetensors.numpy import save_file
 
 from delf_jax.errors import ModelError
 from delf_jax.files import model_file
+from delf_jax.import_weights.imported_backbone import ImportedBackbone, pack_backbone
 from delf_jax.import_weights.keras import import_keras
 from delf_jax.import_weights.torch_file import read_torch_file
 from delf_jax.import_weights.torchvision import import_torchvision
 from delf_jax.models import resnet
-from delf_jax.models.backbone import ImportedBackbone, pack_backbone
 from tests.golden.compare import golden_error
 from tests.golden.random_resnet import keras_arrays, torchvision_arrays
 

@@ -16,10 +16,10 @@ from safetensors.numpy import save_file
 
 from delf_jax.errors import ModelError
 from delf_jax.files import model_file
+from delf_jax.import_weights.imported_backbone import pack_backbone
 from delf_jax.import_weights.vgg import import_vgg
 from delf_jax.models import vgg
 from delf_jax.models.architectures import read_config
-from delf_jax.models.backbone import pack_backbone
 from delf_jax.models.receptive_field import ReceptiveField, cell_offset, receptive_field
 from delf_jax.models.vgg import MAP_NAMES, VggConfig
 from tests.golden.compare import golden_error, read_golden, relative_error

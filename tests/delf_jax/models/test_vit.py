@@ -14,11 +14,11 @@ from safetensors.numpy import save_file
 
 from delf_jax.errors import ModelError
 from delf_jax.files import model_file
+from delf_jax.import_weights.imported_backbone import pack_backbone
 from delf_jax.import_weights.onnx_file import read_onnx
 from delf_jax.import_weights.vit import import_vit
 from delf_jax.models import vit
 from delf_jax.models.architectures import read_config
-from delf_jax.models.backbone import pack_backbone
 from delf_jax.models.receptive_field import ReceptiveField, cell_offset, receptive_field
 from delf_jax.models.vit import VitConfig
 from tests.golden.compare import golden_error, relative_error

@@ -40,7 +40,7 @@ def steps_for(settings: TrainingSettings, *, steps: int) -> Steps:
         batch_norm=settings.batch_norm,
         autoencoder=settings.autoencoder,
     )
-    backbone = Backbone(None, {}, {}, "")  # type: ignore[arg-type]
+    backbone = Backbone(None, {}, "")  # type: ignore[arg-type]
     return Steps(settings, network, backbone, optimizer_of(settings, steps=steps, steps_per_epoch=50))
 
 

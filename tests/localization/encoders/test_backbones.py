@@ -9,9 +9,9 @@ import delf_jax
 import localization
 from delf_jax.errors import ModelError, PredictorError
 from delf_jax.extraction.head import Head
+from delf_jax.import_weights.imported_backbone import ImportedBackbone, pack_backbone
 from delf_jax.import_weights.torchvision import IMAGENET_PREPROCESS
 from delf_jax.models import vgg, vit
-from delf_jax.models.backbone import ImportedBackbone, pack_backbone
 from delf_jax.models.vgg import VggConfig
 from delf_jax.models.vit import VitConfig
 from delf_jax.photos.load import load_photo
