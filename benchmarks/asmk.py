@@ -33,7 +33,8 @@ from retrieval.evaluation.datasets import Benchmark, Query, Task
 from retrieval.evaluation.evaluation import evaluate
 from retrieval.evaluation.rank_all import Ranking
 from retrieval.indexing.index import Index
-from retrieval.verification.verify import DEFAULT_THRESHOLD, Match, VerificationSettings, verify_candidates
+from retrieval.verification.confidence import DEFAULT_THRESHOLD
+from retrieval.verification.verify import Match, VerificationSettings, verify_candidates
 from retrieval.voting import votes
 
 # Of each of 28 landmarks; more words need more descriptors.

@@ -85,12 +85,9 @@ def verified(
         model="affine",
         trials=TRIALS,
         key=jax.random.key(seed),
-        src_scales=scales,
-        dst_scales=scales[::-1],
+        scales=(scales, scales[::-1]),
         threshold=matching.inlier_radius,
-        cell=matching.cell,
-        target_size=sizes[::-1],
-        photos_verified=2 * len(photos),
+        nfa=ransac.NfaSettings(sizes[::-1], photos_verified=2 * len(photos), cell=matching.cell),
     )
     log10_nfa = np.asarray(found.log10_nfa)
     surer = (log10_nfa.argmin(axis=0), np.arange(len(photos)))

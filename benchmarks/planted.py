@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from retrieval.verification.geometry import Model
+from retrieval.verification.transforms import Model
 
 HEIGHT, WIDTH = 480, 640
 # Standard deviation of an inlier's coordinates in pixels, drawn between these for every photo.

@@ -15,7 +15,8 @@ from delf_jax.features import LocalFeatures
 from retrieval.indexing.backends import Backend, backend_class
 from retrieval.indexing.columns import PhotoColumns
 from retrieval.indexing.index import Index
-from retrieval.verification.verify import DEFAULT_THRESHOLD, VerificationSettings, verify_candidates
+from retrieval.verification.confidence import DEFAULT_THRESHOLD
+from retrieval.verification.verify import VerificationSettings, verify_candidates
 from retrieval.voting import votes
 
 NEIGHBOURS = 60

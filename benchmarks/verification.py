@@ -24,7 +24,7 @@ from benchmarks.planted import Problem
 from benchmarks.timing import spread, take_turns
 from benchmarks.verifiers import Verifier
 from delf_jax.errors import DelfError
-from retrieval.verification.geometry import Model
+from retrieval.verification.transforms import Model
 
 OUTLIERS = (0.1, 0.3, 0.5, 0.7, 0.75, 0.9)
 # Slower ones are timed once, and only with few candidates where they take them one by one anyway.

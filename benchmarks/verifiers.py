@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from benchmarks.errors import PeerMissing
 from benchmarks.planted import Problem
 from retrieval.verification import ransac
-from retrieval.verification.geometry import Model
+from retrieval.verification.transforms import Model
 
 # Pixels that an inlier may be off, for all alike.
 THRESHOLD = 10.0
@@ -54,9 +54,8 @@ def ours(model: Model, *, scales: bool) -> Verifier:
             key=key,
             model=model,
             threshold=THRESHOLD,
-            target_size=(480.0, 640.0),
-            src_scales=problem.src_scales if scales else None,
-            dst_scales=problem.dst_scales if scales else None,
+            nfa=ransac.NfaSettings(target_size=(480.0, 640.0)),
+            scales=(problem.src_scales, problem.dst_scales) if scales else None,
         )
         return jax.device_get(found)
 

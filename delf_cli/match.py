@@ -51,7 +51,8 @@ class Match:
         if report.failed:
             return
 
-        from retrieval.verification.verify import DEFAULT_THRESHOLD, match
+        from retrieval.verification.confidence import DEFAULT_THRESHOLD
+        from retrieval.verification.verify import match
 
         threshold = extractor.head.log10_nfa_threshold
         result = match(

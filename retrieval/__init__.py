@@ -11,7 +11,8 @@ from retrieval.indexing.index import Index
 from retrieval.pairs import match_pairs, retrieved_pairs
 from retrieval.sharding.sharded_index import ShardedIndex, open_index
 from retrieval.verification import matching, ransac
-from retrieval.verification.verify import DEFAULT_THRESHOLD, Match, SearchResult, match
+from retrieval.verification.confidence import DEFAULT_THRESHOLD
+from retrieval.verification.verify import Match, SearchResult, match
 
 __all__ = [
     "DEFAULT_THRESHOLD",

@@ -11,7 +11,7 @@ from delf_jax.features import LocalFeatures
 from delf_jax.loading import model_paths
 from delf_jax.settings import ExtractionSettings
 from delf_jax.store.reader import FeatureStore
-from retrieval.verification.verify import DEFAULT_THRESHOLD
+from retrieval.verification.confidence import DEFAULT_THRESHOLD
 
 
 @runtime_checkable

@@ -28,7 +28,7 @@ from retrieval.indexing.compatibility import (
     require_same_extraction,
     require_same_model,
 )
-from retrieval.verification.geometry import Model
+from retrieval.verification.transforms import Model
 from retrieval.verification.verify import Match, SearchResult, VerificationSettings, verify_candidates
 from retrieval.voting import ranking, votes
 

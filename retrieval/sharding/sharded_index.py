@@ -31,7 +31,7 @@ from retrieval.sharding.layout import HEAD, Layout, ShardChanged
 from retrieval.sharding.local_servers import Answers, LocalServers, Servers
 from retrieval.sharding.ray_servers import RayServers
 from retrieval.sharding.shard import Neighbours
-from retrieval.verification.geometry import Model
+from retrieval.verification.transforms import Model
 from retrieval.verification.verify import Match, SearchResult, VerificationSettings
 from retrieval.voting import ranking, votes
 

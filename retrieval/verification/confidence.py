@@ -1,6 +1,10 @@
-"""How sure a verified match is: the expected number of false alarms (a contrario)."""
+"""How sure a verified match is: the number of false alarms (NFA, a contrario) and the threshold to accept at.
 
-from collections.abc import Callable
+The formula is explained in docs/maths/confidence.md.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -8,12 +12,34 @@ from jax.scipy.special import gammaln
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
 
-# Residuals are examined at the threshold and at these fractions of it; with 20 px, down to 2.5 px.
+from retrieval.verification.transforms import SAMPLE_SIZE, Model
+
+# The acceptance threshold of models without calibration: one false alarm in 100 000 queries, if matches of unrelated
+# photos were random.
+DEFAULT_THRESHOLD = -5.0
+
+# Radii that are tried, as fractions of the threshold; with 20 pixels, down to 2.5 pixels.
 RADII = (1.0, 0.707, 0.5, 0.354, 0.25, 0.177, 0.125)
 # The cell of a match that does not count.
 NOWHERE = -(2**31)
-# Matches compared with all others at once.
+# So many matches are compared with all others at once.
 BLOCK = 8
+
+
+class NfaSettings(NamedTuple):
+    """What the number of false alarms depends on beside the matches.
+
+    Attributes:
+        target_size: (height, width) of the target photo in pixels, [2] or one a candidate [..., 2].
+        photos_verified: number of photos verified for one query, over which false alarms are expected: one number, or
+            one a candidate [...].
+        cell: side in pixels of the square cells in which only one match counts: one number, or (source, target) as [2]
+            or [..., 2].
+    """
+
+    target_size: ArrayLike | Sequence[ArrayLike] | None = None
+    photos_verified: ArrayLike | None = None
+    cell: ArrayLike | Sequence[ArrayLike] = 32.0
 
 
 def log10_false_alarms(
@@ -22,9 +48,9 @@ def log10_false_alarms(
     """log10 of the expected number of models that explain as many matches by chance.
 
     log10(N (n - m) C(n, k) C(k, m)) + (k - m) log10(p), with k = ``inliers`` among n = ``putative`` matches,
-    m = ``sample_size``, N = ``photos_verified`` and p the chance that a random match is an inlier; arguments broadcast.
-    A model that explains nothing beyond its own sample has as many false alarms as there are tests: k counts as at
-    least m and n - m as at least 1, so the value is finite and not below 0. Source: Moisan and Stival, IJCV 2004.
+    m = ``sample_size``, N = ``photos_verified`` and p the chance that a random match is an inlier. Arguments broadcast.
+    A model that explains nothing beyond its own sample gives no evidence: k counts as at least m and n - m as at least
+    1, so the value is finite and then not below 0. Source: Moisan and Stival, IJCV 2004.
     """
     m = float(sample_size)
     k = jnp.maximum(jnp.asarray(inliers, jnp.float32), m)
@@ -41,12 +67,13 @@ def count_separate(
     *,
     cell: Float[Array, " 2"],
 ) -> tuple[Int[Array, ""], Bool[Array, " n"]]:
-    """Which matches are evidence of their own, when neighbouring features see the same pixels.
+    """Counts matches once a cell, because neighbouring features see the same pixels.
 
-    ``cell`` is the side of a square cell in pixels of the source and of the target photo. Returns the number of
-    putative matches that differ in their source cell or their target cell, and a mask [n] that keeps at most one match
-    per source cell and per target cell: the one with the smallest residual in its source cell, then the smallest among
-    those in its target cell. The mask may choose by residual because the number counts every chance it had.
+    ``cell`` is the side of a square cell in pixels of the source and of the target photo. Returns two things. The first
+    is the number of putative matches that differ in their source cell or in their target cell. The second is a mask [n]
+    that keeps at most one match for each source cell and each target cell: the match of smallest residual in its source
+    cell, then the one of smallest residual among those that share its target cell. The mask may choose by residual,
+    because the first number counts all matches that it chooses from.
     """
     n = src.shape[0]
     src_cell = jnp.where(where, _cells(src, cell[0]), NOWHERE)
@@ -63,7 +90,7 @@ def count_separate(
         place, there = one
         return jnp.where((there == dst_cell) & (place < order), 1, 0)
 
-    # Of matches that share both cells, one is not beaten by another of them.
+    # Exactly one of the matches that share both cells has no other of them before it.
     found = _any(in_source, (order, src_cell, dst_cell))
     first = where & (found == 0)
     others = _any(in_target, (order, jnp.where(first, dst_cell, NOWHERE)))
@@ -77,7 +104,10 @@ def _cells(points: Float[Array, "n 2"], side: Float[Array, ""]) -> Int[Array, " 
 
 
 def _any(test: Callable[[tuple[Array, ...]], Int[Array, " n"]], fields: tuple[Array, ...]) -> Int[Array, " n"]:
-    """Bitwise or of a test of one match, given by its ``fields``, against all, over the matches."""
+    """For each match, the bitwise or of the ``test`` results of all matches against it.
+
+    ``test`` takes the fields of one match and compares that match with all matches.
+    """
     n = fields[0].shape[0]
     whole = n - n % BLOCK
 
@@ -97,30 +127,35 @@ def log10_nfa(
     where: Bool[Array, " n"],
     residuals: Float[Array, " n"],
     *,
-    epipolar: bool,
-    sample_size: int,
+    model: Model,
     threshold: Float[Array, ""],
-    target_size: Float[Array, " 2"],
-    photos_verified: ArrayLike,
-    cell: Float[Array, " 2"],
+    nfa: NfaSettings,
 ) -> Float[Array, ""]:
-    """Smallest ``log10_false_alarms`` of one model over the radii up to ``threshold``.
+    """Smallest ``log10_false_alarms`` of one transform over the radii ``RADII`` of ``threshold``.
 
-    ``residuals`` [n], ``threshold`` and ``target_size`` (height, width) are in pixels of the target photo. A random
-    match lies within r of a point with p = pi r² / area, and of an epipolar line with p = 2 r D / area, D the diagonal.
-    Matches are counted by ``count_separate``. Lower is surer; finite for every input, masked ones included.
+    ``residuals`` [n] and ``threshold`` are in pixels of the target photo. A random match lies within r of a point with
+    p = pi r² / area, and within r of an epipolar line with p = 2 r D / area, where D is the diagonal of the photo.
+    Matches are counted by ``count_separate``. Lower is surer; the value is finite for every input, masked ones
+    included. All fields of ``nfa`` must be given.
     """
-    putative, separate = count_separate(src, dst, where, residuals, cell=cell)
+    size = jnp.asarray(nfa.target_size)
+    putative, separate = count_separate(src, dst, where, residuals, cell=jnp.asarray(nfa.cell))
     radii = threshold * jnp.asarray(RADII, jnp.float32)
     inliers = jnp.sum(separate & (residuals < radii[:, None]), axis=1)
-    area = jnp.maximum(target_size[0] * target_size[1], 1.0)
-    likely = 2.0 * radii * jnp.hypot(target_size[0], target_size[1]) if epipolar else jnp.pi * radii**2
+    area = jnp.maximum(size[0] * size[1], 1.0)
+    likely = 2.0 * radii * jnp.hypot(size[0], size[1]) if model == "fundamental" else jnp.pi * radii**2
     log10_p = jnp.log10(jnp.maximum(likely / area, 1e-30))
     return jnp.min(
-        log10_false_alarms(inliers, putative, log10_p, sample_size=sample_size, photos_verified=photos_verified)
+        log10_false_alarms(
+            inliers,
+            putative,
+            log10_p,
+            sample_size=SAMPLE_SIZE[model],
+            photos_verified=jnp.asarray(nfa.photos_verified),
+        )
     )
 
 
 def _log10_choose(n: Float[Array, "..."], k: Float[Array, "..."]) -> Float[Array, "..."]:
-    # Rounding may leave the logarithm of 1 a hair below 0.
+    # Rounding may leave the logarithm of 1 slightly below 0.
     return jnp.maximum(gammaln(n + 1.0) - gammaln(k + 1.0) - gammaln(n - k + 1.0), 0.0) / jnp.log(10.0)

@@ -1,4 +1,4 @@
-"""Batches on CPU in one share a core: left alone, XLA keeps 1.4 of two cores busy with loops as small as these."""
+"""Work divided among the cores of a CPU: by itself, XLA keeps only 1.4 of two cores busy with loops this small."""
 
 import functools
 import threading
@@ -12,7 +12,7 @@ import numpy as np
 
 from delf_jax.cores import usable_cores
 
-# Fewer rows than this are not worth a thread of their own.
+# Rows of a thread, at least: fewer are not worth it.
 FEWEST_ROWS = 16
 
 _compiled: set[Hashable] = set()
@@ -20,17 +20,18 @@ _compiling = threading.Lock()
 _lapack = threading.Lock()
 
 
-def in_shares(program: Callable[[Any], Any], batch: Any, *, static: Hashable) -> Any:
-    """``program(batch)`` for arrays whose rows do not depend on one another, computed in threads on CPU.
+def map_rows_in_threads(program: Callable[[Any], Any], batch: Any, *, static: Hashable) -> Any:
+    """Computes ``program(batch)`` on a CPU in one thread a core, each with its share of the rows.
 
     Args:
-        program: a jitted function from arrays [c, ...] to arrays [c, ...], without calls of LAPACK (``jnp.linalg``):
-            two of those at once can wait for each other in XLA's threads for good (jaxlib 0.10.2).
-        batch: pytree of arrays. Those of JAX, traced ones too, and batches for an accelerator are not divided.
+        program: a jitted function from arrays [c, ...] to arrays [c, ...] whose rows do not depend on one another. It
+            must not call LAPACK (``jnp.linalg``): two such programs at once can deadlock in XLA's threads (jaxlib
+            0.10.2); see ``with_lapack_lock``.
+        batch: pytree of arrays [c, ...]. It is divided only if all are NumPy arrays and JAX computes on a CPU.
         static: what the compiled program depends on beside the shapes of ``batch``.
 
     Returns:
-        What ``program`` returns; NumPy arrays where the batch was divided.
+        What ``program`` returns; NumPy arrays if the batch was divided.
     """
     leaves, structure = jax.tree.flatten(batch)
     rows = len(leaves[0])
@@ -39,7 +40,8 @@ def in_shares(program: Callable[[Any], Any], batch: Any, *, static: Hashable) ->
         return program(batch)
     size = -(-rows // shares)
     shares = -(-rows // size)
-    # All have one size, and so one program: the last begins with rows of the one before where it would be too short.
+    # All parts have one size, and so one compiled program. The last part would be too short, so it begins with rows of
+    # the part before.
     starts = [min(at, rows - size) for at in range(0, shares * size, size)]
     parts = [jax.tree.map(lambda x, at=at: x[at : at + size], batch) for at in starts]
 
@@ -47,7 +49,7 @@ def in_shares(program: Callable[[Any], Any], batch: Any, *, static: Hashable) ->
         return jax.device_get(program(part))
 
     key = (static, structure, tuple((size, *leaf.shape[1:], leaf.dtype) for leaf in leaves))
-    with _compiling:  # or every thread would compile the same
+    with _compiling:  # otherwise every thread would compile the same program
         first = [] if key in _compiled else [run(parts.pop(0))]
         _compiled.add(key)
     found = [*first, *_pool().map(run, parts)]
@@ -55,8 +57,8 @@ def in_shares(program: Callable[[Any], Any], batch: Any, *, static: Hashable) ->
     return jax.tree.map(lambda *pieces: np.concatenate(pieces), *found)
 
 
-def one_at_a_time(program: Callable[[Any], Any], batch: Any) -> Any:
-    """``program(batch)`` for a program that calls LAPACK: on CPU no other thread is in here meanwhile."""
+def with_lapack_lock(program: Callable[[Any], Any], batch: Any) -> Any:
+    """Computes ``program(batch)`` for a program that calls LAPACK; on a CPU, one such program at a time."""
     if not _computes_now_on_cpu():
         return program(batch)
     with _lapack:
@@ -64,10 +66,10 @@ def one_at_a_time(program: Callable[[Any], Any], batch: Any) -> Any:
 
 
 def _computes_now_on_cpu() -> bool:
-    # Where a caller's function is being traced, so is this zero.
+    # While a function is being traced, this zero is a tracer too.
     return jax.default_backend() == "cpu" and not isinstance(jnp.zeros(()), jax.core.Tracer)
 
 
 @functools.cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(usable_cores(), thread_name_prefix="share")
+    return ThreadPoolExecutor(usable_cores(), thread_name_prefix="rows")

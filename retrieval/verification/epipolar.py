@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool, Float
 
-from retrieval.verification.geometry import HIGHEST, MIN_SPREAD, Candidates, Entries, matrix, scaled_shift
+from retrieval.verification.transforms import HIGHEST, MIN_SPREAD, Hypotheses, matrix, scaled_shift
 
 
-def from_seven(src: Float[Array, "t 7 2"], dst: Float[Array, "t 7 2"]) -> Candidates:
+def from_seven(src: Float[Array, "t 7 2"], dst: Float[Array, "t 7 2"]) -> Hypotheses:
     """The one or three fundamental matrices through each sample of seven matches, as [3 t] candidates.
 
     The constraints leave a pencil F1, F2; det(x F1 + F2) = 0 is a cubic in x. Samples whose constraints are not
@@ -23,29 +23,12 @@ def from_seven(src: Float[Array, "t 7 2"], dst: Float[Array, "t 7 2"]) -> Candid
     norm = jnp.sqrt(jnp.sum(fundamental**2, axis=(2, 3), keepdims=True))
     usable = real & regular[:, None] & jnp.all(jnp.isfinite(fundamental), axis=(2, 3)) & (norm[..., 0, 0] > 1e-6)
     fundamental = jnp.where(usable[..., None, None], fundamental / jnp.maximum(norm, 1e-6), jnp.eye(3))
-    return Candidates(fundamental.reshape(-1, 3, 3), usable.reshape(-1))
-
-
-def squared_epipolar_distance(
-    fundamental: Entries, src: tuple[Array, Array], dst: tuple[Array, Array], *, src_to_dst_scale: Float[Array, ""]
-) -> Array:
-    """Squared distance to the epipolar line in the target frame, or in the source's where that is larger.
-
-    A match must lie near both of its lines: one alone can be satisfied by a pencil that sweeps the photo. Entries and
-    (x, y) of the points broadcast. ``src_to_dst_scale`` brings lengths of the source frame to the target's.
-    """
-    f, (x, y), (u, v) = fundamental, src, dst
-    a, b, c = (f[i][0] * x + f[i][1] * y + f[i][2] for i in range(3))
-    a_back, b_back = (f[0][j] * u + f[1][j] * v + f[2][j] for j in range(2))
-    algebraic = (u * a + v * b + c) ** 2
-    in_target = algebraic / jnp.maximum(a * a + b * b, 1e-20)
-    in_source = algebraic / jnp.maximum(a_back * a_back + b_back * b_back, 1e-20)
-    return jnp.maximum(in_target, in_source * src_to_dst_scale**2)
+    return Hypotheses(fundamental.reshape(-1, 3, 3), usable.reshape(-1))
 
 
 def refit_fundamental(
     fundamental: Float[Array, "t 3 3"], src: Float[Array, "n 2"], dst: Float[Array, "n 2"], weights: Float[Array, "t n"]
-) -> Candidates:
+) -> Hypotheses:
     """One weighted eight-point fit of each fundamental matrix, with rank 2 enforced; rows carry Sampson's weight."""
     share = (weights / jnp.maximum(jnp.sum(weights, axis=1, keepdims=True), 1e-12)).T
     into_src, src_spread = _centred_frame(src, share)
@@ -71,7 +54,7 @@ def refit_fundamental(
     usable = (
         enough & (src_spread > MIN_SPREAD) & (dst_spread > MIN_SPREAD) & jnp.all(jnp.isfinite(improved), axis=(1, 2))
     )
-    return Candidates(jnp.where(usable[:, None, None], improved, fundamental), usable)
+    return Hypotheses(jnp.where(usable[:, None, None], improved, fundamental), usable)
 
 
 def _centred_frame(points: Float[Array, "n 2"], share: Float[Array, "n t"]) -> tuple[Array, Array]:

@@ -1,36 +1,32 @@
-"""Geometric proof: a query's features against those of candidate photos, and the answer that comes out of it."""
+"""Geometric verification of a query with candidate photos: matching, RANSAC, and the decision to accept."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
-from jax import Array, lax
 from jaxtyping import Bool, Float, Int
 
 from delf_jax.features import LocalFeatures
 from delf_jax.settings import ExtractionSettings
 from retrieval.verification import ransac
-from retrieval.verification.geometry import Model
-from retrieval.verification.matching import Matches, mutual_nearest
+from retrieval.verification.confidence import DEFAULT_THRESHOLD, NfaSettings
+from retrieval.verification.matching import nearest_in_photos
+from retrieval.verification.transforms import Model
 
-# For heads without calibration: one false alarm in 100 000 queries, if matches of unrelated photos were random.
-DEFAULT_THRESHOLD = -5.0
-
-# Enough for one match in eleven to be right, with a few refinements to spare; with half as many, aero1 and aero3 of the
-# demo are found at log10 NFA -2.8 (the worst of eight seeds -2.3) in place of -4.3 (-3.3).
+# Enough if one match in eleven is right. With half as many trials, aero1 and aero3 of the demo are found at log10 NFA
+# -2.8 (the worst of eight seeds: -2.3); with these at -4.3 (-3.3).
 TRIALS = 4000
 
-# At 1024 pixels of longest side, the size that features are computed at: see ransac.estimate.
+# Largest error of an inlier, and side of the cells in which only one match counts (one stride of the feature map). Both
+# are in pixels of the photos as they were reduced before extraction.
 INLIER_RADIUS = 20.0
 CELL = 16.0
 
-# Batches of candidates and numbers of matches are padded to these: every pair of them is a program to compile.
+# Numbers of candidates and of matches are padded to these, because each pair of them is a program to compile.
 CANDIDATES = (1, 10, 25, 50)
 MATCHES = 256
-
-# Pairs of photos matched at once: 32 MiB of similarities for photos of 1000 features.
-PAIRS_AT_ONCE = 8
+FEATURES = 128
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,13 +58,14 @@ class Match:
 
     Attributes:
         image: name of the photo.
-        score: votes of the first stage; 0 where there was none.
-        putative: mutual nearest neighbours; 0 where geometry was not verified.
-        inliers: those that agree on the transform, within the radius in the photo or, if that is surer, in the query.
+        score: votes of the first stage; 0 without a first stage.
+        putative: number of mutual nearest neighbours; 0 if the photo was not verified.
+        inliers: number of those that agree on the transform. Errors are measured in the photo and in the query, and the
+            surer of the two counts.
         model: kind of transform.
         transform: float32 [3, 3], from (x, y, 1) of the query to the photo, in pixels of the upright originals (for
-            ``fundamental``, F with photo^T F query = 0); None where geometry was not verified.
-        log10_nfa: log10 of the expected number of false alarms, lower is surer; None where geometry was not verified.
+            ``fundamental``, F with photo^T F query = 0); None if the photo was not verified.
+        log10_nfa: log10 of the expected number of false alarms, lower is surer; None if the photo was not verified.
         accepted: ``log10_nfa`` is at or below the threshold.
         query_points: float32 [putative, 2], the matched keypoints of the query.
         points: float32 [putative, 2], their partners in the photo.
@@ -126,10 +123,10 @@ def match(
     seed: int = 0,
     name: str = "",
 ) -> Match:
-    """Match two photos: what ``Index.search`` does with one candidate.
+    """Matches two photos and verifies the matches, as ``Index.search`` does with one candidate.
 
     Args:
-        threshold: accept at or below this ``log10_nfa``.
+        threshold: the match is accepted at or below this ``log10_nfa``.
         model: "similarity", "affine", "homography" or "fundamental"; the transform leads from a to b.
         max_side: longest side in pixels that the features were computed at.
         seed: of the random samples.
@@ -142,9 +139,10 @@ def match(
 def verify_candidates(
     query: LocalFeatures, candidates: Sequence[tuple[str, float, LocalFeatures]], settings: VerificationSettings
 ) -> list[Match]:
-    """Verify all candidates (name, votes, features) in one call each of matching and RANSAC, in their order.
+    """Verifies all candidates (name, votes, features), and returns their matches in the same order.
 
-    Arrays are padded, which changes no result, so that queries and photos of all sizes share a few compiled programs.
+    One call matches all of them, and one call of RANSAC verifies them. Arrays are padded, so that queries and photos of
+    all sizes share a few compiled programs; padding changes no result.
     """
     if not candidates:
         return []
@@ -152,21 +150,21 @@ def verify_candidates(
     query_max_side = max_side if settings.query_max_side is None else settings.query_max_side
     photos = [features for _, _, features in candidates]
     photos_verified = len(photos) if settings.photos_verified is None else settings.photos_verified
-    pairs = _putative(query, photos)
     count = _padded_candidates(len(photos))
+    pairs = _putative(query, photos, count)
     room = _bucket(max(len(rows) for rows, _ in pairs), smallest=MATCHES)
     mask = np.zeros((count, room), bool)
     points, scales = np.zeros((2, count, room, 2), np.float32), np.ones((2, count, room), np.float32)
     sizes, pixel = np.ones((2, count, 2), np.float32), np.ones((2, count), np.float32)
     for i, (photo, (rows, partners)) in enumerate(zip(photos, pairs)):
         mask[i, : len(rows)] = True
-        for side, features, chosen, looked_at in ((0, query, rows, query_max_side), (1, photo, partners, max_side)):
+        for side, features, chosen, reduced_to in ((0, query, rows, query_max_side), (1, photo, partners, max_side)):
             points[side, i, : len(rows)] = features.keypoints[chosen]
             scales[side, i, : len(rows)] = features.scales[chosen]
             sizes[side, i] = features.image_size
-            pixel[side, i] = _reduction(features.image_size, looked_at)
-    # A surface seen at a slant is located well in only one of the photos, so errors are measured in either: to the
-    # photo (first half) and back to the query (second half).
+            pixel[side, i] = _reduction(features.image_size, reduced_to)
+    # A surface seen at a slant is located well in only one of the two photos. So errors are measured in both: in the
+    # photo (first half of the batch), and back in the query (second half).
     found = ransac.estimate(
         points.reshape(2 * count, room, 2),
         points[::-1].reshape(2 * count, room, 2),
@@ -174,12 +172,13 @@ def verify_candidates(
         key=jax.random.key(settings.seed),
         model=model,
         trials=TRIALS,
-        src_scales=scales.reshape(2 * count, room),
-        dst_scales=scales[::-1].reshape(2 * count, room),
+        scales=(scales.reshape(2 * count, room), scales[::-1].reshape(2 * count, room)),
         threshold=settings.radius * pixel[::-1].reshape(2 * count),
-        target_size=sizes[::-1].reshape(2 * count, 2),
-        photos_verified=2 * photos_verified,
-        cell=CELL * np.stack([pixel.reshape(2 * count), pixel[::-1].reshape(2 * count)], axis=1),
+        nfa=NfaSettings(
+            target_size=sizes[::-1].reshape(2 * count, 2),
+            photos_verified=2 * photos_verified,
+            cell=CELL * np.stack([pixel.reshape(2 * count), pixel[::-1].reshape(2 * count)], axis=1),
+        ),
     )
     transforms, inliers, counts, log10_nfa = (np.asarray(field) for field in found)
     matches = []
@@ -206,7 +205,7 @@ def verify_candidates(
 
 
 def _reversed(transform: Float[np.ndarray, "3 3"], model: Model) -> Float[np.ndarray, "3 3"]:
-    """The transform that leads the other way."""
+    """The transform from target to source."""
     if model == "fundamental":
         return transform.T
     inverse = np.linalg.inv(transform.astype(np.float64))
@@ -214,35 +213,22 @@ def _reversed(transform: Float[np.ndarray, "3 3"], model: Model) -> Float[np.nda
 
 
 def _putative(
-    query: LocalFeatures, photos: Sequence[LocalFeatures]
+    query: LocalFeatures, photos: Sequence[LocalFeatures], count: int
 ) -> list[tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"]]]:
-    """Mutual nearest neighbours of the query with every photo, nearest first: (query rows, photo rows)."""
+    """Mutual nearest neighbours of the query in every photo, nearest first: (query rows, photo rows)."""
     dimension = query.descriptors.shape[1]
-    rows, room = (_bucket(n, smallest=128) for n in (len(query), max(len(photo) for photo in photos)))
+    rows, room = (_bucket(n, smallest=FEATURES) for n in (len(query), max(len(photo) for photo in photos)))
     ours = np.zeros((rows, dimension), np.float32)
     ours[: len(query)] = query.descriptors
-    theirs = np.zeros((_padded_candidates(len(photos)), room, dimension), photos[0].descriptors.dtype)
+    theirs = np.zeros((count, room, dimension), photos[0].descriptors.dtype)
     for place, photo in enumerate(photos):
         theirs[place, : len(photo)] = photo.descriptors
-    counts = np.zeros(len(theirs), np.int32)
+    counts = np.zeros(count, np.int32)
     counts[: len(photos)] = [len(photo) for photo in photos]
-    found = _match_all(ours, np.arange(rows) < len(query), theirs, np.arange(room) < counts[:, None])
+    found = nearest_in_photos(ours, np.arange(rows) < len(query), theirs, np.arange(room) < counts[:, None])
     index, order = np.asarray(found.index), np.argsort(np.asarray(found.distance), axis=1, kind="stable")
     likeliest = [order[i, :n] for i, n in enumerate(np.sum(np.asarray(found.where), axis=1))]
     return [(likeliest[i], index[i][likeliest[i]]) for i in range(len(photos))]
-
-
-@jax.jit
-def _match_all(
-    query: Float[Array, "n d"],
-    where_query: Bool[Array, " n"],
-    photos: Float[Array, "c m d"],
-    where_photos: Bool[Array, "c m"],
-) -> Matches:
-    def pair(photo: tuple[Array, Array]) -> Matches:
-        return mutual_nearest(query, photo[0], where_a=where_query, where_b=photo[1])
-
-    return lax.map(pair, (photos, where_photos), batch_size=PAIRS_AT_ONCE)
 
 
 def _padded_candidates(count: int) -> int:
@@ -254,5 +240,5 @@ def _bucket(count: int, *, smallest: int) -> int:
 
 
 def _reduction(image_size: tuple[int, int], max_side: int) -> float:
-    """How many pixels of the original photo one pixel of the photo that was looked at spans."""
+    """Side of a pixel of the reduced photo, in pixels of the original one."""
     return max(1.0, max(image_size) / max_side)

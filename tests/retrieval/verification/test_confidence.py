@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from retrieval.verification import confidence
-from retrieval.verification.confidence import RADII, count_separate, log10_false_alarms
+from retrieval.verification.confidence import RADII, NfaSettings, count_separate, log10_false_alarms
 
-log10_nfa = jax.jit(confidence.log10_nfa, static_argnames=("epipolar", "sample_size"))
+log10_nfa = jax.jit(confidence.log10_nfa, static_argnames="model")
 
 SIZE = jnp.array([768.0, 1024.0])
 
@@ -28,8 +28,8 @@ def test_formula_against_exact_integers(k, n, m, photos):
     assert float(value) == pytest.approx(by_hand(k, n, m, p, photos), rel=1e-4, abs=1e-3)
 
 
-@pytest.mark.parametrize(("epipolar", "m"), [(False, 3), (True, 7)])
-def test_best_radius_is_taken(epipolar, m):
+@pytest.mark.parametrize(("model", "m"), [("affine", 3), ("fundamental", 7)])
+def test_best_radius_is_taken(model, m):
     # 12 matches in cells of their own, residuals spread so that an inner radius wins.
     src = jnp.stack([jnp.arange(12) * 80.0, jnp.arange(12) * 60.0], axis=1)
     residuals = np.array([0.1] * 10 + [19.0, 300.0], np.float32)
@@ -38,27 +38,24 @@ def test_best_radius_is_taken(epipolar, m):
         src,
         jnp.ones(12, bool),
         jnp.asarray(residuals),
-        epipolar=epipolar,
-        sample_size=m,
+        model=model,
         threshold=jnp.float32(20),
-        target_size=SIZE,
-        photos_verified=3,
-        cell=jnp.array([32.0, 32.0]),
+        nfa=NfaSettings(SIZE, photos_verified=3, cell=jnp.array([32.0, 32.0])),
     )
     expected = []
     for fraction in RADII:
         r, k = 20 * fraction, int((residuals < 20 * fraction).sum())
-        p = 2 * r * math.hypot(768, 1024) / (768 * 1024) if epipolar else math.pi * r * r / (768 * 1024)
+        p = 2 * r * math.hypot(768, 1024) / (768 * 1024) if model == "fundamental" else math.pi * r * r / (768 * 1024)
         expected.append(by_hand(k, 12, m, p, 3))
     assert min(expected) < expected[0] - 1
     assert float(value) == pytest.approx(min(expected), abs=1e-3)
 
 
-@pytest.mark.parametrize(("k", "n"), [(0, 0), (0, 5), (2, 2), (3, 3), (3, 50), (1, 1)])
-def test_a_bare_sample_is_never_evidence(k, n):
-    value = float(log10_false_alarms(k, n, -3.0, sample_size=3, photos_verified=1))
-    assert math.isfinite(value)
-    assert value >= 0
+def test_a_bare_sample_is_never_evidence():
+    k, n = jnp.array([[0, 0, 2, 3, 3, 1], [0, 5, 2, 3, 50, 1]])
+    values = log10_false_alarms(k, n, -3.0, sample_size=3, photos_verified=1)
+    assert jnp.isfinite(values).all()
+    assert (values >= 0).all()
 
 
 def test_certain_chance_gives_no_evidence():
@@ -66,7 +63,7 @@ def test_certain_chance_gives_no_evidence():
 
 
 def nfa_of(src, dst, residuals):
-    """Padded to one shape, which is compiled once."""
+    """log10 NFA of the matches, padded to one shape so that it is compiled once."""
     n, rows = len(src), 64
     return float(
         log10_nfa(
@@ -74,23 +71,20 @@ def nfa_of(src, dst, residuals):
             np.pad(dst, [(0, rows - n), (0, 0)]).astype("f"),
             np.arange(rows) < n,
             np.pad(residuals, (0, rows - n)).astype("f"),
-            epipolar=False,
-            sample_size=3,
+            model="affine",
             threshold=jnp.float32(20),
-            target_size=SIZE,
-            photos_verified=1,
-            cell=jnp.array([32.0, 32.0]),
+            nfa=NfaSettings(SIZE, photos_verified=1, cell=jnp.array([32.0, 32.0])),
         )
     )
 
 
 def test_matches_that_share_cells_are_counted_once():
     rng = np.random.default_rng(0)
-    # Matches in the middles of cells with neither row nor column in common.
+    # Matches in the middle of their cells, with neither row nor column in common.
     src = 32.0 * np.stack([rng.permutation(32)[:20], rng.permutation(24)[:20]], axis=1) + 16.0
     residuals = rng.uniform(0, 15, 20)
     alone = nfa_of(src, src, residuals)
-    # Copies at other scales: same cells in both photos, other residuals, in front and behind.
+    # Copies as from other scales, before and behind: the same cells in both photos, other residuals.
     doubled, again = np.concatenate([src + 3, src, src - 4]), np.concatenate([residuals + 1, residuals, residuals + 3])
     assert nfa_of(doubled, doubled, again) == pytest.approx(alone, abs=1e-4)
     # One source feature on many targets, and many sources on one target, only add chances.

@@ -1,4 +1,4 @@
-"""Batches in shares give what the whole batch gives, whatever their number and rest."""
+"""Rows computed in threads are the rows of the whole batch, whatever their number; LAPACK runs in one thread."""
 
 import threading
 import time
@@ -19,7 +19,7 @@ def doubled(batch):
 @pytest.mark.parametrize(
     ("rows", "cores", "expected"), [(31, 3, 1), (32, 3, 2), (33, 3, 2), (50, 3, 3), (100, 3, 3), (641, 40, 38)]
 )
-def test_shares_change_nothing(rows: int, cores: int, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_change_nothing(rows: int, cores: int, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu_threads, "usable_cores", lambda: cores)
     sizes = []
 
@@ -28,24 +28,21 @@ def test_shares_change_nothing(rows: int, cores: int, expected: int, monkeypatch
         return doubled(part)
 
     batch = {"x": np.arange(rows * 4, dtype=np.float32).reshape(rows, 4), "y": np.arange(rows)}
-    found = cpu_threads.in_shares(program, batch, static=rows)
+    found = cpu_threads.map_rows_in_threads(program, batch, static=rows)
     assert sizes == [-(-rows // expected)] * expected
     np.testing.assert_array_equal(found["sum"], batch["x"].sum(axis=1))
     np.testing.assert_array_equal(found["twice"], 2 * batch["y"])
 
 
-def test_arrays_of_jax_are_not_divided(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_arrays_of_jax_and_traced_functions_are_not_divided(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu_threads, "usable_cores", lambda: 3)
     batch = {"x": jnp.ones((64, 4)), "y": jnp.arange(64)}
-    assert isinstance(cpu_threads.in_shares(doubled, batch, static=0)["sum"], jax.Array)
-    traced = jax.jit(lambda batch: cpu_threads.in_shares(doubled, batch, static=0)["sum"])(batch)
+    assert isinstance(cpu_threads.map_rows_in_threads(doubled, batch, static=0)["sum"], jax.Array)
+    traced = jax.jit(lambda batch: cpu_threads.map_rows_in_threads(doubled, batch, static=0)["sum"])(batch)
     np.testing.assert_array_equal(traced, np.full(64, 4.0))
-
-
-def test_constants_of_a_traced_function_are_not_divided(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu_threads, "usable_cores", lambda: 3)
-    batch = {"x": np.ones((64, 4), np.float32), "y": np.arange(64)}
-    traced = jax.jit(lambda: cpu_threads.in_shares(doubled, batch, static=0)["sum"])()
+    # NumPy arrays that a traced function closes over are not divided either.
+    constants = {"x": np.ones((64, 4), np.float32), "y": np.arange(64)}
+    traced = jax.jit(lambda: cpu_threads.map_rows_in_threads(doubled, constants, static=0)["sum"])()
     np.testing.assert_array_equal(traced, np.full(64, 4.0))
 
 
@@ -59,7 +56,7 @@ def test_programs_with_lapack_wait_for_each_other() -> None:
         inside.remove(batch)
         return batch
 
-    threads = [threading.Thread(target=cpu_threads.one_at_a_time, args=(program, number)) for number in range(3)]
+    threads = [threading.Thread(target=cpu_threads.with_lapack_lock, args=(program, number)) for number in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:

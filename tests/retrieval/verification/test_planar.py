@@ -1,29 +1,23 @@
-"""Solvers against planted transforms, NumPy and OpenCV."""
+"""Solvers of planar transforms against planted transforms and NumPy."""
 
-import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from retrieval.verification import epipolar, geometry
+from retrieval.verification import planar
+from retrieval.verification.transforms import SAMPLE_SIZE
 from tests.retrieval import planted
 
-from_samples = jax.jit(geometry.from_samples, static_argnames="model")
-refit = jax.jit(geometry.refit, static_argnames="model")
-from_seven = jax.jit(epipolar.from_seven)
-squared_epipolar_distance = jax.jit(epipolar.squared_epipolar_distance)
-
-
-def normalised(points):
-    return ((points - [512, 384]) / 512).astype("f")
+from_samples = jax.jit(planar.from_samples, static_argnames="model")
+refit = jax.jit(planar.refit, static_argnames="model")
 
 
 @pytest.mark.parametrize("model", ["similarity", "affine", "homography"])
 def test_minimal_samples_and_refit_recover_the_plant(model):
     truth = planted.planar(model, pairs=20, matches=30, outliers=0, noise=0)
-    m = geometry.SAMPLE_SIZE[model]
-    src, dst = normalised(truth.src), normalised(truth.dst)
+    m = SAMPLE_SIZE[model]
+    src, dst = ((points - [512, 384]) / 512 for points in (truth.src, truth.dst))
     # The corners of a wide quadrilateral, so that float32 is not asked to extrapolate.
     corners = np.array([[-0.8, -0.6], [0.8, -0.5], [0.7, 0.6], [-0.7, 0.5]], "f")[:m]
     into = np.array([[512, 0, 512], [0, 512, 384], [0, 0, 1.0]])
@@ -102,57 +96,7 @@ def test_refit_refuses_points_lines_and_mirrors(model):
 
 def test_single_correspondence_carries_point_and_scale():
     src, dst = jnp.array([[0.2, 0.1], [0.5, -0.4]]), jnp.array([[0.3, 0.3], [0.0, 0.1]])
-    found = geometry.from_single_correspondences(src, dst, jnp.array([2.0, 0.0]), jnp.array([True, True]))
+    found = planar.from_single_correspondences(src, dst, jnp.array([2.0, 0.0]), jnp.array([True, True]))
     assert found.usable.tolist() == [True, False]
     np.testing.assert_allclose(planted.apply(np.asarray(found.transform[0]), np.asarray(src[0])), dst[0], atol=1e-6)
     np.testing.assert_allclose(found.transform[0, :2, :2], 2 * np.eye(2))
-
-
-def test_cubic_roots_against_numpy():
-    rng = np.random.default_rng(0)
-    coefficients = rng.normal(size=(300, 4)).astype("f")
-    coefficients[:20, 0] = 0.0  # quadratic: the third root is at infinity
-    coefficients[20:40, 3] = 0.0
-    roots, real = jax.jit(epipolar._cubic_roots)(*jnp.asarray(coefficients.T))
-    agreeing = 0
-    for polynomial, found, usable in zip(coefficients, np.asarray(roots), np.asarray(real)):
-        exact = np.roots(polynomial.astype(float))
-        exact = np.sort(exact[np.abs(exact.imag) < 1e-9].real)
-        mine = np.sort(found[usable])
-        agreeing += len(mine) == len(exact) and np.allclose(mine, exact, rtol=1e-2, atol=1e-2)
-    # Double roots are where float32 may see one root too many or too few.
-    assert agreeing >= 295
-
-
-def test_seven_points_against_opencv():
-    truth = planted.two_views(pairs=30, matches=7, outliers=0, noise=0)
-    into = np.array([[1 / 512, 0, -1], [0, 1 / 512, -0.75], [0, 0, 1]])
-    src, dst = normalised(truth.src), normalised(truth.dst)
-    found = from_seven(jnp.asarray(src), jnp.asarray(dst))
-    nearest = []
-    for i in range(30):
-        mine = np.asarray(found.transform).reshape(30, 3, 3, 3)[i][np.asarray(found.usable).reshape(30, 3)[i]]
-        peer = cv2.findFundamentalMat(truth.src[i].astype(float), truth.dst[i].astype(float), cv2.FM_7POINT)[0]
-        assert len(mine) == len(peer) // 3
-        back = np.linalg.inv(into)
-        expected = back.T @ truth.transform[i] @ back
-        expected /= np.linalg.norm(expected)
-        nearest.append(min(min(np.linalg.norm(f - expected), np.linalg.norm(f + expected)) for f in mine))
-        # Every candidate satisfies its seven constraints and is singular.
-        residuals = squared_epipolar_distance(
-            [list(row[..., None]) for row in jnp.moveaxis(jnp.asarray(mine), 0, -1)],
-            tuple(src[i].T),
-            tuple(dst[i].T),
-            src_to_dst_scale=jnp.float32(1),
-        )
-        assert np.sqrt(residuals).max() < 1e-3
-        assert np.abs(np.linalg.det(mine)).max() < 1e-4
-    assert np.median(nearest) < 1e-3
-    assert np.mean(np.array(nearest) < 0.05) > 0.9
-
-
-def test_seven_coincident_points_give_no_matrix():
-    points = jnp.zeros((1, 7, 2)).at[:, 3:].set(0.5)
-    found = from_seven(points, points)
-    assert not found.usable.any()
-    assert jnp.isfinite(found.transform).all()

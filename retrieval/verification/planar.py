@@ -1,75 +1,38 @@
 """Planar transforms between two photos: from minimal samples, from single correspondences, by weighted least squares.
 
-Transforms are [t, 3, 3] from source to target points (x, y), in frames made by ``normalisation``: coordinates near 1
-are what float32 needs. Residuals and weights are [t, n], matches last.
+Points are in the frames of ``transforms.normalisation``. Weights are [t, n], matches last.
 """
 
-from typing import Literal, NamedTuple
-
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 from jaxtyping import Bool, Float
 
-Model = Literal["similarity", "affine", "homography", "fundamental"]
-SAMPLE_SIZE: dict[str, int] = {"similarity": 2, "affine": 3, "homography": 4, "fundamental": 7}
+from retrieval.verification.transforms import (
+    HIGHEST,
+    MIN_SPREAD,
+    SAMPLE_SIZE,
+    Hypotheses,
+    Model,
+    entries,
+    finite,
+    matrix,
+    scaled_shift,
+)
 
-# Between two photos of one surface: two oblique views of one ground from sides 60 degrees apart (the demo's aerial
-# pair) differ by 6 along and across; the pyramid's scales 0.25 to 2 span 8.
+# Largest ratio of the singular values, and largest magnification, between two views of one surface. Two oblique views
+# of the same ground from sides 60 degrees apart (the demo's aerial pair) have a ratio of 6; the pyramid's scales 0.25
+# to 2 span 8.
 MAX_ANISOTROPY = 8.0
 MAX_MAGNIFICATION = 16.0
-# Below these a sample is a point (half a pixel in a photo of 1000; normalised units) or a line (about one degree).
-MIN_SPREAD = 1e-3
+# Points count as lying on a line if the sine of their angle is smaller: about one degree.
 MIN_SINE = 0.02
 # Of a second moment of coordinates near 1 in float32.
 ROUNDING = 4e-7
 
-HIGHEST = lax.Precision.HIGHEST
-
-
-Entries = list[list[Array]]
-
-
-class Candidates(NamedTuple):
-    """Transforms [t, 3, 3] and whether each may be used [t]; unusable ones hold finite numbers."""
-
-    transform: Float[Array, "t 3 3"]
-    usable: Bool[Array, " t"]
-
-
-def normalisation(points: Float[Array, "n 2"], where: Bool[Array, " n"]) -> Float[Array, "3 3"]:
-    """The similarity [3, 3] that brings the bounding box of the points to [-1, 1] in its longer direction.
-
-    A box, unlike a mean, does not depend on the order of summation, so padding changes no bit of the result. Boxes
-    smaller than a pixel count as one pixel.
-    """
-    low = jnp.min(jnp.where(where[:, None], points, jnp.inf), axis=0, initial=jnp.inf)
-    high = jnp.max(jnp.where(where[:, None], points, -jnp.inf), axis=0, initial=-jnp.inf)
-    low, high = jnp.where(jnp.any(where), low, 0.0), jnp.where(jnp.any(where), high, 0.0)
-    scale = 2.0 / jnp.maximum(jnp.max(high - low), 1.0)
-    x, y = (low + high) / 2.0
-    return scaled_shift(scale, -scale * x, -scale * y)
-
-
-def scaled_shift(scale: Float[Array, "..."], x: Float[Array, "..."], y: Float[Array, "..."]) -> Float[Array, "... 3 3"]:
-    """The transforms [..., 3, 3] that multiply by ``scale`` and then add (x, y)."""
-    zero, one = jnp.zeros_like(scale), jnp.ones_like(scale)
-    return matrix([[scale, zero, x], [zero, scale, y], [zero, zero, one]])
-
-
-def matrix(rows: list[list[Array]]) -> Float[Array, "... 3 3"]:
-    """Matrices [..., 3, 3] from nine equal-shaped entries."""
-    # The compiler keeps the order in memory in which they are stacked: an entry of all matrices stays contiguous.
-    return jnp.moveaxis(jnp.stack([jnp.stack(row) for row in rows]), (0, 1), (-2, -1))
-
-
-def in_frame(into: Float[Array, "3 3"], points: Float[Array, "n 2"]) -> Float[Array, "n 2"]:
-    """Points [n, 2] under a ``normalisation``."""
-    return into[0, 0] * points + into[:2, 2]
-
 
 def from_single_correspondences(
     src: Float[Array, "n 2"], dst: Float[Array, "n 2"], magnification: Float[Array, " n"], where: Bool[Array, " n"]
-) -> Candidates:
+) -> Hypotheses:
     """One upright similarity a match: it carries the point to its partner and enlarges by ``magnification`` [n].
 
     DELF features carry a scale and no angle, so the rotation is taken as none and left to the refinement. Source:
@@ -78,22 +41,17 @@ def from_single_correspondences(
     usable = where & (magnification > 1.0 / MAX_MAGNIFICATION) & (magnification < MAX_MAGNIFICATION)
     magnification = jnp.where(usable, magnification, 1.0)
     shift = dst - magnification[:, None] * src
-    return Candidates(scaled_shift(magnification, shift[:, 0], shift[:, 1]), usable)
+    return Hypotheses(scaled_shift(magnification, shift[:, 0], shift[:, 1]), usable)
 
 
-def from_samples(src: Float[Array, "t m 2"], dst: Float[Array, "t m 2"], *, model: Model) -> Candidates:
+def from_samples(src: Float[Array, "t m 2"], dst: Float[Array, "t m 2"], *, model: Model) -> Hypotheses:
     """The planar ``model`` through each minimal sample; degenerate, reflected and implausible ones are not usable."""
     solve = {"similarity": _similarity_of_two, "affine": _affine_of_three, "homography": _homography_of_four}[model]
     transform, regular = solve(src, dst)
     # Sums written out: the compiler adds whole arrays many at a time, and small axes one by one.
     at = jnp.stack([sum(src[:, i, j] for i in range(1, src.shape[1])) + src[:, 0, j] for j in range(2)], axis=-1)
-    usable = regular & plausible(transform, at / src.shape[1]) & _finite(transform)
-    return Candidates(jnp.where(usable[:, None, None], transform, jnp.eye(3)), usable)
-
-
-def _finite(transform: Float[Array, "t 3 3"]) -> Bool[Array, " t"]:
-    first, *others = (jnp.abs(entry) for row in entries(transform) for entry in row)
-    return sum(others, start=first) < jnp.inf
+    usable = regular & plausible(transform, at / src.shape[1]) & finite(transform)
+    return Hypotheses(jnp.where(usable[:, None, None], transform, jnp.eye(3)), usable)
 
 
 def plausible(transform: Float[Array, "t 3 3"], at: Float[Array, "t 2"]) -> Bool[Array, " t"]:
@@ -115,25 +73,6 @@ def plausible(transform: Float[Array, "t 3 3"], at: Float[Array, "t 2"]) -> Bool
     return ahead & round_enough & sized
 
 
-def entries(transform: Float[Array, "t 3 3"]) -> Entries:
-    """The nine entries of the transforms, row by row, each [t]."""
-    return [[transform[:, i, j] for j in range(3)] for i in range(3)]
-
-
-def squared_distance(transform: Entries, src: tuple[Array, Array], dst: tuple[Array, Array], *, model: Model) -> Array:
-    """Squared distance between transformed source points and their partners; infinite on and behind the horizon.
-
-    Everything broadcasts: the entries of the transforms, and (x, y) of the points.
-    """
-    x, y = src
-    u, v, w = (row[0] * x + row[1] * y + row[2] for row in transform)
-    if model == "homography":
-        ahead = w > 1e-6
-        inverse = 1.0 / jnp.where(ahead, w, 1.0)
-        return jnp.where(ahead, (u * inverse - dst[0]) ** 2 + (v * inverse - dst[1]) ** 2, jnp.inf)
-    return (u - dst[0]) ** 2 + (v - dst[1]) ** 2
-
-
 def refit(
     transform: Float[Array, "t 3 3"],
     src: Float[Array, "n 2"],
@@ -141,7 +80,7 @@ def refit(
     weights: Float[Array, "t n"],
     *,
     model: Model,
-) -> Candidates:
+) -> Hypotheses:
     """Improve each transform by one step of weighted least squares over all matches.
 
     Similarity and affine are solved exactly; a homography takes one Gauss-Newton step on its geometric error. Not
@@ -179,8 +118,8 @@ def refit(
                 (yv * xx - xv * xy) / determinant,
             )
         improved = _affine(linear, *middle)
-    usable = regular & plausible(improved, middle[0]) & _finite(improved)
-    return Candidates(jnp.where(usable[:, None, None], improved, transform), usable)
+    usable = regular & plausible(improved, middle[0]) & finite(improved)
+    return Hypotheses(jnp.where(usable[:, None, None], improved, transform), usable)
 
 
 def _affine(
