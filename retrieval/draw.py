@@ -1,4 +1,4 @@
-"""The one way to draw what retrieval found: keypoints, matches and their proof, as plain RGB pictures."""
+"""Pictures of keypoints and of verified matches, as RGB arrays."""
 
 import dataclasses
 
@@ -9,17 +9,17 @@ from jaxtyping import Bool, Float, UInt8
 from delf_jax.drawing import BACKGROUND, GAP, SHIFT, Picture, circle, colours_of, fixed_point, with_caption
 from delf_jax.features import LocalFeatures
 
-# Radius of a feature's circle in pixels of the scaled photo where it was found: half the spacing of conv4's cells.
+# Radius of a feature's circle, in pixels of the scaled photo in which it was found: half a cell of conv4.
 CELL_RADIUS = 8.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
-    """A photo as it is drawn, with its features.
+    """A photo to draw, with its features.
 
     Attributes:
         pixels: uint8 [h, w, 3] RGB, upright; may be smaller than the photo.
-        features: its LocalFeatures; their coordinates belong to the original of ``features.image_size``.
+        features: of the photo; their coordinates are pixels of the original, whose size is ``features.image_size``.
     """
 
     pixels: Picture
@@ -37,7 +37,7 @@ class Panel:
         return (points + 0.5) * self._ratio() - 0.5
 
     def radii(self) -> Float[np.ndarray, " n"]:
-        """Radius of each keypoint's circle in pixels of ``pixels``; a feature of a smaller scale saw more."""
+        """Radius of each keypoint's circle in pixels of ``pixels``; features of smaller scales have larger circles."""
         return CELL_RADIUS / np.asarray(self.features.scales, np.float64) * self._ratio().mean()
 
     def _ratio(self) -> Float[np.ndarray, " 2"]:
@@ -46,11 +46,11 @@ class Panel:
 
 
 def draw_keypoints(panel: Panel, *, most: int = 400) -> Picture:
-    """The photo with a circle around each of its strongest features, sized by scale and coloured by score.
+    """The photo with a circle around each of its ``most`` strongest features, sized by scale and coloured by score.
 
-    Colours run from violet (weakest of those drawn) to yellow (strongest); the strongest lie on top.
+    Colours go from violet (weakest of those drawn) to yellow (strongest); the strongest are on top.
     """
-    canvas = panel.pixels // 2 + 24  # bright photos would swallow the circles
+    canvas = panel.pixels // 2 + 24  # circles are hard to see on bright photos
     count = min(most, len(panel.features))
     centres = panel.to_picture(np.asarray(panel.features.keypoints, np.float64))
     radii = panel.radii()
@@ -71,7 +71,7 @@ def draw_matches(
     accepted: bool | None = None,
     height: int = 480,
 ) -> Picture:
-    """Both photos side by side, a line for each inlier, all keypoints as faint circles sized by scale.
+    """Both photos side by side, with a line for each inlier and all keypoints as faint circles sized by scale.
 
     Args:
         left: the query.
@@ -79,12 +79,12 @@ def draw_matches(
         left_points: (x, y) of each match in pixels of the left original.
         right_points: the same in the right original, row by row.
         where: which matches are inliers; the others are not drawn. None draws all.
-        caption: a line of text below the photos; no text, no line.
+        caption: text below the photos; no line is added if it is empty.
         accepted: puts a green or red dot before the caption; None puts none.
         height: height of the photos in the picture, in pixels.
 
     Returns:
-        uint8 [height (+ caption), left + gap + right, 3]. A line's colour tells where in the left photo it starts.
+        uint8 [height (+ caption), left + gap + right, 3]. The colour of a line shows where in the left photo it starts.
     """
     panels = left.resized(height), right.resized(height)
     shift = panels[0].pixels.shape[1] + GAP
@@ -98,7 +98,7 @@ def draw_matches(
     lines = canvas.copy()
     for start, end, colour in zip(starts, ends, colours, strict=True):
         cv2.line(lines, fixed_point(start), fixed_point(end), colour.tolist(), 2, cv2.LINE_AA, SHIFT)
-    # Many lines would hide the photos that they are to explain.
+    # Many opaque lines would hide the photos.
     opacity = float(np.clip(30 / max(len(starts), 1), 0.28, 0.85))
     canvas = cv2.addWeighted(lines, opacity, canvas, 1 - opacity, 0)
     for point, colour in zip(np.concatenate([starts, ends]), np.concatenate([colours, colours])):
@@ -126,7 +126,7 @@ def _with_faint_keypoints(panel: Panel) -> Picture:
 
 
 def _position_colours(points: Float[np.ndarray, "n 2"]) -> UInt8[np.ndarray, "n 3"]:
-    """Neighbours get like colours, so that a line can be followed: hue from x, saturation from y, over their extent."""
+    """Similar colours for neighbouring points, so that the eye can follow a line: hue from x, saturation from y."""
     if not len(points):
         return np.zeros((0, 3), np.uint8)
     extent = np.maximum(np.ptp(points, axis=0), 1e-6)

@@ -1,4 +1,4 @@
-"""Matches of many pairs of photos, as structure from motion asks for them."""
+"""Verified matches of many pairs of photos, for structure from motion."""
 
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -10,7 +10,8 @@ from delf_jax.interchange.pairs import PairMatches
 from retrieval.indexing.index import Index
 from retrieval.verification.verify import CANDIDATES, VerificationSettings, verify_candidates
 
-# Pixels off the epipolar line, at the size that features are computed at: half a cell of the feature map.
+# Largest distance from the epipolar line in pixels, at the size that features are computed at: half a cell of the
+# feature map.
 EPIPOLAR_RADIUS = 8.0
 
 
@@ -23,20 +24,22 @@ def match_pairs(
     threshold: float = 0.0,
     seed: int = 0,
 ) -> Iterator[PairMatches]:
-    """Mutual nearest neighbours of every pair of photos, and which of them agree on one epipolar geometry.
+    """Mutual nearest neighbours of every pair of photos, and which of them agree on one fundamental matrix.
 
-    Pairs that follow one another and share their first photo are verified in one call.
+    Neighbouring pairs with the same first photo are verified in one call.
 
     Args:
         photos: features by name.
         pairs: names of two photos each.
         max_side: longest side in pixels that the features were computed at.
         radius: largest distance of an inlier from its epipolar line, in pixels at that size.
-        threshold: pairs whose ``log10_nfa``, with all ``photos`` as those verified, is above it get no geometry.
+        threshold: a pair gets a fundamental matrix if its ``log10_nfa``, with all ``photos`` counted as verified, is at
+            or below it.
         seed: of the random samples.
 
     Yields:
-        The matches of every pair that has any, in order; ``verified`` marks inliers, ``fundamental`` is their F.
+        The matches of every pair that has any, in the order of ``pairs``. ``verified`` marks the inliers of
+        ``fundamental``.
     """
     settings = VerificationSettings(
         model="fundamental",
@@ -66,9 +69,9 @@ def match_pairs(
 
 
 def retrieved_pairs(index: Index, photos: Mapping[str, LocalFeatures], *, top: int) -> Iterator[tuple[str, str]]:
-    """Each photo and the ``top`` others that the index votes for first, every pair once.
+    """Pairs of each photo with the ``top`` others that have most votes in the index; every pair comes once.
 
-    ``photos`` are features by the names that the index has, made with its model and settings.
+    ``photos`` are features by the names in the index, made with its model and settings.
     """
     seen: set[frozenset[str]] = set()
     for name, features in photos.items():

@@ -1,5 +1,5 @@
-"""Geometric proof of a match: from two photos' features to a transform and its number of false alarms.
+"""Geometric verification: from the features of two photos to a transform and its number of false alarms.
 
-``matching`` pairs descriptors, ``ransac`` finds transforms out of ``hypotheses``, ``confidence`` says how sure they
-are, ``verify`` does all of it for one query and many photos.
+``matching`` pairs descriptors, ``ransac`` fits transforms to the pairs, ``confidence`` says how sure they are, and
+``verify`` does all of it for one query and many photos.
 """

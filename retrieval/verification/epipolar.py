@@ -1,7 +1,7 @@
-"""Fundamental matrices: the seven-point solver, weighted eight-point refinement, and distances to epipolar lines.
+"""Fundamental matrices: the seven-point solver and weighted eight-point refinement.
 
-F [t, 3, 3] carries a source point x to its epipolar line F x in the target photo: x'^T F x = 0. The frames are those of
-``geometry.normalisation``. Source: Hartley and Zisserman, Multiple View Geometry, 2nd edition, chapter 11.
+F [t, 3, 3] maps a source point x to its epipolar line F x in the target photo: x'^T F x = 0. The frames are those of
+``transforms.normalisation``. Source: Hartley and Zisserman, Multiple View Geometry, 2nd edition, chapter 11.
 """
 
 import jax.numpy as jnp
@@ -12,10 +12,10 @@ from retrieval.verification.transforms import HIGHEST, MIN_SPREAD, Hypotheses, m
 
 
 def from_seven(src: Float[Array, "t 7 2"], dst: Float[Array, "t 7 2"]) -> Hypotheses:
-    """The one or three fundamental matrices through each sample of seven matches, as [3 t] candidates.
+    """The one or three fundamental matrices through each sample of seven matches, as [3 t] hypotheses.
 
-    The constraints leave a pencil F1, F2; det(x F1 + F2) = 0 is a cubic in x. Samples whose constraints are not
-    independent (coincident points, for one) give no usable candidate.
+    The seven constraints leave the matrices x F1 + F2; det(x F1 + F2) = 0 is a cubic in x. Samples whose constraints
+    are not independent, such as those with coincident points, give no usable hypothesis.
     """
     first, second, regular = _pencil(_constraints(src, dst))
     roots, real = _cubic_roots(*_determinant_cubic(first, second))
@@ -29,7 +29,7 @@ def from_seven(src: Float[Array, "t 7 2"], dst: Float[Array, "t 7 2"]) -> Hypoth
 def refit_fundamental(
     fundamental: Float[Array, "t 3 3"], src: Float[Array, "n 2"], dst: Float[Array, "n 2"], weights: Float[Array, "t n"]
 ) -> Hypotheses:
-    """One weighted eight-point fit of each fundamental matrix, with rank 2 enforced; rows carry Sampson's weight."""
+    """One weighted eight-point fit of each fundamental matrix, with Sampson weights; the result has rank 2."""
     share = (weights / jnp.maximum(jnp.sum(weights, axis=1, keepdims=True), 1e-12)).T
     into_src, src_spread = _centred_frame(src, share)
     into_dst, dst_spread = _centred_frame(dst, share)
@@ -43,7 +43,7 @@ def refit_fundamental(
     row_weight = jnp.sqrt(share / jnp.maximum(gradient / jnp.maximum(jnp.max(gradient, axis=0), 1e-20), 1e-4))
     one = jnp.ones_like(x)
     rows = jnp.stack([u * x, u * y, u, v * x, v * y, v, x, y, one], axis=-1) * row_weight[..., None]
-    # QR before the decomposition keeps the condition number that the normal equations would square.
+    # The normal equations would square the condition number; QR does not.
     triangle = jnp.linalg.qr(jnp.moveaxis(rows, 0, 1), mode="r")
     solution = jnp.linalg.svd(triangle, full_matrices=False)[2][:, -1].reshape(-1, 3, 3)
     left, values, right = jnp.linalg.svd(solution)
@@ -58,7 +58,7 @@ def refit_fundamental(
 
 
 def _centred_frame(points: Float[Array, "n 2"], share: Float[Array, "n t"]) -> tuple[Array, Array]:
-    """Per candidate, the normalisation [t, 3, 3] of the weighted points, and their spread [t]."""
+    """The normalisation [t, 3, 3] of the weighted points, and their spread [t], for each hypothesis."""
     middle = jnp.matmul(share.T, points, precision=HIGHEST)
     squared = sum((points[:, i, None] - middle[:, i]) ** 2 for i in range(2))
     spread = jnp.sqrt(jnp.sum(share * squared, axis=0))
@@ -74,7 +74,7 @@ def _constraints(src: Float[Array, "t k 2"], dst: Float[Array, "t k 2"]) -> Floa
 def _pencil(rows: Float[Array, "t 7 9"]) -> tuple[Array, Array, Bool[Array, " t"]]:
     """Two orthonormal matrices that span the null space of seven constraints, by Householder reflections.
 
-    Written out so that it runs over all samples at once; LAPACK would be called once a sample.
+    It is written out so that it runs over all samples at once; LAPACK would take them one by one.
     """
     rows = rows / jnp.maximum(jnp.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
     reflections = []
@@ -118,8 +118,8 @@ def _cofactors(m: Float[Array, "t 3 3"]) -> Float[Array, "t 3 3"]:
 def _cubic_roots(
     a: Float[Array, " t"], b: Float[Array, " t"], c: Float[Array, " t"], d: Float[Array, " t"]
 ) -> tuple[Float[Array, "t 3"], Bool[Array, "t 3"]]:
-    """Real roots of a x³ + b x² + c x + d and which of the three entries are roots (Viete and Cardano, then Newton)."""
-    # A vanishing leading coefficient sends a root to infinity; the reversed cubic has it at zero.
+    """Real roots of a x³ + b x² + c x + d, and which of the three are roots (Viète and Cardano, then Newton)."""
+    # If the first coefficient is 0, a root is at infinity; the reversed cubic has it at 0.
     swap = jnp.abs(a) < jnp.abs(d)
     a, b, c, d = jnp.where(swap, d, a), jnp.where(swap, c, b), jnp.where(swap, b, c), jnp.where(swap, a, d)
     known = jnp.abs(a) > 1e-12

@@ -26,16 +26,16 @@ MAX_ANISOTROPY = 8.0
 MAX_MAGNIFICATION = 16.0
 # Points count as lying on a line if the sine of their angle is smaller: about one degree.
 MIN_SINE = 0.02
-# Of a second moment of coordinates near 1 in float32.
+# Rounding error of a second moment of coordinates near 1 in float32.
 ROUNDING = 4e-7
 
 
 def from_single_correspondences(
     src: Float[Array, "n 2"], dst: Float[Array, "n 2"], magnification: Float[Array, " n"], where: Bool[Array, " n"]
 ) -> Hypotheses:
-    """One upright similarity a match: it carries the point to its partner and enlarges by ``magnification`` [n].
+    """One similarity for each match: it moves the point to its partner and enlarges by ``magnification`` [n].
 
-    DELF features carry a scale and no angle, so the rotation is taken as none and left to the refinement. Source:
+    DELF features have a scale and no angle, so the similarity does not rotate; refinement finds the rotation. Source:
     Philbin et al., CVPR 2007, section 4 ("1 correspondence, translation and isotropic scale").
     """
     usable = where & (magnification > 1.0 / MAX_MAGNIFICATION) & (magnification < MAX_MAGNIFICATION)
@@ -45,10 +45,13 @@ def from_single_correspondences(
 
 
 def from_samples(src: Float[Array, "t m 2"], dst: Float[Array, "t m 2"], *, model: Model) -> Hypotheses:
-    """The planar ``model`` through each minimal sample; degenerate, reflected and implausible ones are not usable."""
+    """The transform through each minimal sample; not usable if the sample is degenerate or the transform not plausible.
+
+    ``model`` is "similarity", "affine" or "homography".
+    """
     solve = {"similarity": _similarity_of_two, "affine": _affine_of_three, "homography": _homography_of_four}[model]
     transform, regular = solve(src, dst)
-    # Sums written out: the compiler adds whole arrays many at a time, and small axes one by one.
+    # The sum over the small axis is written out, because the compiler vectorises only sums of whole arrays.
     at = jnp.stack([sum(src[:, i, j] for i in range(1, src.shape[1])) + src[:, 0, j] for j in range(2)], axis=-1)
     usable = regular & plausible(transform, at / src.shape[1]) & finite(transform)
     return Hypotheses(jnp.where(usable[:, None, None], transform, jnp.eye(3)), usable)
@@ -57,8 +60,8 @@ def from_samples(src: Float[Array, "t m 2"], dst: Float[Array, "t m 2"], *, mode
 def plausible(transform: Float[Array, "t 3 3"], at: Float[Array, "t 2"]) -> Bool[Array, " t"]:
     """Whether a transform, linearised at the source point ``at``, is a view of the same surface from the same side.
 
-    False for reflections, for singular values that differ by more than ``MAX_ANISOTROPY``, for magnifications beyond
-    ``MAX_MAGNIFICATION`` either way, and for points on or behind the horizon.
+    It is not for reflections, for points on or behind the horizon, if the ratio of the singular values is above
+    ``MAX_ANISOTROPY``, or if the magnification is above ``MAX_MAGNIFICATION`` or below its inverse.
     """
     x, y = at[:, 0], at[:, 1]
     u, v, w = (transform[:, i, 0] * x + transform[:, i, 1] * y + transform[:, i, 2] for i in range(3))
@@ -81,14 +84,15 @@ def refit(
     *,
     model: Model,
 ) -> Hypotheses:
-    """Improve each transform by one step of weighted least squares over all matches.
+    """Improves each transform by one step of weighted least squares over all matches.
 
-    Similarity and affine are solved exactly; a homography takes one Gauss-Newton step on its geometric error. Not
-    usable where the weighted matches are too few or on a line, or the outcome is not ``plausible``.
+    Similarities and affine transforms are solved exactly; a homography takes one Gauss-Newton step on its geometric
+    error. A result is not usable if too few matches have a weight, if they lie on a line, or if it is not
+    ``plausible``; then the given transform is returned.
     """
     x, y, u, v = src[:, 0], src[:, 1], dst[:, 0], dst[:, 1]
     products = [x, y, u, v, x * x, x * y, y * y, x * u, x * v, y * u, y * v]
-    # One product of matrices, not a sum each.
+    # One product of matrices is faster than twelve sums.
     sums = jnp.matmul(jnp.stack([jnp.ones_like(x), *products]), weights.T, precision=HIGHEST)
     x, y, u, v, xx, xy, yy, xu, xv, yu, yv = sums[1:] / jnp.maximum(sums[0], 1e-12)
     xx, xy, yy = xx - x * x, xy - x * y, yy - y * y
@@ -125,7 +129,7 @@ def refit(
 def _affine(
     linear: tuple[Array, Array, Array, Array], src: Float[Array, "t 2"], dst: Float[Array, "t 2"]
 ) -> Float[Array, "t 3 3"]:
-    """The affine transforms with the given linear part (row by row) that carry ``src`` to ``dst``."""
+    """The affine transforms with the given linear part (row by row) that move ``src`` to ``dst``."""
     a, b, c, d = linear
     zero, one = jnp.zeros_like(a), jnp.ones_like(a)
     x = dst[:, 0] - a * src[:, 0] - b * src[:, 1]
@@ -155,7 +159,10 @@ def _affine_of_three(src: Float[Array, "t 3 2"], dst: Float[Array, "t 3 2"]) -> 
 
 
 def _homography_of_four(src: Float[Array, "t 4 2"], dst: Float[Array, "t 4 2"]) -> tuple[Array, Array]:
-    """Through the projective basis that each four points form (Hartley and Zisserman, 2nd edition, section 2.3)."""
+    """The homography between the projective bases of the four points.
+
+    Source: Hartley and Zisserman, Multiple View Geometry, 2nd edition, section 2.3.
+    """
     src_area, dst_area = _triangles(src), _triangles(dst)
     spread = jnp.max(jnp.sum((src - jnp.roll(src, 1, axis=1)) ** 2, axis=2), axis=1)
     # A view from the same side keeps the sense of every triangle; a reflection or a crossed horizon does not.
@@ -165,8 +172,8 @@ def _homography_of_four(src: Float[Array, "t 4 2"], dst: Float[Array, "t 4 2"]) 
     src_area = jnp.where(regular[:, None], src_area, 1.0)
     dst_area = jnp.where(regular[:, None], dst_area, 1.0)
     ratio = dst_area[:, :3] / src_area[:, :3]
-    # Column i of the basis is the point i scaled by the area opposite to it; the inverse of the source basis has
-    # for its rows the lines through the other two points, so H is a sum of outer products.
+    # Column i of a basis is point i times the area of the triangle opposite to it. Row i of the inverse source basis is
+    # the line through the other two points. So H is a sum of outer products.
     lines = jnp.cross(_homogeneous(jnp.roll(src[:, :3], -1, axis=1)), _homogeneous(jnp.roll(src[:, :3], -2, axis=1)))
     transform = jnp.einsum("tk,tki,tkj->tij", ratio, _homogeneous(dst[:, :3]), lines, precision=HIGHEST)
     w = transform[:, 2, 0] * src[:, 0, 0] + transform[:, 2, 1] * src[:, 0, 1] + transform[:, 2, 2]
@@ -197,7 +204,10 @@ def _gauss_newton(
     middle: tuple[Array, Array],
     spread: Float[Array, " t"],
 ) -> Float[Array, "t 3 3"]:
-    """One step on the weighted transfer error, in frames centred on the weighted points, where the horizon is far."""
+    """One Gauss-Newton step on the weighted transfer error, in frames centred on the weighted points.
+
+    The horizon is far away in these frames.
+    """
     size = jnp.sqrt(spread)
     dst_size = jnp.maximum(jnp.sqrt(jnp.sum(share * (dst[0] ** 2 + dst[1] ** 2), axis=1)), MIN_SPREAD)
     (x, y), (u, v) = (c / size[:, None] for c in src), (c / dst_size[:, None] for c in dst)
@@ -224,7 +234,7 @@ def _gauss_newton(
     errors = jnp.concatenate([(u - fit_u) * root, (v - fit_v) * root], axis=1)
     normal = jnp.einsum("tin,tjn->tij", rows, rows, precision=HIGHEST)
     right = jnp.einsum("tin,tn->ti", rows, errors, precision=HIGHEST)
-    # A trace of damping keeps directions that the matches leave open (few or clustered inliers) where they are.
+    # A little damping keeps what few or clustered inliers do not determine.
     damping = 1e-6 * jnp.trace(normal, axis1=1, axis2=2) + 1e-12
     step = _solved(normal + damping[:, None, None] * jnp.eye(8), right)
     local = local + jnp.pad(step, ((0, 0), (0, 1))).reshape(-1, 3, 3)
@@ -232,16 +242,16 @@ def _gauss_newton(
 
 
 def _solved(matrix: Float[Array, "t n n"], right: Float[Array, "t n"]) -> Float[Array, "t n"]:
-    """Solutions of symmetric positive definite systems, by their factors L D L^T, all systems at once.
+    """Solutions of symmetric positive definite systems, all at once, by L D L^T factors.
 
-    LAPACK takes them one by one, in threads in which two programs at a time can wait for each other for good.
+    LAPACK would solve them one by one, and two programs that call it at once can deadlock (see ``cpu_threads``).
     """
     size = right.shape[1]
     lower: list[list[Array]] = [[] for _ in range(size)]
     pivot: list[Array] = []
     found: list[Array] = []
     for i in range(size):
-        # Row i of L D, which loses the columns before it.
+        # Row i of L D, minus what the columns before it account for.
         scaled: list[Array] = []
         for j in range(i):
             entry = matrix[:, i, j]
