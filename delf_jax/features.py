@@ -8,7 +8,7 @@ import numpy as np
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class LocalFeatures:
     """Attentive local features of one photo, or of a batch.
 

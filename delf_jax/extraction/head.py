@@ -24,7 +24,7 @@ _ATTENTION = ("hidden_kernel", "hidden_bias", "kernel", "bias")
 _AUTOENCODER = ("encode_kernel", "encode_bias", "decode_kernel", "decode_bias")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Head:
     """What is fitted or trained on top of a frozen backbone.
 

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class PcaStatistics:
     """Count, sum and second moment of L2-normalised features; ``a + b`` is the statistics of both sets together.
 
@@ -62,7 +62,7 @@ class PcaStatistics:
         )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Pca:
     """A fitted projection: ``(l2norm(f) - mean) @ basis.T``, optionally divided by ``sqrt(variance)``, then L2 again.
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
-from delf_jax.extraction.pyramid import resize_to
+from delf_jax.extraction.pyramid import resize_by_matrices
 from delf_jax.files import model_file
 from delf_jax.import_weights.imported_backbone import ImportedBackbone, pack_backbone
 from delf_jax.loading import model_paths, read_backbone
@@ -76,7 +76,7 @@ class Backbone(NamedTuple):
         """
         if gamma is not None and canvas is not None:
             reduced_hw = jnp.maximum(jnp.round(valid_hw * gamma), jnp.minimum(valid_hw, 1)).astype(jnp.int32)
-            pixels, valid_hw = resize_to(images, valid_hw, reduced_hw, (canvas, canvas)), reduced_hw
+            pixels, valid_hw = resize_by_matrices(images, valid_hw, reduced_hw, (canvas, canvas)), reduced_hw
         else:
             pixels = images.astype(jnp.float32)
         maps = feature_maps(parameters, pixels, valid_hw, config=self.config, last=last, precision=precision)

@@ -1,0 +1,79 @@
+"""Sizes and interpolation weights worked out by hand; both ways to resize agree."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from delf_jax.extraction import pyramid
+
+
+@pytest.mark.parametrize(
+    ("size", "scale", "expected"),
+    [
+        ((480, 640), 0.5, (240, 320)),
+        ((5, 7), 0.5, (3, 4)),  # halves are rounded upwards
+        ((333, 1000), 0.7071, (235, 707)),
+        ((333, 1000), 2.0, (666, 2000)),
+        ((1, 9), 0.25, (1, 2)),  # a photo keeps at least one pixel
+        ((0, 0), 0.25, (0, 0)),
+    ],
+)
+def test_scaled_sizes(size: tuple[int, int], scale: float, expected: tuple[int, int]) -> None:
+    assert tuple(pyramid.scaled_size(jnp.array(size), scale).tolist()) == expected
+
+
+def test_weights_of_a_reduction_by_hand() -> None:
+    # Four samples to two: centres 0.5 and 2.5, triangle 1 - distance / 2, each row divided by its sum 7/4.
+    expected = np.array([[3, 3, 1, 0], [0, 1, 3, 3]]) / 7
+    np.testing.assert_allclose(pyramid.interpolation_matrix(jnp.int32(4), jnp.int32(2), 4, 2), expected, atol=1e-6)
+
+
+def test_weights_of_an_enlargement_by_hand() -> None:
+    # Two samples to four: centres -0.25, 0.25, 0.75 and 1.25. Beyond the outer samples there is nothing to mix with.
+    expected = [[1, 0], [0.75, 0.25], [0.25, 0.75], [0, 1]]
+    np.testing.assert_allclose(pyramid.interpolation_matrix(jnp.int32(2), jnp.int32(4), 2, 4), expected, atol=1e-6)
+
+
+def test_padding_has_no_weight() -> None:
+    found = np.asarray(pyramid.interpolation_matrix(jnp.int32(4), jnp.int32(2), 6, 3))
+    np.testing.assert_allclose(found[:2, :4], np.array([[3, 3, 1, 0], [0, 1, 3, 3]]) / 7, atol=1e-6)
+    assert not found[2:].any()
+    assert not found[:, 4:].any()
+
+
+def test_a_photo_reduced_by_hand() -> None:
+    photo = np.full((1, 6, 5, 1), 999, np.float32)  # what lies outside the photo is never read
+    photo[0, :4, :4, 0] = np.array([0, 70, 140, 210])[:, None]
+    resized, size = pyramid.resize(jnp.asarray(photo), jnp.array([[4, 4]]), 0.5)
+    assert size.tolist() == [[2, 2]]
+    assert resized.shape == (1, 3, 3, 1)
+    # (3 * 0 + 3 * 70 + 140) / 7 and (70 + 3 * 140 + 3 * 210) / 7
+    np.testing.assert_allclose(resized[0, ..., 0], [[50, 50, 0], [160, 160, 0], [0, 0, 0]], atol=1e-4)
+
+
+def test_scale_one_keeps_the_pixels_and_clears_the_padding() -> None:
+    photo = np.random.default_rng(0).integers(0, 256, (1, 3, 4, 3), np.uint8)
+    resized, size = pyramid.resize(jnp.asarray(photo), jnp.array([[2, 3]]), 1.0)
+    np.testing.assert_array_equal(resized[0, :2, :3], photo[0, :2, :3])
+    assert size.tolist() == [[2, 3]]
+    assert resized.dtype == jnp.float32
+    assert not resized[0, 2:].any()
+    assert not resized[0, :, 3:].any()
+
+
+@pytest.mark.parametrize("scale", [0.2, 0.3536, 0.7071, 1.4142, 2.0])
+def test_taps_give_what_matrices_give(scale: float) -> None:
+    sizes = np.array([(33, 47), (17, 5), (40, 48), (7, 3), (3, 2), (1, 1), (0, 0)], np.int32)
+    photos = np.random.default_rng(0).integers(0, 256, (len(sizes), 40, 48, 3)).astype(np.float32)
+    out_hw = pyramid.scaled_size(jnp.asarray(sizes), scale)
+    canvas = (int(np.ceil(40 * scale)), int(np.ceil(48 * scale)))
+    by_matrices = jax.jit(pyramid.resize_by_matrices, static_argnames="canvas")(photos, sizes, out_hw, canvas=canvas)
+    by_taps = jax.jit(pyramid.resize_by_taps, static_argnames=("canvas", "taps"))(
+        photos, sizes, out_hw, canvas=canvas, taps=pyramid.taps_of(scale)
+    )
+    np.testing.assert_allclose(by_taps, by_matrices, atol=1e-3)
+    for row, (height, width) in enumerate(out_hw.tolist()):
+        assert not np.asarray(by_taps[row, height:]).any()
+        assert not np.asarray(by_taps[row, :, width:]).any()
+        assert np.asarray(by_taps[row, :height, :width]).all()

@@ -1,0 +1,40 @@
+"""Local features can be compared, kept in sets, and sent through JAX."""
+
+import jax
+import numpy as np
+
+from delf_jax.features import LocalFeatures
+
+
+def features(count: int = 3) -> LocalFeatures:
+    return LocalFeatures(
+        keypoints=np.zeros((count, 2), np.float32),
+        scales=np.ones(count, np.float32),
+        scores=np.ones(count, np.float32),
+        descriptors=np.ones((count, 4), np.float32),
+        image_size=(10, 20),
+    )
+
+
+def test_equality_and_hash_go_by_identity() -> None:
+    one, other = features(), features()
+    assert one == one
+    assert one != other
+    assert hash(one) == hash(one)
+    assert len({one, other}) == 2
+    assert other not in [one]
+
+
+def test_empty_features_have_every_field() -> None:
+    empty = LocalFeatures.empty((10, 20), 4)
+    assert len(empty) == 0
+    for mine, theirs in zip(jax.tree.leaves(empty), jax.tree.leaves(features()), strict=True):
+        assert np.asarray(mine).dtype == np.asarray(theirs).dtype
+        assert np.shape(mine)[1:] == np.shape(theirs)[1:]
+
+
+def test_features_are_a_pytree() -> None:
+    double = jax.tree.map(lambda array: 2 * array, features())
+    assert isinstance(double, LocalFeatures)
+    assert (double.scores == 2).all()
+    assert double.image_size == (20, 40)
