@@ -1,41 +1,64 @@
-"""What the documentation says can be done: its commands parse, its Python names exist, its pages build."""
+"""What the documentation says can be done: its code runs, its commands parse, its links exist, its pages build."""
 
 import ast
+import configparser
+import fnmatch
 import importlib
+import importlib.metadata
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from delf_cli import main
+from delf_cli.demo import PHOTOS
+from tests.conftest import ROOT
+from tests.delf_cli.conftest import SMALL
 
-ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-def _blocks(page: Path, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+def _blocks(page: Path, *languages: str) -> list[str]:
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return [block for language, block in fenced if language in languages]
+
+
+def _lines(page: Path, program: str) -> list[list[str]]:
+    """The words of all command lines of a page that call a program, without comments, pipes and redirections."""
+    found = []
+    for block in _blocks(page, "", "sh", "bash", "console"):
+        for line in block.replace("\\\n", " ").splitlines():
+            if re.match(rf"(?:\$ )?{program} ", line):
+                words = shlex.split(line.removeprefix("$ "), comments=True)
+                for sign in ("|", ">", "&", "2>", "&&"):
+                    words = words[: words.index(sign)] if sign in words else words
+                found.append(words)
+    return found
 
 
 def _commands() -> Iterator[tuple[str, str]]:
     for page in PAGES:
-        for block in _blocks(page, "(?:|sh|bash|console)") if page.exists() else []:
-            for line in block.replace("\\\n", " ").splitlines():
-                found = re.match(r"(?:\$ )?(delf-jax .*)", line)
-                if found:
-                    yield page.name, found[1]
+        for words in _lines(page, "delf-jax"):
+            yield page.name, shlex.join(words[1:])
+
+
+def _setup() -> configparser.ConfigParser:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    return setup
 
 
 @pytest.mark.parametrize(("page", "line"), sorted(set(_commands())))
 def test_commands_parse(page: str, line: str) -> None:
-    words = shlex.split(line, comments=True)
-    for sign in ("|", ">", "&", "2>", "&&"):
-        words = words[: words.index(sign)] if sign in words else words
-    assert main._parse(words[1:]) is not None
+    assert main._parse(shlex.split(line)) is not None
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -48,9 +71,7 @@ def test_names_in_python_examples_exist(page: Path) -> None:
                 for name in node.names:
                     if name.name.partition(".")[0] in ("delf_jax", "retrieval", "localization"):
                         modules[name.asname or name.name] = importlib.import_module(name.name)
-            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
-                ("delf_jax", "retrieval", "local")
-            ):
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(("delf_", "retrieval", "local")):
                 module = importlib.import_module(str(node.module))
                 assert all(hasattr(module, name.name) for name in node.names)
         for node in ast.walk(tree):
@@ -58,10 +79,89 @@ def test_names_in_python_examples_exist(page: Path) -> None:
                 assert hasattr(modules[node.value.id], node.attr), f"{node.value.id}.{node.attr}"
 
 
-def test_files_that_the_readme_links_to_exist() -> None:
-    links = re.findall(r"\]\(([^)#:]+)\)", (ROOT / "README.md").read_text())
-    assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_pages_link_to_exist(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_readme_is_short() -> None:
+    text = README.read_text()
+    assert len(text.split()) <= 1200
+    assert len(re.findall(r"^\|[-|: ]+\|$", text, flags=re.MULTILINE)) == 1
+    assert len(re.findall(r"^\|", text, flags=re.MULTILINE)) <= 2 + 6
+
+
+@pytest.mark.slow
+def test_the_python_of_the_readme_runs() -> None:
+    names: dict[str, Any] = {}
+    for block in _blocks(README, "python"):
+        exec(compile(block, README.name, "exec"), names)
+    assert names["match"].accepted
+    assert names["a"].descriptors.shape == (len(names["a"].keypoints), 128)
+    assert names["index"].search(names["b"]).matches[0].image == "graf1"
+    assert not names["index"].search(names["camera"], exclude=["camera"]).accepted
+    assert names["found"].found
+    assert len(names["found"].boxes)
+    assert names["why"].excitatory
+    assert names["why"].inhibitory
+
+
+def test_the_commands_of_the_readme_run(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("photos").mkdir()
+    for name in ("graf1", "leuvenA", "box"):
+        shutil.copy(PHOTOS / f"{name}.jpg", "photos")
+    shutil.copy(PHOTOS / "graf3.jpg", "query.jpg")
+    shutil.copy(PHOTOS / "graf1.jpg", "a.jpg")
+    shutil.copy(PHOTOS / "graf3.jpg", "b.jpg")
+    # `index` and `search` take these from the store and from the index.
+    small = ["--model", str(tiny_model), *SMALL]
+    lines = _lines(README, "delf-jax")
+    assert [words[1] for words in lines] == ["extract", "index", "search", "match"]
+    for words in lines:
+        assert main.main(words[1:] + (small if words[1] in ("extract", "match") else [])) == 0
+    assert list(Path("found").glob("*.jpg"))
+    assert Path("pair.jpg").stat().st_size
+
+
+def test_make_and_pip_lines_name_what_there_is() -> None:
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    setup = _setup()
+    extras = set(setup["options.extras_require"])
+    of_jax = set(importlib.metadata.metadata("jax").get_all("Provides-Extra"))
+    wheel = f"{setup['metadata']['name'].replace('-', '_')}-{setup['metadata']['version']}-py3-none-any.whl"
+    for page in PAGES:
+        for words in _lines(page, "make"):
+            assert set(words[1:]) <= set(targets), page.name
+        for words in [*_lines(page, "pip"), *re.findall(r"`pip install ([^`]+)`", page.read_text())]:
+            for word in words if isinstance(words, list) else shlex.split(words):
+                assert set(_extras_of(word)) <= (of_jax if word.startswith("jax[") else extras), (page.name, word)
+                assert not word.startswith("dist/") or word == f"dist/{wheel}"
+
+
+def _extras_of(requirement: str) -> list[str]:
+    found = re.search(r"\[(.*)\]", requirement)
+    return found[1].split(",") if found else []
+
+
+def test_the_wheel_holds_every_file_of_the_packages() -> None:
+    setup = _setup()
+    for package, patterns in setup["options.package_data"].items():
+        for path in (ROOT / package).rglob("*.*"):
+            name = path.relative_to(ROOT / package).as_posix()
+            if path.is_file() and path.suffix not in (".py", ".pyc") and not name.startswith("results/"):
+                assert any(fnmatch.fnmatch(name, pattern) for pattern in patterns.split()) or name == "NOTES.md", path
+
+
+def test_the_citation_is_complete() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["cff-version"] == "1.2.0"
+    assert {"message", "title", "authors"} <= set(citation)
+    assert citation["version"] == _setup()["metadata"]["version"]
+    assert citation["license"] == _setup()["metadata"]["license_expression"]
+    for reference in citation["references"]:
+        assert {"type", "title", "authors"} <= set(reference)
 
 
 @pytest.mark.slow
@@ -76,3 +176,4 @@ def test_the_pages_build_without_a_warning(tmp_path: Path) -> None:
     )
     assert built.returncode == 0, built.stderr
     assert "log10_nfa" in (tmp_path / "site" / "api" / "retrieval.html").read_text()
+    assert (tmp_path / "site" / "results" / "throughput.json").exists()
