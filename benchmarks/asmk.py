@@ -35,7 +35,7 @@ from retrieval.evaluation.rank_all import Ranking
 from retrieval.indexing.index import Index
 from retrieval.verification.confidence import DEFAULT_THRESHOLD
 from retrieval.verification.verify import Match, VerificationSettings, verify_candidates
-from retrieval.voting import votes
+from retrieval.voting import ranking, votes
 
 # Of each of 28 landmarks; more words need more descriptors.
 _TRAINING_PER_CLASS = 10
@@ -226,7 +226,7 @@ def ranked_by(
     seed: int,
 ) -> Ranking:
     """The order by scores, its first ``verify`` photos ordered by verification."""
-    order = np.argsort(-scores, kind="stable")[: np.isfinite(scores).sum()]
+    order = ranking(scores)
     candidates = [(str(p), float(scores[p]), database[p]) for p in order[:verify]]
     matches = verify_candidates(query, candidates, VerificationSettings(threshold=threshold, seed=seed))
     best = [int(match.image) for match in sorted(matches, key=Match.rank)]

@@ -9,6 +9,7 @@ from benchmarks.datasets import RetrievalSet
 from benchmarks.peer_matching import Answer, Matching, verified
 from delf_jax.features import LocalFeatures
 from retrieval.indexing.index import Index
+from retrieval.search import SearchSettings
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,9 @@ def ask(
         query, ignored = features[photo], dataset.ignored_by(place)
         names = {str(i) for i in ignored}
         verify = search.verify if matching is None else 0
-        found = index.search(query, verify=verify, top=len(database), exclude=names, seed=search.seed).matches
+        found = index.search(
+            query, verify=verify, top=len(database), exclude=names, settings=SearchSettings(seed=search.seed)
+        ).matches
         voted = sorted((Answer(int(match.image), 0, match.score) for match in found), key=lambda one: -one.confidence)
         answers.voted.append(voted)
         if matching is None:

@@ -15,9 +15,11 @@ from delf_jax.features import LocalFeatures
 from retrieval.indexing.backends import Backend, backend_class
 from retrieval.indexing.columns import PhotoColumns
 from retrieval.indexing.index import Index
+from retrieval.indexing.indexed_photos import IndexedPhotos
+from retrieval.nearest import Neighbours
 from retrieval.verification.confidence import DEFAULT_THRESHOLD
 from retrieval.verification.verify import VerificationSettings, verify_candidates
-from retrieval.voting import votes
+from retrieval.voting import rank_by_votes
 
 NEIGHBOURS = 60
 VERIFIED = 100
@@ -59,7 +61,13 @@ def measure(
         stages: dict[str, list[float]] = {**before, **{name: [] for name in STAGES}}
         columns = PhotoColumns.gather(synthetic_photos(indexed, size))
         backend = backend_class("auto").build(columns.descriptors)
-        index = Index(columns, backend, settings=None, fingerprint=None, threshold=DEFAULT_THRESHOLD, head_path=None)
+        index = Index(
+            IndexedPhotos(columns, backend),
+            settings=None,
+            fingerprint=None,
+            threshold=DEFAULT_THRESHOLD,
+            head_path=None,
+        )
         for number, query in itertools.product(range(rounds + 1), queries):
             seconds = _stages(index, columns, backend, query)
             if number:
@@ -93,9 +101,11 @@ def _stages(index: Index, columns: PhotoColumns, backend: Backend, query: LocalF
     clock = [time.perf_counter()]
     found, similarities = backend.search(np.asarray(query.descriptors, np.float32), NEIGHBOURS)
     clock.append(time.perf_counter())
-    scores = votes(columns.photo_of(found), similarities, photo_count=len(columns.names))
-    ranked = np.argsort(-scores, kind="stable")[:VERIFIED]
-    candidates = [(columns.names[i], float(scores[i]), columns.features(int(i))) for i in ranked]
+    ranked = rank_by_votes(Neighbours(columns.photo_of(found), similarities)).part(0, VERIFIED)
+    candidates = [
+        (columns.names[photo], score, columns.features(photo))
+        for photo, score in zip(ranked.numbers.tolist(), ranked.scores.tolist())
+    ]
     clock.append(time.perf_counter())
     verify_candidates(query, candidates, VerificationSettings())
     clock.append(time.perf_counter())

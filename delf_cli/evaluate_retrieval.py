@@ -75,7 +75,9 @@ class EvaluateRetrieval:
         """Extracts what the store lacks, asks every query, and prints the measures."""
         self._check()
         self.extraction.check()
-        from retrieval.evaluation import datasets, evaluation, rank_all
+        from retrieval.evaluation import datasets, evaluation
+        from retrieval.evaluation.rank_all import rank_all
+        from retrieval.search import SearchSettings
 
         benchmark = datasets.read(self.dataset, Path(self.folder), strangers=self.strangers)
         extractor = self._extractor()
@@ -85,9 +87,15 @@ class EvaluateRetrieval:
             queries = self._queries(extractor, benchmark, report)
             regions = self._regions(extractor, names, report)
             shards = self._shards(store, names, regions, extractor.fingerprint)
-            search = rank_all.Search(first_stage=self.first_stage, assignments=self.assignments, verify=self.verify)
             with report.progress("searching", "searches") as advance:
-                ranked = rank_all.rank(queries, shards, search, progress=advance)
+                ranked = rank_all(
+                    queries,
+                    shards,
+                    first_stage=self.first_stage,
+                    verify=self.verify,
+                    settings=SearchSettings(assignments=self.assignments),
+                    progress=advance,
+                )
         places = {str(path): place for place, path in enumerate(benchmark.database)}
         ranked = [_in_database(one, [places[name] for name in names], len(places)) for one in ranked]
         for scores in evaluation.evaluate(benchmark, ranked):
@@ -201,7 +209,8 @@ class EvaluateRetrieval:
 
         def distractors(place: str) -> "retrieval.Index":
             if manifest.is_index(Path(place)):
-                index = retrieval.Index.open(place)
+                # Visual words are for this evaluation alone, and not for the folder.
+                index = retrieval.Index.open(place, read_only=True)
             else:
                 index = retrieval.Index.build(FeatureStore.open(place), backend=self.backend)
             index.require(fingerprint)

@@ -84,7 +84,7 @@ class Index:
         report.result(record, sentence)
 
     def _index(self, report: Report) -> "retrieval.Index | retrieval.ShardedIndex":
-        """The index, built in its folder, or opened and changed: in its folder too where it is in shards."""
+        """The index, built in its folder, or opened and changed there."""
         from delf_cli import environment
 
         environment.start_jax()
@@ -100,10 +100,8 @@ class Index:
         index = retrieval.open_index(self.out)
         if self.rebuild:
             self._rebuild(index, store, report)
-        if self.remove:
-            index.remove(self.remove)
-        if store is not None and self.add:
-            index.add(store)
+        if self.remove or self.add:
+            index.change(removed=self.remove, added=store if store is not None and self.add else ())
         return index
 
     def _aggregate(self, index: "retrieval.Index | retrieval.ShardedIndex", report: Report) -> int:
@@ -119,8 +117,6 @@ class Index:
             codebook = asmk.Codebook.open(self.asmk)
             with report.progress("aggregating"):
                 index.aggregate(codebook)
-        if self.asmk is not None or self.add or self.remove:
-            index.save(self.out)
         return 0 if index.inverted_file is None else len(index.inverted_file.codebook)
 
     def _rebuild(

@@ -80,7 +80,7 @@ def sheet(
     query: str,
     features: "delf_jax.features.LocalFeatures",
     index: "retrieval.Index | retrieval.ShardedIndex",
-    result: "retrieval.verification.verify.SearchResult",
+    result: "retrieval.SearchResult",
 ) -> "delf_jax.drawing.Picture":
     """The query beside each of its best results; results whose photo is gone are left out."""
     from delf_jax import drawing

@@ -174,9 +174,7 @@ def _record(found: "retrieval.verification.verify.Match") -> dict[str, object]:
     }
 
 
-def _sentences(
-    query: str, features: "delf_jax.features.LocalFeatures", result: "retrieval.verification.verify.SearchResult"
-) -> list[str]:
+def _sentences(query: str, features: "delf_jax.features.LocalFeatures", result: "retrieval.SearchResult") -> list[str]:
     if not len(features):
         return [f"{query}: nothing to search for, it has no features (an even surface, or very small)"]
     lines = [f"{query}: {'found' if result.accepted else 'no match'}"]

@@ -7,7 +7,7 @@ import numpy as np
 
 from delf_jax.features import LocalFeatures
 from delf_jax.interchange.pairs import PairMatches
-from retrieval.indexing.index import Index
+from retrieval.search import SearchableIndex
 from retrieval.verification.verify import CANDIDATES, VerificationSettings, verify_candidates
 
 # Largest distance from the epipolar line in pixels, at the size that features are computed at: half a cell of the
@@ -68,7 +68,9 @@ def match_pairs(
                 yield PairMatches(first, match.image, match.rows, cosines, verified, fundamental)
 
 
-def retrieved_pairs(index: Index, photos: Mapping[str, LocalFeatures], *, top: int) -> Iterator[tuple[str, str]]:
+def retrieved_pairs(
+    index: SearchableIndex, photos: Mapping[str, LocalFeatures], *, top: int
+) -> Iterator[tuple[str, str]]:
     """Pairs of each photo with the ``top`` others that have most votes in the index; every pair comes once.
 
     ``photos`` are features by the names in the index, made with its model and settings.

@@ -1,7 +1,31 @@
-"""From nearest neighbours to votes for photos."""
+"""From nearest neighbours to votes for photos, and from scores to a ranking."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
+
+from retrieval.nearest import Neighbours
+
+
+class RankedPhotos(NamedTuple):
+    """The answer of the first stage: photos, the best first. Photos without a score are left out.
+
+    Attributes:
+        numbers: int64 [r], which photos.
+        scores: float32 [r], their votes or similarities.
+        lost: shards that had no part in it, and why.
+    """
+
+    numbers: Int[np.ndarray, " r"]
+    scores: Float[np.ndarray, " r"]
+    lost: Mapping[str, str] = MappingProxyType({})
+
+    def part(self, begin: int, end: int) -> "RankedPhotos":
+        """The photos at the ranks from ``begin``, counted from 0, to before ``end``."""
+        return RankedPhotos(self.numbers[begin:end], self.scores[begin:end], self.lost)
 
 
 def votes(
@@ -10,17 +34,18 @@ def votes(
     """Votes for every photo; -inf for photos that own none of the neighbours.
 
     ``photos`` [q, k] says which photo owns each neighbour of each query descriptor, -1 for none; ``similarities``
-    [q, k] are dot products in descending order. Descriptor i sees photo p by its best neighbour there, with the margin
+    [q, k] are dot products in descending order. Descriptor i compares photo p, by its best neighbour there, with its
+    k-th neighbour, which has the similarity that any collection offers. The margin is
 
         u_ip = max_{j of p} s_ij - s_ik
 
-    over its k-th neighbour, which is what any descriptor of the collection would get. It gives the photo
+    and the vote for the photo is
 
         v_ip = u_ip^2 / sum_p' u_ip'
 
-    that is, the margin times the photo's share in the descriptor's margins. So a descriptor votes once a photo however
-    often a pattern repeats there, its votes sum to at most its best margin, and one that is equally near to many photos
-    gives each of them next to nothing.
+    that is, the margin times the photo's share of all margins of the descriptor. So a descriptor votes once for a
+    photo, however often a pattern repeats there. Its votes sum to at most its best margin. A descriptor that is
+    equally near to many photos gives almost nothing to each of them.
     """
     found = photos >= 0
     furthest = np.min(np.where(found, similarities, np.inf), axis=1, keepdims=True, initial=np.inf)
@@ -36,6 +61,31 @@ def votes(
     return np.where(seen, scores, -np.inf).astype(np.float32)
 
 
+def rank_by_votes(neighbours: Neighbours, excluded: Int[np.ndarray, " x"] | None = None) -> RankedPhotos:
+    """The photos that own neighbours, most votes first; the lower number first if votes are equal.
+
+    Args:
+        neighbours: of the query; the numbers of their photos may have gaps.
+        excluded: numbers of photos to leave out; they keep their share in the margins of the others.
+    """
+    numbers, photos = np.unique(neighbours.photos, return_inverse=True)
+    missing = int(len(numbers) and numbers[0] < 0)
+    numbers, photos = numbers[missing:].astype(np.int64), photos.reshape(neighbours.photos.shape) - missing
+    if not len(numbers):
+        return RankedPhotos(numbers, np.zeros(0, np.float32))
+    scores = votes(photos, neighbours.similarities, photo_count=len(numbers))
+    if excluded is not None:
+        scores[np.isin(numbers, excluded)] = -np.inf
+    best = ranking(scores)
+    return RankedPhotos(numbers[best], scores[best])
+
+
+def rank_by_scores(scores: Float[np.ndarray, " p"]) -> RankedPhotos:
+    """All photos with a score that is not -inf, the highest first; the lower number first if scores are equal."""
+    best = ranking(scores)
+    return RankedPhotos(best, scores[best])
+
+
 def ranking(scores: Float[np.ndarray, " p"]) -> Int[np.ndarray, " r"]:
-    """Places of the photos with votes, most votes first, the earlier of equal ones first."""
+    """Places of the photos with a score that is not -inf, highest first, the earlier of equal ones first."""
     return np.argsort(-scores, kind="stable")[: np.isfinite(scores).sum()]

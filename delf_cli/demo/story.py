@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from delf_cli.demo.page import Query, Step, Story
     from delf_jax.extractor import Extractor
     from delf_jax.features import LocalFeatures
-    from retrieval.verification.verify import SearchResult
+    from retrieval import SearchResult
 
 
 PARTNERS = {

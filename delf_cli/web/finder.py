@@ -10,8 +10,7 @@ from delf_jax.errors import ImageError
 from delf_jax.extractor import Extractor
 from delf_jax.features import LocalFeatures
 from delf_jax.photos.load import load_photo
-from retrieval import Index
-from retrieval.verification.verify import SearchResult
+from retrieval import Index, SearchResult
 
 _THUMBNAIL_SIDE = 320
 

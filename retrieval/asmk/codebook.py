@@ -16,7 +16,7 @@ from retrieval.indexing.backends.exact_backend import QUERIES, ROWS, blocked, to
 KIND = "codebook"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Codebook:
     """The centroids of visual words.
 

@@ -38,7 +38,7 @@ class Kernel:
     idf: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class InvertedFile:
     """What p photos show, m entries in all, word after word; a word's entries are ``offsets[c]`` to ``offsets[c + 1]``.
 

@@ -1,4 +1,4 @@
-"""All queries ranked against several indices, one of them in memory at a time: how benchmarks meet distractors."""
+"""All queries ranked against several indexes, one of them in memory at a time: how benchmarks meet distractors."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -8,125 +8,100 @@ from jaxtyping import Float, Int
 
 from delf_jax.features import LocalFeatures
 from delf_jax.settings import ExtractionSettings
-from retrieval.indexing.index import FirstStage, Index
+from retrieval.indexing.index import Index
+from retrieval.nearest import Neighbours, merge_neighbours
+from retrieval.search import FirstStage, SearchSettings
 from retrieval.verification.verify import Match, VerificationSettings, verify_candidates
-from retrieval.voting import votes
+from retrieval.voting import RankedPhotos, rank_by_scores, rank_by_votes
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Search:
-    """How queries are asked; as in ``Index.search``.
-
-    Attributes:
-        first_stage: "votes" or "asmk".
-        assignments: words of each descriptor of a query, for asmk.
-        neighbours: of each descriptor, for votes.
-        verify: photos verified for each query; 0 ranks by the first stage alone.
-        seed: of the random samples.
-    """
-
-    first_stage: FirstStage = "votes"
-    assignments: int = 1
-    neighbours: int = 60
-    verify: int = 100
-    seed: int = 0
-
-
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Ranking:
     """The answer to one query.
 
     Attributes:
-        photos: int [n], best first; photos are counted through all indices, in their order.
-        confidence: float [n], the negated ``log10_nfa`` where photos are verified, which the first ``verify`` are and
-            the others are not (-inf); without verification the scores of the first stage.
+        photos: int [n], the best first; photos are counted through all indexes, in their order.
+        confidence: float [n], the negated ``log10_nfa`` of the verified photos, which come first, and -inf of the
+            others; without verification the scores of the first stage.
     """
 
     photos: Int[np.ndarray, " n"]
     confidence: Float[np.ndarray, " n"]
 
 
-def rank(
+def rank_all(
     queries: Sequence[LocalFeatures],
-    shards: Sequence[Callable[[], Index]],
-    search: Search,
+    indexes: Sequence[Callable[[], Index]],
     *,
+    first_stage: FirstStage = "votes",
+    verify: int = 100,
+    settings: SearchSettings,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Ranking]:
-    """Ranks every photo of all indices for every query, as one index of all photos would with exact neighbours.
+    """Ranks every photo of all indexes for every query, as one index of all photos would with exact neighbours.
 
-    Neighbours are merged before they vote, and verification sees the best of all indices. Only with idf does ASMK
-    differ: every index weights words by its own photos. A query keeps its neighbours, or with asmk 4 bytes a photo, and
-    with several indices the features of its candidates.
+    Neighbours are merged before they vote, and the best photos of all indexes are verified. ASMK differs from that of
+    one index only with idf, because every index weights words by its own photos. For each query memory holds its
+    neighbours, or with ASMK 4 bytes a photo, and with several indexes the features of its candidates.
 
     Args:
         queries: features of each.
-        shards: each opens one index; all of one model. They are opened twice where there are several.
-        search: how.
+        indexes: each call opens one index; all are of one model. Several indexes are opened twice each.
+        first_stage: "votes" or "asmk", as in ``Index.search``.
+        verify: number of photos to verify for each query; 0 ranks by the first stage alone.
+        settings: of each search.
         progress: called with (steps done, steps in all); a step is one query in one index, or its verification.
 
     Raises:
         SearchIndexError: an index cannot be opened, or the queries do not fit it.
     """
-    steps = _Steps(progress, len(queries) * (len(shards) + bool(search.verify)))
-    stages = [
-        _Votes(search.neighbours) if search.first_stage == "votes" else _Kernels(search.assignments) for _ in queries
-    ]
-    first = 0
-    index = None
-    starts = []
-    for opened in shards:
+    if not indexes:
+        raise ValueError("no index to rank")
+    steps = _Steps(progress, len(queries) * (len(indexes) + bool(verify)))
+    stages = [_Votes(settings.neighbours) if first_stage == "votes" else _Asmk(settings.assignments) for _ in queries]
+    starts = [0]
+    for opened in indexes:
         index = opened()
-        starts.append(first)
         for query, stage in zip(queries, stages, strict=True):
             if len(query):
-                stage.see(query, index, first)
+                stage.see(query, index, starts[-1])
             steps.done()
-        first += len(index)
-    if index is None:
-        raise ValueError("no index to rank")
-    orders = [stage.ranked(first) for stage in stages]
-    if not search.verify:
-        return [Ranking(order, scores[order]) for order, scores in orders]
-    wanted = [order[: search.verify] for order, _ in orders]
-    answers = []
-    features = _candidates(wanted, shards, starts) if len(shards) > 1 else None
-    for query, (order, scores), best in zip(queries, orders, wanted, strict=True):
-        found = [
-            (str(place), float(scores[place]), features[place] if features else index.features(index.names[place]))
-            for place in best.tolist()
-        ]
-        answers.append(_verified(query, found, order, index, search))
+        starts.append(starts[-1] + len(index))
+    ranked = [stage.ranked() for stage in stages]
+    if not verify:
+        return [Ranking(photos.numbers, photos.scores) for photos in ranked]
+    features = _features_of([photos.part(0, verify) for photos in ranked], indexes, starts, index)
+    how = VerificationSettings(
+        model=settings.model,
+        threshold=index.threshold,
+        max_side=(index.settings or ExtractionSettings()).max_side,
+        seed=settings.seed,
+    )
+    rankings = []
+    for query, photos in zip(queries, ranked, strict=True):
+        rankings.append(_verified(query, photos, verify, features, how))
         steps.done()
-    return answers
+    return rankings
 
 
 class _Votes:
-    """The nearest descriptors of a query over all indices seen."""
+    """The nearest descriptors of a query in all indexes so far."""
 
     def __init__(self, neighbours: int) -> None:
         self._count = neighbours
-        self._found: tuple[np.ndarray, np.ndarray] | None = None
+        self._nearest: Neighbours | None = None
 
     def see(self, query: LocalFeatures, index: Index, first: int) -> None:
         photos, similarities = index.neighbours(query, self._count)
-        photos = np.where(photos >= 0, photos + first, -1).astype(np.int32)
-        if self._found is not None:
-            photos = np.concatenate([self._found[0], photos], axis=1)
-            similarities = np.concatenate([self._found[1], similarities], axis=1)
-            order = np.argsort(-similarities, axis=1, kind="stable")[:, : self._count]
-            photos, similarities = (np.take_along_axis(one, order, axis=1) for one in (photos, similarities))
-        self._found = photos, similarities
+        found = Neighbours(np.where(photos >= 0, photos + first, -1).astype(np.int32), similarities)
+        self._nearest = found if self._nearest is None else merge_neighbours([self._nearest, found], self._count)
 
-    def ranked(self, photo_count: int) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " p"]]:
-        scores = np.full(photo_count, -np.inf, np.float32)
-        if self._found is not None:
-            scores = votes(*self._found, photo_count=photo_count)
-        return _order(scores), scores
+    def ranked(self) -> RankedPhotos:
+        return _NONE if self._nearest is None else rank_by_votes(self._nearest)
 
 
-class _Kernels:
-    """The ASMK similarities of a query with the photos of all indices seen."""
+class _Asmk:
+    """The ASMK similarities of a query with the photos of all indexes so far."""
 
     def __init__(self, assignments: int) -> None:
         self._assignments = assignments
@@ -135,9 +110,11 @@ class _Kernels:
     def see(self, query: LocalFeatures, index: Index, first: int) -> None:
         self._scores.append(index.kernel_scores(query, assignments=self._assignments))
 
-    def ranked(self, photo_count: int) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " p"]]:
-        scores = np.concatenate(self._scores) if self._scores else np.full(photo_count, -np.inf, np.float32)
-        return _order(scores), scores
+    def ranked(self) -> RankedPhotos:
+        return rank_by_scores(np.concatenate(self._scores)) if self._scores else _NONE
+
+
+_NONE = RankedPhotos(np.zeros(0, np.int64), np.zeros(0, np.float32))
 
 
 class _Steps:
@@ -152,44 +129,39 @@ class _Steps:
             self._progress(self._done, self._total)
 
 
-def _order(scores: Float[np.ndarray, " p"]) -> Int[np.ndarray, " n"]:
-    return np.argsort(-scores, kind="stable")[: np.isfinite(scores).sum()]
-
-
-def _candidates(
-    wanted: Sequence[Int[np.ndarray, " _c"]], shards: Sequence[Callable[[], Index]], starts: Sequence[int]
+def _features_of(
+    photos: Sequence[RankedPhotos], indexes: Sequence[Callable[[], Index]], starts: Sequence[int], last: Index
 ) -> dict[int, LocalFeatures]:
-    """The features of every photo that any query wants verified."""
-    places = np.unique(np.concatenate(wanted)) if wanted else np.zeros(0, int)
-    owners = np.searchsorted(starts, places, side="right") - 1
+    """The features of all these photos; ``last`` is the last index, which is still open."""
+    numbers = np.unique(np.concatenate([one.numbers for one in photos])) if photos else np.zeros(0, np.int64)
+    owners = np.searchsorted(starts, numbers, side="right") - 1
     found = {}
-    for shard, (opened, start) in enumerate(zip(shards, starts, strict=True)):
-        mine = places[owners == shard].tolist()
+    for place, opened in enumerate(indexes):
+        mine = numbers[owners == place].tolist()
         if mine:
-            index = opened()
-            for place in mine:
+            index = last if len(indexes) == 1 else opened()
+            for number in mine:
+                features = index.features(index.names[number - starts[place]])
                 # Views would keep whole columns of every index in memory.
-                features = index.features(index.names[place - start])
-                copied = {name: np.array(getattr(features, name)) for name in _COLUMNS}
-                found[place] = dataclasses.replace(features, **copied)
+                found[number] = features if len(indexes) == 1 else _copied(features)
     return found
 
 
-_COLUMNS = ("keypoints", "scales", "scores", "descriptors")
+def _copied(features: LocalFeatures) -> LocalFeatures:
+    columns = ("keypoints", "scales", "scores", "descriptors")
+    return dataclasses.replace(features, **{name: np.array(getattr(features, name)) for name in columns})
 
 
 def _verified(
     query: LocalFeatures,
-    candidates: Sequence[tuple[str, float, LocalFeatures]],
-    order: Int[np.ndarray, " n"],
-    index: Index,
-    search: Search,
+    photos: RankedPhotos,
+    verify: int,
+    features: dict[int, LocalFeatures],
+    how: VerificationSettings,
 ) -> Ranking:
-    max_side = (index.settings or ExtractionSettings()).max_side
-    settings = VerificationSettings(threshold=index.threshold, max_side=max_side, seed=search.seed)
-    matches = verify_candidates(query, candidates, settings)
-    matches.sort(key=Match.rank)
-    best = np.array([int(match.image) for match in matches], np.int64)
+    best, rest = photos.part(0, verify), photos.numbers[verify:]
+    candidates = [(str(n), s, features[n]) for n, s in zip(best.numbers.tolist(), best.scores.tolist())]
+    matches = sorted(verify_candidates(query, candidates, how), key=Match.rank)
+    numbers = np.array([int(match.image) for match in matches], np.int64)
     sure = np.array([-match.log10_nfa for match in matches if match.log10_nfa is not None], np.float64)
-    rest = order[len(best) :]
-    return Ranking(np.concatenate([best, rest]), np.concatenate([sure, np.full(len(rest), -np.inf)]))
+    return Ranking(np.concatenate([numbers, rest]), np.concatenate([sure, np.full(len(rest), -np.inf)]))

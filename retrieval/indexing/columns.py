@@ -22,7 +22,7 @@ _FEATURES: dict[str, type[np.generic]] = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class PhotoColumns:
     """Features of p photos, n in all; photo i owns the rows ``offsets[i]`` to ``offsets[i + 1]``.
 

@@ -18,6 +18,7 @@ from retrieval.indexing import manifest
 from retrieval.indexing.backends import Backend, backend_class
 from retrieval.indexing.columns import ColumnWriter, require_dimension_of_others
 from retrieval.indexing.index import Index
+from retrieval.indexing.indexed_photos import IndexedPhotos
 from retrieval.sharding.layout import ShardEntry
 from retrieval.sharding.shard import Shard
 
@@ -87,7 +88,8 @@ def _finished(
 ) -> ShardEntry:
     """Builds the backend of a shard whose columns are written, and lets go of it."""
     columns = writer.finish()
-    index = Index(columns, searcher.build(columns.descriptors), **described, head_path=None)
+    photos = IndexedPhotos(columns, searcher.build(columns.descriptors))
+    index = Index(photos, **described, head_path=None)
     index.write_beside_columns(root / entry.folder)
     return written(root, entry, index, numbers)
 
@@ -112,7 +114,7 @@ def changed_shard(root: Path, entry: ShardEntry, *, removed: Collection[str], ad
     shard = Shard.open(root, entry.name)
     stays = np.array([name not in removed for name in shard.index.names], bool)
     numbers = np.concatenate([shard.numbers[stays], np.array([photo.number for photo in added], np.int64)])
-    shard.index.change(removed, [(photo.name, photo.features) for photo in added])
+    shard.index.change(removed=removed, added=[(photo.name, photo.features) for photo in added])
     shard.index.save(root / entry.following.folder)
     return written(root, entry.following, shard.index, numbers)
 

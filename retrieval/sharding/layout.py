@@ -125,6 +125,15 @@ class Layout:
         described["shards"] = [dataclasses.asdict(entry) for entry in self.shards]
         atomic.write_bytes(root / manifest.NAME, encode_envelope(manifest.SHARDED, manifest.VERSION, described))
 
+    def copy(self, root: Path, folder: Path) -> None:
+        """Copies the shards that count, the head and the manifest from ``root`` into an empty folder."""
+        for entry in self.shards:
+            shutil.copytree(root / entry.folder, folder / entry.folder)
+            shutil.copyfile(root / entry.numbers_file, folder / entry.numbers_file)
+        if self.head is not None:
+            shutil.copyfile(root / HEAD, folder / HEAD)
+        self.write(folder)
+
     @property
     def entries(self) -> dict[str, ShardEntry]:
         """The shards by their names."""

@@ -1,7 +1,7 @@
 """Geometric verification of a query with candidate photos: matching, RANSAC, and the decision to accept."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -96,21 +96,6 @@ class Match:
     def rank(self) -> tuple[bool, int, float]:
         """What verified matches are sorted by: accepted ones first, then by inliers, then by the first stage."""
         return not self.accepted, -self.inliers, -self.score
-
-
-@dataclasses.dataclass(frozen=True)
-class SearchResult:
-    """The answer to one query.
-
-    Attributes:
-        accepted: one of the matches is accepted: the query shows something that the index knows.
-        matches: best first: accepted ones, then by inliers, then by votes.
-        lost: shards of the index that had no part in the answer, and why; only an index in shards can lose some.
-    """
-
-    accepted: bool
-    matches: list[Match]
-    lost: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def match(

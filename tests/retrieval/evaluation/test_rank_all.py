@@ -8,7 +8,8 @@ import pytest
 import retrieval
 from delf_jax.features import LocalFeatures
 from retrieval import asmk
-from retrieval.evaluation import rank_all
+from retrieval.evaluation.rank_all import rank_all
+from retrieval.search import FirstStage, SearchSettings
 from tests.retrieval.sift import sift_features
 
 NAMES = ("graf1", "leuvenA", "box", "coffee", "camera", "home")
@@ -28,20 +29,18 @@ def build(photos: dict[str, LocalFeatures], names: tuple[str, ...]) -> retrieval
 
 @pytest.mark.parametrize("stage", ["votes", "asmk"])
 @pytest.mark.parametrize("verify", [0, 3])
-def test_shards_answer_as_one_index(
-    stage: retrieval.indexing.index.FirstStage, verify: int, photos: dict[str, LocalFeatures]
-) -> None:
+def test_shards_answer_as_one_index(stage: FirstStage, verify: int, photos: dict[str, LocalFeatures]) -> None:
     whole, parts = build(photos, NAMES), [build(photos, names) for names in (NAMES[:2], NAMES[2:3], NAMES[3:])]
     queries = [photos["leuvenB"], photos["nothing"], photos["graf3"]]
-    search = rank_all.Search(first_stage=stage, verify=verify, neighbours=20)
+    how = {"first_stage": stage, "verify": verify, "settings": SearchSettings(neighbours=20)}
     steps: list[tuple[int, int]] = []
     shards = [lambda index=index: index for index in parts]
-    found = rank_all.rank(queries, shards, search, progress=lambda *step: steps.append(step))
-    alone = rank_all.rank(queries, [lambda: whole], search)
+    found = rank_all(queries, shards, **how, progress=lambda *step: steps.append(step))
+    alone = rank_all(queries, [lambda: whole], **how)
     for query, one, other in zip(queries, found, alone, strict=True):
         np.testing.assert_array_equal(one.photos, other.photos)
         np.testing.assert_allclose(one.confidence, other.confidence)
-        expected = whole.search(query, first_stage=stage, verify=verify, neighbours=20, top=len(NAMES)).matches
+        expected = whole.search(query, **how, top=len(NAMES)).matches
         assert [NAMES[place] for place in other.photos] == [match.image for match in expected]
         if verify:
             sure = [-np.inf if match.log10_nfa is None else -match.log10_nfa for match in expected]

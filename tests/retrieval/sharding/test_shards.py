@@ -1,7 +1,6 @@
 """An index in shards in one process: the answers of a single index, whatever became of its shards."""
 
 import shutil
-import types
 import weakref
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,9 +17,10 @@ from delf_jax.files.lease import Lease
 from delf_jax.settings import ExtractionSettings
 from retrieval.indexing import manifest
 from retrieval.indexing.backends.exact_backend import ExactBackend
+from retrieval.nearest import Neighbours, merge_neighbours
 from retrieval.sharding.layout import Layout, ShardChanged
 from retrieval.sharding.ray_servers import _Server
-from retrieval.sharding.shard import Neighbours, Shard
+from retrieval.sharding.shard import Shard
 from tests.retrieval.sift import sift_features
 
 NAMES = ("graf1", "leuvenA", "box", "nothing", "coffee", "camera", "twin", "rocket", "chelsea")
@@ -83,22 +83,11 @@ def test_the_answer_is_that_of_one_index(photos: dict[str, LocalFeatures], built
         {"verify": 2},
         {"verify": 0, "top": 3},
         {"exclude": ("coffee", "no such photo")},
-        {"neighbours": 3},
+        {"settings": retrieval.SearchSettings(neighbours=3)},
     ):
         assert answer(sharded, photos["coffee"], **options) == answer(whole, photos["coffee"], **options)
     assert [found[0] for found in answer(sharded, photos["coffee"])][:2] == ["coffee", "twin"]
     np.testing.assert_array_equal(sharded.features("box").keypoints, photos["box"].keypoints)
-
-
-def test_neighbours_of_shards_merge_to_those_of_the_whole() -> None:
-    def part(*found: tuple[int, float]) -> Neighbours:
-        photos, similarities = zip(*found)
-        return Neighbours(np.array([photos]), np.array([similarities], np.float32), np.array([photos[0]]))
-
-    merged = Neighbours.merged([part((4, 0.9), (4, 0.5), (-1, -np.inf)), part((2, 0.9), (7, 0.5), (2, 0.1))], 5)
-    assert merged.photos.tolist() == [[2, 4, 4, 7, 2]]
-    assert merged.similarities.tolist() == [pytest.approx([0.9, 0.9, 0.5, 0.5, 0.1])]
-    assert merged.excluded.tolist() == [4, 2]
 
 
 def test_photos_come_and_go_as_in_one_index(photos: dict[str, LocalFeatures], copy: Path) -> None:
@@ -175,9 +164,9 @@ def test_what_others_changed_before_the_first_question_is_answered_as_it_is_now(
 
 def test_shards_that_are_open_and_others_are_of_one_time(photos: dict[str, LocalFeatures], copy: Path) -> None:
     opened, pinned, other = (retrieval.ShardedIndex.open(copy) for _ in range(3))
-    (first, mine), (_, others), *_ = other._ask(other._layout, "names").given.items()
+    (first, mine), (_, others), *_ = other._photos.ask("names").given.items()
     for index in (opened, pinned):
-        index._servers.ask(index._layout, "names", {first: ()})
+        index._servers.ask(index._photos.layout, "names", {first: ()})
     gone = [next(iter(names.values())) for names in (mine, others)]
     other.remove(gone[:1])
     assert answer(pinned, photos["leuvenB"]) == answer(single(photos), photos["leuvenB"])
@@ -196,15 +185,13 @@ def test_one_search_asks_shards_of_one_time(
     changes = [[("leuvenA", photos["leuvenA"])]] * 4  # more than the tries after changes of others
 
     def neighbours_before_a_change(*arguments: object) -> Neighbours:
-        found = Neighbours.merged(*arguments)
+        found = merge_neighbours(*arguments)
         if changes:
             # What another thread does between two questions of one search: the photo gets a new number.
             sharded.add(changes.pop())
         return found
 
-    monkeypatch.setattr(
-        "retrieval.sharding.sharded_index.Neighbours", types.SimpleNamespace(merged=neighbours_before_a_change)
-    )
+    monkeypatch.setattr("retrieval.sharding.snapshot.merge_neighbours", neighbours_before_a_change)
     found = answer(sharded, photos["leuvenB"])
     assert not changes
     assert found[0][0] == "leuvenA"

@@ -61,7 +61,7 @@ def processes(index: retrieval.ShardedIndex) -> dict[str, set[int]]:
     """The processes that answer for each shard, in as many turns as there are replicas."""
     found: dict[str, set[int]] = {name: set() for name in index.shards}
     for _ in range(2):
-        for name, process in index._ask(index._layout, "process").given.items():
+        for name, process in index._photos.ask("process").given.items():
             found[name].add(process)
     return found
 

@@ -1,0 +1,241 @@
+"""Search: an index ranks its photos for a query, the best are verified, and the surest matches come first."""
+
+import abc
+import dataclasses
+import os
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+
+from delf_jax.errors import SearchIndexError
+from delf_jax.features import LocalFeatures
+from delf_jax.settings import ExtractionSettings
+from delf_jax.store.reader import FeatureStore
+from retrieval.indexing.compatibility import named, require_dimension, require_same_extraction, require_same_model
+from retrieval.verification.transforms import Model
+from retrieval.verification.verify import Match, VerificationSettings
+from retrieval.voting import RankedPhotos
+
+FirstStage = Literal["votes", "asmk"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SearchSettings:
+    """The parameters of a search that are rarely changed.
+
+    Attributes:
+        neighbours: nearest descriptors that vote, for each descriptor of the query.
+        assignments: visual words of each descriptor of the query, for ASMK.
+        model: kind of transform: "similarity", "affine", "homography" or "fundamental".
+        seed: of the random samples of RANSAC.
+    """
+
+    neighbours: int = 60
+    assignments: int = 1
+    model: Model = "affine"
+    seed: int = 0
+
+
+_DEFAULT_SETTINGS = SearchSettings()
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchResult:
+    """The answer to one query.
+
+    Attributes:
+        accepted: at least one of the matches is accepted: the index knows what the query shows.
+        matches: the best first: accepted ones, then by inliers, then by the score of the first stage.
+        lost: shards of the index that had no part in the answer, and why; empty for an index in one piece.
+    """
+
+    accepted: bool
+    matches: list[Match]
+    lost: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+@runtime_checkable
+class Snapshot(Protocol):
+    """The photos of an index in one state: what a search asks them. A photo goes by its number."""
+
+    def first_stage(
+        self, query: LocalFeatures, stage: FirstStage, settings: SearchSettings, exclude: Collection[str]
+    ) -> RankedPhotos:
+        """Ranks the photos without geometry, and leaves out those whose names are in ``exclude``."""
+
+    def verify(
+        self, query: LocalFeatures, photos: RankedPhotos, settings: VerificationSettings
+    ) -> tuple[dict[int, Match], Mapping[str, str]]:
+        """The matches of these photos by their numbers, and the shards that did not answer, with the reasons."""
+
+    def names_of(self, photos: RankedPhotos) -> dict[int, str]:
+        """Names of these photos by their numbers."""
+
+
+class SearchableIndex(abc.ABC):
+    """Photos that can be searched by their local features: the one interface of ``Index`` and ``ShardedIndex``.
+
+    An index with a ``path`` lives in that folder: whatever changes the index changes the folder at once, and the folder
+    is whole at every moment. An index without one is in memory alone; ``save`` writes a copy.
+
+    Attributes:
+        settings: what the features were extracted with; None if the index was built without.
+        fingerprint: of the model that made the features; None if the index was built without.
+        threshold: matches are accepted at or below this ``log10_nfa``.
+        head_path: the head file of features that were adapted to their collection; None for the model's own head.
+        path: the folder that changes with the index; None if there is none.
+    """
+
+    settings: ExtractionSettings | None
+    fingerprint: str | None
+    threshold: float
+    head_path: Path | None
+    path: Path | None
+
+    @abc.abstractmethod
+    def __len__(self) -> int:
+        """Number of photos, also of those without features."""
+
+    @property
+    @abc.abstractmethod
+    def names(self) -> tuple[str, ...]:
+        """Names of the photos in the order they were added."""
+
+    @property
+    @abc.abstractmethod
+    def feature_count(self) -> int:
+        """Number of features of all photos."""
+
+    @property
+    @abc.abstractmethod
+    def dimension(self) -> int:
+        """Dimension of the descriptors."""
+
+    @property
+    @abc.abstractmethod
+    def backend(self) -> str:
+        """What finds nearest neighbours: ``scann`` or ``exact``."""
+
+    @abc.abstractmethod
+    def features(self, name: str) -> LocalFeatures:
+        """The features of a photo, descriptors in float16.
+
+        Raises:
+            SearchIndexError: there is no such photo.
+        """
+
+    @abc.abstractmethod
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes a copy of the index as a folder that appears whole or not at all; replaces an index that is there.
+
+        Raises:
+            SearchIndexError: ``path`` is something else than an index, or cannot be written.
+        """
+
+    def require(self, fingerprint: str) -> None:
+        """Refuses features of another model, whose distances to those of this index mean nothing.
+
+        Raises:
+            SearchIndexError: ``fingerprint`` is not that of the index.
+        """
+        require_same_model(self, fingerprint)
+
+    def add(self, photos: FeatureStore | Iterable[tuple[str, LocalFeatures]]) -> None:
+        """Adds photos; a photo whose name is in the index already is replaced.
+
+        Raises:
+            SearchIndexError: another model or other settings made them, a name comes twice, dimensions differ, or the
+                folder of the index cannot be written.
+        """
+        self.change(added=photos)
+
+    def remove(self, names: Collection[str]) -> None:
+        """Takes photos out.
+
+        Raises:
+            SearchIndexError: there is no such photo, no feature would be left, or the folder cannot be written.
+        """
+        self.change(removed=names)
+
+    def change(
+        self, *, removed: Collection[str] = (), added: FeatureStore | Iterable[tuple[str, LocalFeatures]] = ()
+    ) -> None:
+        """Takes photos out and adds others in one step, as ``remove`` and ``add`` do; it fails as a whole.
+
+        Raises:
+            SearchIndexError: as ``remove`` and ``add``.
+        """
+        if isinstance(added, FeatureStore):
+            require_same_extraction(self, added)
+        new: dict[str, LocalFeatures] = {}
+        for name, features in named(added):
+            if name in new:
+                raise SearchIndexError(f"{name}: comes twice; give every photo a name of its own")
+            new[name] = dataclasses.replace(features, descriptors=np.asarray(features.descriptors, np.float16))
+        self._change(removed, new)
+
+    def search(
+        self,
+        features: LocalFeatures,
+        *,
+        first_stage: FirstStage = "votes",
+        verify: int = 100,
+        top: int = 10,
+        exclude: Collection[str] = (),
+        threshold: float | None = None,
+        max_side: int | None = None,
+        settings: SearchSettings = _DEFAULT_SETTINGS,
+    ) -> SearchResult:
+        """The photos that show what the query shows, with geometric proof.
+
+        The first stage ranks all photos: the nearest neighbours of every descriptor vote (see ``voting.votes``), or
+        photos are compared word by word (ASMK). The best are verified by RANSAC in one call. A query without features
+        gets an empty answer.
+
+        Args:
+            features: of one query photo, made by the model and the settings of this index.
+            first_stage: "votes"; or "asmk", after ``Index.aggregate``. An index in shards has votes alone.
+            verify: number of photos to verify; 0 ranks by the first stage alone, and accepts nothing.
+            top: number of matches to return.
+            exclude: names of photos that must not be found.
+            threshold: accept matches at or below this ``log10_nfa``; that of the index if not given.
+            max_side: longest side in pixels that the query was reduced to; that of the index if not given.
+            settings: parameters that are rarely changed.
+
+        Raises:
+            SearchIndexError: the descriptors do not have the dimension of the index, the index cannot answer by this
+                first stage, or no shard answers.
+        """
+        if not len(features):
+            return SearchResult(False, [])
+        require_dimension(features, self.dimension)
+        photos = self._snapshot()
+        ranked = photos.first_stage(features, first_stage, settings, exclude)
+        best, rest = ranked.part(0, verify), ranked.part(verify, max(top, verify))
+        how = VerificationSettings(
+            model=settings.model,
+            threshold=self.threshold if threshold is None else threshold,
+            max_side=(self.settings or ExtractionSettings()).max_side,
+            query_max_side=max_side,
+            seed=settings.seed,
+            photos_verified=len(best.numbers),
+        )
+        verified, lost = photos.verify(features, best, how)
+        matches = sorted((verified[n] for n in best.numbers.tolist() if n in verified), key=Match.rank)
+        names = photos.names_of(rest)
+        matches += [
+            Match.unverified(names[number], score, model=settings.model)
+            for number, score in zip(rest.numbers.tolist(), rest.scores.tolist())
+            if number in names
+        ]
+        return SearchResult(any(match.accepted for match in matches), matches[:top], {**ranked.lost, **lost})
+
+    @abc.abstractmethod
+    def _snapshot(self) -> Snapshot:
+        """The photos as they are now; later changes do not show in it."""
+
+    @abc.abstractmethod
+    def _change(self, removed: Collection[str], added: Mapping[str, LocalFeatures]) -> None:
+        """Takes photos out, then adds others, in place of those of the same names."""
