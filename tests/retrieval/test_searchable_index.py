@@ -1,0 +1,103 @@
+"""The one interface of an index in one piece and an index in shards."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import retrieval
+from delf_jax.errors import SearchIndexError
+from delf_jax.features import LocalFeatures
+from delf_jax.settings import ExtractionSettings
+from retrieval import asmk
+from tests.retrieval.sift import sift_features
+
+NAMES = ("graf1", "leuvenA", "nothing", "coffee", "camera")
+KINDS = ["memory", "folder", "shards"]
+
+
+@pytest.fixture(scope="module")
+def photos(demo_photos: Path) -> dict[str, LocalFeatures]:
+    real = {*NAMES, "leuvenB", "box"} - {"nothing"}
+    features = {name: sift_features(demo_photos / f"{name}.jpg", 150) for name in real}
+    return features | {"nothing": LocalFeatures.empty((60, 80), 128)}
+
+
+def build(kind: str, photos: dict[str, LocalFeatures], path: Path) -> retrieval.SearchableIndex:
+    chosen = [(name, photos[name]) for name in NAMES]
+    settings, fingerprint = ExtractionSettings(max_features=150), "f" * 64
+    if kind == "shards":
+        return retrieval.ShardedIndex.build(
+            chosen, path, shards=2, backend="exact", settings=settings, fingerprint=fingerprint, threshold=-8.0
+        )
+    out = path if kind == "folder" else None
+    return retrieval.Index.build(
+        chosen, out=out, backend="exact", settings=settings, fingerprint=fingerprint, threshold=-8.0
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_index_of_every_kind_keeps_its_promises(kind: str, photos: dict[str, LocalFeatures], tmp_path: Path) -> None:
+    index = build(kind, photos, tmp_path / "index")
+    assert index.path == (None if kind == "memory" else tmp_path / "index")
+    assert (len(index), index.names, index.dimension, index.backend) == (5, NAMES, 128, "exact")
+    assert index.feature_count == sum(len(photos[name]) for name in NAMES)
+    assert (index.settings, index.fingerprint, index.threshold) == (ExtractionSettings(max_features=150), "f" * 64, -8)
+    np.testing.assert_array_equal(index.features("coffee").keypoints, photos["coffee"].keypoints)
+
+    found = index.search(photos["leuvenB"], verify=3, top=2)
+    assert (found.accepted, found.lost, len(found.matches), found.matches[0].image) == (True, {}, 2, "leuvenA")
+    assert index.search(photos["leuvenB"], exclude=["leuvenA", "no such photo"]).matches[0].image != "leuvenA"
+    assert not index.search(photos["leuvenB"], threshold=-np.inf).accepted
+    assert index.search(photos["nothing"]).matches == []
+    with pytest.raises(SearchIndexError, match="no inverted file of ASMK"):
+        index.search(photos["leuvenB"], first_stage="asmk")
+    index.require("f" * 64)
+    with pytest.raises(SearchIndexError, match="made by another model"):
+        index.require("e" * 64)
+
+    index.add([("box", photos["box"]), ("coffee", photos["leuvenB"])])
+    index.remove(["nothing"])
+    index.change(removed=["camera"], added=[("camera2", photos["camera"])])
+    now = ("graf1", "leuvenA", "box", "coffee", "camera2")
+    for names, refused in (((), "box: comes twice"), (("camera",), "camera: is not in the index")):
+        with pytest.raises(SearchIndexError, match=refused):
+            index.change(removed=names, added=[("box", photos["box"]), ("box", photos["box"])][: 2 - len(names)])
+    assert index.names == now
+    assert index.search(photos["leuvenB"], verify=5).matches[0].image == "coffee"
+
+    # What changed is in the folder of the index already, and in a copy of it.
+    index.save(tmp_path / "copy")
+    for path in (tmp_path / "copy", index.path):
+        if path is not None:
+            again = retrieval.open_index(path)
+            assert (again.names, again.path) == (now, path)
+            assert again.search(photos["leuvenB"], verify=0).matches[0].image == "coffee"
+    index.remove(["box"])
+    assert "box" in retrieval.open_index(tmp_path / "copy").names
+
+
+def test_a_read_only_index_leaves_its_folder_alone(photos: dict[str, LocalFeatures], tmp_path: Path) -> None:
+    build("folder", photos, tmp_path / "index")
+    index = retrieval.Index.open(tmp_path / "index", read_only=True)
+    index.aggregate(asmk.Codebook(photos["box"].descriptors[:20].astype(np.float32)))
+    index.remove(["camera"])
+    again = retrieval.Index.open(tmp_path / "index")
+    assert (again.names, again.inverted_file) == (NAMES, None)
+
+
+def test_a_change_that_cannot_be_written_is_undone(
+    photos: dict[str, LocalFeatures], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = build("folder", photos, tmp_path / "index")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(np, "save", full)
+        with pytest.raises(SearchIndexError, match="No space left on device"):
+            index.remove(["camera"])
+    assert index.names == retrieval.open_index(tmp_path / "index").names == NAMES
+    index.remove(["camera"])
+    assert len(retrieval.open_index(tmp_path / "index")) == len(NAMES) - 1
