@@ -1,4 +1,4 @@
-"""Matching and verification by the rules that a peer likes best, where those are not the library's."""
+"""Matching and verification by other rules than the library's, for peers that do better with them."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ class Answer(NamedTuple):
 
     Attributes:
         photo: index into the database.
-        inliers: matches that the best transform explains; 0 where geometry was not verified.
-        confidence: the higher the surer; of a verified answer -log10_nfa, of another its votes.
+        inliers: inliers of the best transform; 0 if the photo was not verified.
+        confidence: higher is surer; -log10_nfa if the photo was verified, otherwise its votes.
     """
 
     photo: int
@@ -32,10 +32,10 @@ class Matching:
     """How features are matched and verified.
 
     Attributes:
-        ratio: mutual nearest neighbours must also pass Lowe's ratio test; None: being that is enough.
-        least_cosine: mutual nearest neighbours of a smaller cosine are no match; None: all are.
-        inlier_radius: pixels that an inlier may be off.
-        cell: side in pixels of the cells in which only one match counts as evidence.
+        ratio: of Lowe's ratio test, which mutual nearest neighbours must pass too; None: no such test.
+        least_cosine: smallest cosine of a match; None: no limit.
+        inlier_radius: largest error of an inlier in pixels.
+        cell: side in pixels of the cells in which only one match counts.
     """
 
     ratio: float | None = None
@@ -53,16 +53,17 @@ def verified(
     threshold: float,
     seed: int = 0,
 ) -> list[Answer]:
-    """Some photos as verified answers, best first: accepted ones, then by inliers, then in the order given.
+    """Verifies some photos; the best come first: accepted ones, then by inliers, then in the given order.
 
-    As ``Index.search`` verifies: an affine transform, residuals measured in either photo, whichever is surer.
+    It verifies as ``Index.search`` does: with an affine transform and residuals in both photos, of which the surer
+    result counts.
 
     Args:
-        query: features of the photo that asks.
+        query: features of the query photo.
         photos: indices of those to verify.
         database: features of all photos.
         matching: what counts as a match and as an inlier.
-        threshold: answers at or below this log10_nfa are accepted.
+        threshold: a photo is accepted at or below this log10_nfa.
         seed: of the random samples.
     """
     if not photos or not len(query):
@@ -105,8 +106,8 @@ def putative(
 ) -> tuple[Int[np.ndarray, "k 2"], Float[np.ndarray, " k"]]:
     """Mutual nearest neighbours of unit-length descriptors, nearest first: rows of ``a`` and ``b``, and their cosines.
 
-    The same matches as ``retrieval.matching.mutual_nearest``, which is written for accelerators; on a CPU, where a
-    benchmark makes 20 000 of them, NumPy needs a quarter of its time.
+    The matches are those of ``retrieval.matching.mutual_nearest``, which is written for accelerators. On a CPU, NumPy
+    takes a quarter of its time, and benchmarks match 20 000 pairs.
     """
     if len(a) == 0 or len(b) == 0:
         return np.zeros((0, 2), np.int64), np.zeros(0, np.float32)

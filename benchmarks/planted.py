@@ -1,4 +1,4 @@
-"""Matches between two imaginary photos under a known transform, and how well a found transform agrees with it."""
+"""Planted problems: matches between two imaginary photos under a known transform, and the errors of found ones."""
 
 from typing import NamedTuple
 
@@ -23,8 +23,8 @@ class Problem(NamedTuple):
         dst: float32 [c, n, 2], their partners in the target photo.
         true: bool [c, n], which matches follow the transform.
         transform: float64 [c, 3, 3], from source to target points (x, y, 1).
-        src_scales: float32 [c, n], scale at which the feature was found: right to half an octave, random for outliers.
-        dst_scales: float32 [c, n], likewise.
+        src_scales: float32 [c, n], scale at which each source feature was found; random for outliers.
+        dst_scales: float32 [c, n], the same for the target. The ratio of both is right to a quarter of an octave.
     """
 
     model: Model
@@ -37,12 +37,12 @@ class Problem(NamedTuple):
 
 
 class Quality(NamedTuple):
-    """How well answers agree with what was planted, candidate by candidate.
+    """How well found transforms agree with the planted ones, for each candidate.
 
     Attributes:
-        error: float [c], mean distance in pixels of the true matches' source points under both transforms; infinite
-            where nothing was found.
-        success: bool [c], the error is below ``SUCCESS``.
+        error: float [c], mean distance in pixels between the true matches' source points under both transforms;
+            infinite if nothing was found.
+        success: bool [c], whether the error is below ``SUCCESS``.
         recall: float [c], share of the true matches among the found inliers.
     """
 
@@ -52,14 +52,14 @@ class Quality(NamedTuple):
 
 
 def plant(model: Model, *, candidates: int, matches: int, outliers: float, seed: int) -> Problem:
-    """Photos of a plane, turned by up to 0.5 rad, resized by 0.6 to 1.6, and what else the model allows.
+    """Pairs of photos of a plane, rotated by up to 0.5 rad, resized by 0.6 to 1.6, and sheared or tilted by the model.
 
     Args:
         model: "similarity", "affine" or "homography".
         candidates: number of photo pairs.
         matches: putative matches of each.
-        outliers: share of matches that are random; at least four are not.
-        seed: of all that is random.
+        outliers: share of matches that are random; at least four are true.
+        seed: of the random numbers.
     """
     rng = np.random.default_rng(seed)
     transform = np.stack([_transform(model, rng) for _ in range(candidates)])
@@ -78,7 +78,7 @@ def plant(model: Model, *, candidates: int, matches: int, outliers: float, seed:
 
 
 def judge(problem: Problem, transform: Float[np.ndarray, "c 3 3"], inliers: Bool[np.ndarray, "c n"]) -> Quality:
-    """Hold found transforms (NaN where there is none) and inliers against the planted ones."""
+    """Compares found transforms (NaN if none was found) and inliers with the planted ones."""
     apart = np.linalg.norm(apply(transform, problem.src) - apply(problem.transform, problem.src), axis=-1)
     count = problem.true.sum(axis=1)
     error = np.where(problem.true, apart, 0.0).sum(axis=1) / count

@@ -1,10 +1,10 @@
-"""A real scene from our matches alone, beside pycolmap's own SIFT reconstruction of the same photos.
+"""Structure from motion of a real scene with our matches, compared with COLMAP's SIFT on the same photos.
 
     python -m benchmarks.reconstruction --json benchmarks/results/reconstruction.json
 
-Eleven photos of a castle (sceaux, calibrated). Ours: features, matches and epipolar geometry of all pairs as
+Eleven photos of a castle (sceaux, calibrated). Ours: features, matches and fundamental matrices of all pairs as
 `delf-jax export --format colmap` writes them, then COLMAP's incremental mapper. Theirs: COLMAP's SIFT at full size and
-the same mapper. Poses are compared after the similarity that brings the camera centres together best.
+the same mapper. Poses are compared after the similarity that aligns the camera centres best.
 """
 
 import dataclasses
@@ -32,14 +32,14 @@ from delf_jax.settings import ExtractionSettings
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """Reconstructs and compares.
+    """Reconstructs the scene twice and compares the poses.
 
     Attributes:
         data: folder of the photos with ground truth; default $DELF_SHARED, then ../shared/data beside the repository.
         max_side: size that our features are computed at.
         scales: image scales of our features.
-        tolerance: factor of COLMAP's error limits, which are made for keypoints of the whole photo: ours were found
-            in one reduced from 1416 pixels.
+        tolerance: factor of COLMAP's error limits, which are for keypoints of the full-size photo; our features are
+            found in photos reduced from 1416 pixels.
         json: write the results, with the poses of both, to this file too.
     """
 
@@ -54,7 +54,7 @@ class Poses(NamedTuple):
     """Cameras of a reconstruction.
 
     Attributes:
-        names: of the n photos that were registered, sorted.
+        names: of the n registered photos, sorted.
         rotations: float64 [n, 3, 3], from the world to each camera.
         centres: float64 [n, 3], in the reconstruction's own units.
     """
@@ -68,7 +68,7 @@ class Agreement(NamedTuple):
     """How two reconstructions of the same photos differ.
 
     Attributes:
-        cameras: photos that both have.
+        cameras: number of photos in both.
         rotation: median and largest difference in degrees.
         centre: median and largest error in percent of the reference's path from photo to photo.
     """
@@ -101,7 +101,7 @@ def main(options: Options) -> list[dict[str, Any]]:
 def reconstruct(
     photos: Path, scratch: Path, *, max_side: int, scales: tuple[float, ...], tolerance: float
 ) -> tuple[Poses, dict[str, Any]]:
-    """From our features and matches, with COLMAP's error limits times ``tolerance``: the poses, and a row of counts."""
+    """Poses from our features and matches, with COLMAP's error limits times ``tolerance``, and a row of counts."""
     paths = _photos(photos)
     settings = ExtractionSettings(scorer="norm", max_features=4000, max_side=max_side, scales=scales)
     found = delf_jax.load(settings=settings)(paths)
@@ -121,7 +121,7 @@ def reconstruct(
 
 
 def reconstruct_with_sift(photos: Path, scratch: Path) -> tuple[Poses, dict[str, Any]]:
-    """With COLMAP's SIFT and matcher: the poses, and a row of counts."""
+    """Poses from COLMAP's SIFT and matcher, and a row of counts."""
     pycolmap = _pycolmap()
     database, camera, paths = scratch / "sift.db", intrinsics(photos), _photos(photos)
     reader = pycolmap.ImageReaderOptions()
@@ -140,9 +140,9 @@ def reconstruct_with_sift(photos: Path, scratch: Path) -> tuple[Poses, dict[str,
 
 
 def agreement(poses: Poses, reference: Poses) -> Agreement:
-    """Compares after the similarity that moves the centres of ``poses`` onto those of ``reference`` best.
+    """Compares the poses after the best similarity from the centres of ``poses`` to those of ``reference``.
 
-    Both need at least three photos in common.
+    They must have at least three photos in common.
     """
     common = sorted(set(poses.names) & set(reference.names))
     ours, theirs = ([p.names.index(name) for name in common] for p in (poses, reference))
@@ -177,11 +177,11 @@ def intrinsics(photos: Path) -> colmap.Intrinsics:
 
 
 def _map(database: Path, photos: Path, out: Path, *, tolerance: float) -> tuple[Poses, dict[str, Any]]:
-    """COLMAP's incremental mapper with known intrinsics and its error limits times ``tolerance``: its largest model."""
+    """The largest model of COLMAP's incremental mapper, with known intrinsics and error limits times ``tolerance``."""
     pycolmap = _pycolmap()
     options = pycolmap.IncrementalPipelineOptions()
     options.random_seed = options.mapper.random_seed = options.triangulation.random_seed = 0
-    options.num_threads = 1  # with more, the same seed gives other poses
+    options.num_threads = 1  # with more threads, the same seed gives other poses
     options.ba_refine_focal_length = options.ba_refine_extra_params = False
     for part, limits in (
         (options.mapper, ("init_max_error", "filter_max_reproj_error", "abs_pose_max_error")),
@@ -225,7 +225,7 @@ def _pycolmap() -> ModuleType:
         import pycolmap
     except ImportError:
         raise PeerMissing("needs pycolmap; install it with `pip install delf-jax[sfm]`") from None
-    # It would say on stderr what it does with every photo.
+    # Otherwise it writes a line for every photo to stderr.
     pycolmap.logging.minloglevel = pycolmap.logging.WARNING.value
     return pycolmap
 

@@ -2,9 +2,9 @@
 
     python -m benchmarks.verification --json benchmarks/results/verification.json
 
-Photos of 640x480, of which so many of the putative matches are random and the others are 1 to 3 pixels off. A photo is
-a success where the found transform carries the true matches, on average, to within 5 pixels of where the planted one
-does. Every time is that of the whole batch, in turns with all the others; slow peers are timed once.
+Photos have 640x480 pixels. A given share of the putative matches is random; the errors of the others are 1 to 3 pixels.
+A photo is a success if the found and the planted transform move the true matches, on average, to points less than 5
+pixels apart. Every time is that of the whole batch. Methods are timed in turns; slow peers are timed once.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ from delf_jax.errors import DelfError
 from retrieval.verification.transforms import Model
 
 OUTLIERS = (0.1, 0.3, 0.5, 0.7, 0.75, 0.9)
-# Slower ones are timed once, and only with few candidates where they take them one by one anyway.
+# Peers that take longer are timed once; scikit-image, which takes candidates one by one, with few of them.
 SLOW_SECONDS = 2.0
 SCIKIT_CANDIDATES = 5
 
@@ -50,10 +50,10 @@ class Options:
 
     Attributes:
         json: write the results to this file too.
-        full: every number of candidates with every number of matches, share of outliers and model.
+        full: measure all combinations of candidates, matches, share of outliers and model.
         only: models to measure; default all.
-        problems: of each kind, each with other random numbers.
-        rounds: how often each is timed.
+        problems: number of planted problems of each kind.
+        rounds: number of times that each method is timed.
     """
 
     json: Annotated[Path | None, arg(metavar="FILE")] = None
@@ -104,7 +104,7 @@ def cases(*, full: bool) -> list[Case]:
 
 
 def measure(case: Case, *, problems: int, rounds: int) -> list[dict[str, Any]]:
-    """One row for every program: its quality over all problems and the time it takes for one."""
+    """One row for every method: its quality over all problems, and its time for one problem."""
     planted_problems = [planted.plant(**case._asdict(), seed=seed) for seed in range(problems)]
     ways = {OURS: verifiers.ours(case.model, scales=True), BLIND: verifiers.ours(case.model, scales=False)}
     others, missing = verifiers.peers(case.model)
@@ -147,7 +147,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """How much faster than OpenCV's fastest and scikit-image the batches of 100 candidates are, over their cases."""
+    """How many times as fast as OpenCV's fastest method and as scikit-image ours is, for batches of 100 candidates."""
     lines = []
     for model in dict.fromkeys(row["model"] for row in rows):
         of_opencv, of_scikit = [], []

@@ -1,6 +1,6 @@
-"""Programs that verify a batch of candidate photos: this project's, and its peers' as their users call them.
+"""Methods that verify a batch of candidate photos: this project's, and its peers', called as their users call them.
 
-Peers see one photo at a time; those in C++ run in two threads, each with its share of the candidates.
+Peers take one photo at a time. Those in C++ run in two threads, each with a share of the candidates.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,10 +17,10 @@ from benchmarks.planted import Problem
 from retrieval.verification import ransac
 from retrieval.verification.transforms import Model
 
-# Pixels that an inlier may be off, for all alike.
+# Inlier threshold in pixels, the same for all methods.
 THRESHOLD = 10.0
 THREADS = 2
-# What scikit-image draws in the official matching, and what OpenCV needs for nine outliers in ten.
+# Trials of scikit-image in the official matching code, and trials that OpenCV needs for 90 % outliers.
 OFFICIAL_TRIALS = 1000
 PATIENT_TRIALS = 5000
 
@@ -36,14 +36,14 @@ class Answer(NamedTuple):
 
 
 class Verifier(NamedTuple):
-    """What is timed, and what brings its outcome into one form afterwards."""
+    """``run`` is what is timed; ``read`` brings its result into one form afterwards."""
 
     run: Callable[[Problem], Any]
     read: Callable[[Problem, Any], Answer]
 
 
 def ours(model: Model, *, scales: bool) -> Verifier:
-    """``retrieval.verification.ransac.estimate`` as it is, from NumPy to NumPy, its false alarms included."""
+    """``retrieval.ransac.estimate``, from NumPy arrays to NumPy arrays, the number of false alarms included."""
     key = jax.random.key(0)
 
     def run(problem: Problem) -> Any:
@@ -67,7 +67,7 @@ def ours(model: Model, *, scales: bool) -> Verifier:
 
 
 def peers(model: Model) -> tuple[dict[str, Verifier], dict[str, str]]:
-    """The peers that know the model, by name, and what keeps others away."""
+    """The installed peers that have the model, by name, and the reasons why others are missing."""
     found: dict[str, Verifier] = {}
     missing: dict[str, str] = {}
     for name, solver in _solvers(model).items():
