@@ -62,7 +62,7 @@ def test_options(index: retrieval.Index, photos: dict[str, LocalFeatures]) -> No
     assert not without.accepted
     assert "leuvenA" not in [match.image for match in without.matches]
     assert not index.search(query, threshold=-math.inf).accepted
-    assert index.search(query, seed=1).matches[0].image == "leuvenA"
+    assert index.search(query, settings=retrieval.SearchSettings(seed=1)).matches[0].image == "leuvenA"
 
 
 def test_the_same_query_gives_the_same_answer(index: retrieval.Index, photos: dict[str, LocalFeatures]) -> None:
