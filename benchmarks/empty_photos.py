@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from delf_jax.errors import ImageError
-from localization.evaluation.datasets import Annotated
+from localization.evaluation.datasets import AnnotatedPhoto
 from localization.fitting import calibration
 from localization.predictor import Predictor
 
 
 def measure(
-    predictor: Predictor, train: Sequence[Annotated], test: Sequence[Annotated], *, smallest_side: int = 64
+    predictor: Predictor, train: Sequence[AnnotatedPhoto], test: Sequence[AnnotatedPhoto], *, smallest_side: int = 64
 ) -> list[dict[str, Any]]:
     """Shares found of whole and of empty photos, at the zero level and after two calibrations.
 
@@ -29,8 +29,8 @@ def measure(
     own = [found.boxes for found in predictor.localize([p.load().pixels for p in train])]
     thresholds = {
         "zero level": predictor.found_threshold,
-        "calibrated beside own boxes": calibration.calibrated(predictor, beside(train, own)).found_threshold,
-        "calibrated beside true boxes": calibration.calibrated(
+        "calibrated beside own boxes": calibration.calibrate_on_empty(predictor, beside(train, own)).found_threshold,
+        "calibrated beside true boxes": calibration.calibrate_on_empty(
             predictor, beside(train, [p.boxes for p in train])
         ).found_threshold,
     }
@@ -49,12 +49,12 @@ def measure(
     ]
 
 
-def _whole(photos: Sequence[Annotated]) -> Iterator[np.ndarray]:
+def _whole(photos: Sequence[AnnotatedPhoto]) -> Iterator[np.ndarray]:
     return (photo.load().pixels for photo in photos)
 
 
 def _beside(
-    photos: Sequence[Annotated], boxes: Sequence[Sequence[Sequence[float]]], *, smallest_side: int
+    photos: Sequence[AnnotatedPhoto], boxes: Sequence[Sequence[Sequence[float]]], *, smallest_side: int
 ) -> Iterator[np.ndarray]:
     for photo, own in zip(photos, boxes):
         pixels = photo.load().pixels

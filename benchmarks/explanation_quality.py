@@ -6,15 +6,18 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from localization.encoders.encoders import Dense
-from localization.evaluation.datasets import Annotated
+from localization.encoders.base import DenseFeatures
+from localization.evaluation.datasets import AnnotatedPhoto
 from localization.evaluation.protocols import OFFICIAL_FINE_GRAINED
+from localization.foreground.statistics import unit_features
 from localization.predictor import Predictor
 
 _TOP = 10
 
 
-def measure(predictor: Predictor, train: Sequence[Annotated], test: Sequence[Annotated]) -> list[dict[str, Any]]:
+def measure(
+    predictor: Predictor, train: Sequence[AnnotatedPhoto], test: Sequence[AnnotatedPhoto]
+) -> list[dict[str, Any]]:
     """Of the ten excitatory points of each test photo's strongest place: the shares inside boxes and of its class.
 
     Args:
@@ -27,7 +30,7 @@ def measure(predictor: Predictor, train: Sequence[Annotated], test: Sequence[Ann
         height, width = photo.load().original_size
         truth[str(photo.path)] = np.array(photo.boxes) * side / np.array([width, height] * 2)
     positive = np.flatnonzero(explainer.importance > 0)
-    shown = ((photo.label, OFFICIAL_FINE_GRAINED.shown(photo.load().pixels)) for photo in test)
+    shown = ((photo.label, OFFICIAL_FINE_GRAINED.prepare(photo.load().pixels)) for photo in test)
     inside: dict[str, list[bool]] = {}
     same: dict[str, list[bool]] = {}
     used: dict[str, set[int]] = {}
@@ -58,9 +61,8 @@ def measure(predictor: Predictor, train: Sequence[Annotated], test: Sequence[Ann
     ]
 
 
-def _strongest(arguments: Any, dense: Dense) -> Any:
-    """The unit feature of each photo's place of largest cosine with w*, [B, C]."""
-    features = dense.features.astype(jnp.float32).reshape(dense.features.shape[0], -1, dense.features.shape[-1])
-    units = features / jnp.maximum(jnp.linalg.norm(features, axis=-1, keepdims=True), 1e-12)
+def _strongest(arguments: Any, dense: DenseFeatures) -> Any:
+    """The unit feature of the place with the largest cosine with w* in each photo, [B, C]."""
+    units = unit_features(dense.features).reshape(dense.features.shape[0], -1, dense.features.shape[-1])
     best = jnp.argmax(units @ arguments["w"], axis=-1)
     return jnp.take_along_axis(units, best[:, None, None], axis=1)[:, 0]

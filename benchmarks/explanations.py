@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from benchmarks.timing import spread, take_turns
 from localization.predictor import Predictor
 from localization.representers import mips
-from localization.representers.explain import Explainer, Explanation
+from localization.representers.explain import Explainer, Explanation, SearchMethod
 
 TOP = 10
 
@@ -57,17 +57,18 @@ def measure(predictor: Predictor, queries: Sequence[Query], *, rounds: int) -> l
             agreeing = sum(len(_places(one) & right) for one, right in zip(found, truth))
             row["indexed_in_s"] = indexing[name]
             row["recall"] = agreeing / sum(map(len, truth))
-            row["points_scanned"] = float(np.mean([one.points_scanned for one in found]))
+            row["share_scanned"] = float(np.mean([one.points_scanned for one in found])) / len(predictor.points)
         rows.append(row)
     return rows
 
 
-def _indexed(predictor: Predictor, index: Any, query: Query) -> tuple[Explainer, float]:
-    """An explainer that has answered once, and the seconds until then."""
+def _indexed(predictor: Predictor, index: SearchMethod, query: Query) -> tuple[Explainer, float]:
+    """An explainer that has answered one query, and the seconds that this took."""
     assert predictor.points is not None
-    total = predictor.statistics.total
     begin = time.perf_counter()
-    explainer = Explainer(predictor.points, predictor.solution, mean_unit=total.unit / total.count, index=index)
+    explainer = Explainer(
+        predictor.points, predictor.solution, mean_unit=predictor.statistics.total.mean_unit, index=index
+    )
     explainer.explain(query, top=TOP)
     return explainer, time.perf_counter() - begin
 

@@ -29,7 +29,7 @@ from benchmarks.timing import spread, take_turns
 from delf_cli.demo import PHOTOS
 from delf_jax.errors import DelfError
 from delf_jax.photos.load import load_photo
-from localization.encoders.encoders import Dense
+from localization.encoders.base import DenseFeatures
 from localization.evaluation import datasets
 from localization.foreground.statistics import Statistics, position_sums
 from localization.predictor import Predictor
@@ -222,12 +222,12 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _smallest(arguments: Any, dense: Dense) -> Any:
+def _smallest(arguments: Any, dense: DenseFeatures) -> Any:
     # One number a photo: what is not read would not be computed.
     return jnp.max(dense.features, axis=(1, 2, 3))
 
 
-def _whole(arguments: Any, dense: Dense) -> Any:
+def _whole(arguments: Any, dense: DenseFeatures) -> Any:
     return {"features": dense.features, "cells_hw": dense.cells_hw}
 
 

@@ -25,7 +25,7 @@ from benchmarks import empty_photos, explanation_quality, results_file
 from benchmarks.datasets import data_folder
 from delf_jax.errors import DelfError
 from localization.evaluation import datasets, evaluation, protocols
-from localization.evaluation.datasets import Annotated as Photo
+from localization.evaluation.datasets import AnnotatedPhoto
 from localization.evaluation.protocols import FULL, OFFICIAL_FINE_GRAINED, FittingPhotos
 from localization.foreground import classes
 from localization.predictor import Predictor
@@ -128,7 +128,7 @@ class _Measure:
 
 
 def fit_squashed(
-    photos: Sequence[Photo],
+    photos: Sequence[AnnotatedPhoto],
     layer: str,
     *,
     stride: Literal[1, 2] | None = None,
@@ -146,7 +146,7 @@ def fit_squashed(
     )
 
 
-def _measured(predictor: Predictor, photos: Sequence[Photo], **options: Any) -> list[Row]:
+def _measured(predictor: Predictor, photos: Sequence[AnnotatedPhoto], **options: Any) -> list[Row]:
     measured = evaluation.evaluate(predictor, photos, **options)
     protocol: protocols.Protocol = options.get("protocol", OFFICIAL_FINE_GRAINED)
     common = {"photos": len(measured.areas), "protocol": protocol.name, "measure": protocol.measure}
@@ -156,10 +156,10 @@ def _measured(predictor: Predictor, photos: Sequence[Photo], **options: Any) -> 
     ]
 
 
-def _landmarks(folder: Path, count: int) -> list[Photo]:
+def _landmarks(folder: Path, count: int) -> list[AnnotatedPhoto]:
     """The first photos of each class, so that no landmark outweighs the others."""
     kinds = sorted(path for path in folder.iterdir() if path.is_dir())
-    return [Photo(path, []) for kind in kinds for path in itertools.islice(sorted(kind.iterdir()), count)]
+    return [AnnotatedPhoto(path, []) for kind in kinds for path in itertools.islice(sorted(kind.iterdir()), count)]
 
 
 def _known_rows(file: Path | None) -> list[Row]:

@@ -106,7 +106,7 @@ def _cases(data: Path, layer: str) -> Mapping[str, Ious]:
     }
 
 
-def _fit_whole(photos: Sequence[datasets.Annotated], layer: str) -> localization.Predictor:
+def _fit_whole(photos: Sequence[datasets.AnnotatedPhoto], layer: str) -> localization.Predictor:
     encoder = localization.backbone_encoder("delf-r50", layer=layer)
     return localization.fit(FittingPhotos(photos, side=None), encoder=encoder, max_points=0)
 

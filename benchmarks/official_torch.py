@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from benchmarks.errors import Unavailable
 from benchmarks.timing import spread, take_turns
+from localization.foreground import closed_form
 from localization.foreground.statistics import Statistics, position_sums
 from localization.maps.activation import activation_map, upsample
 
@@ -46,7 +47,7 @@ def compare(maps: list[Map], sizes: list[tuple[int, int]], *, rounds: int) -> li
     sums = [torch_sums(dense) for dense in maps]
     v, u = (sum(part[i].double() for part in sums) / statistics.total.count for i in (0, 1))
     direction = torch.nn.functional.normalize(v - v.norm() / u.norm() * u, dim=0).float()
-    w = statistics.solve().w.astype(np.float32)
+    w = closed_form.solve(statistics).w.astype(np.float32)
 
     def torch_map(case: tuple[Map, tuple[int, int]]) -> Any:
         dense, size = case
@@ -60,7 +61,7 @@ def compare(maps: list[Map], sizes: list[tuple[int, int]], *, rounds: int) -> li
 
     cases = list(zip(maps, sizes))
     apart = max(float(np.abs(torch_map(case).numpy() - our_map(case)).max()) for case in cases)
-    cosine = float(direction.numpy().astype(np.float64) @ statistics.solve().w)
+    cosine = float(direction.numpy().astype(np.float64) @ closed_form.solve(statistics).w)
     fit = take_turns({"ours": our_sums, "official": torch_sums}, maps, rounds=rounds)
     located = take_turns({"ours": our_map, "official": torch_map}, cases, rounds=rounds)
     return [

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from delf_cli.report import plain
-from delf_jax import atomic
+from delf_jax.files import atomic
 
 _PACKAGES = ("jax", "numpy", "opencv-python-headless", "scann", "faiss-cpu", "torch", "kornia")
 

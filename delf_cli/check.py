@@ -11,6 +11,7 @@ from tyro.conf import Positional, arg
 from delf_cli.options import UsageError
 from delf_cli.report import Report
 from delf_jax.errors import DelfError
+from delf_jax.files.envelope import stated_format
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,15 +76,14 @@ def kind_of(path: str) -> str:
         reason = "it has no manifest.json" if isinstance(error, FileNotFoundError) else str(error.strerror)
         raise DelfError(f"{path}: neither feature store nor index nor predictor, {reason}") from None
     try:
-        manifest = json.loads(text)
-        stated = manifest.get("format") or manifest.get("kind")
-    except (ValueError, AttributeError):
+        stated = stated_format(json.loads(text))
+    except (ValueError, TypeError, AttributeError):
         stated = None
     named = {
         "delf-jax feature store": "store",
         "delf-jax index": "index",
         "delf-jax index in shards": "index",
-        "predictor": "predictor",
+        "delf-jax predictor": "predictor",
     }
     return named.get(str(stated)) or ("store" if has_parts else "index")
 
@@ -145,16 +145,16 @@ def _shards(path: Path) -> Found:
 
 
 def _predictor(path: str, *, repair: bool) -> Found:
-    from localization import predictor
+    from localization import Predictor, predictor_files
 
     if repair:
         raise UsageError(f"{path}: a predictor is not repaired but fitted again, with `delf-jax fit-localizer`")
-    manifest = predictor.read_manifest(Path(path))
-    names = predictor.damaged_files(Path(path), manifest)
+    manifest = predictor_files.read_manifest(Path(path))
+    names = predictor_files.damaged_files(Path(path), manifest)
     damaged = [{"file": name, "reason": "it is missing or damaged"} for name in names]
     counts: dict[str, Any] = {"files": len(manifest["files"])}
     if not damaged:
-        opened = predictor.Predictor.open(path)
+        opened = Predictor.open(path)
         counts = {"photos": opened.statistics.photos, "points": len(opened.points) if opened.points else 0} | counts
     return Found(counts, damaged, damaged)
 

@@ -34,7 +34,7 @@ def foreground_boxes(extractor: "delf_jax.extractor.Extractor", paths: Sequence[
     from delf_jax import loading
     from delf_jax.extraction.head import Head
     from delf_jax.photos.load import load_photo
-    from localization.encoders.encoders import ExtractorEncoder
+    from localization.encoders.extractor_encoder import ExtractorEncoder
     from localization.localizing import localization_of, map_in_pixels
     from localization.predictor import DEFAULT_MAP_THRESHOLD, MAP_THRESHOLD
 

@@ -11,7 +11,7 @@ from delf_cli.report import Report
 
 if TYPE_CHECKING:
     import localization
-    from localization.evaluation.datasets import Annotated as Photo
+    from localization.evaluation.datasets import AnnotatedPhoto
     from localization.evaluation.evaluation import Evaluation
     from localization.evaluation.protocols import FittingPhotos, Protocol
     from localization.foreground.classes import Classifier
@@ -121,7 +121,7 @@ class EvaluateLocalization:
             raise UsageError("--layer is the predictor's own; leave it out with --predictor")
 
     def _predictor(
-        self, fitted: "FittingPhotos", photos: Sequence["Photo"], protocol: "Protocol"
+        self, fitted: "FittingPhotos", photos: Sequence["AnnotatedPhoto"], protocol: "Protocol"
     ) -> "localization.Predictor":
         import localization
 
@@ -136,7 +136,7 @@ class EvaluateLocalization:
         return localization.fit(fitted, encoder=encoder, labels=_labels(photos) or None, max_points=0)
 
     def _probe(
-        self, predictor: "localization.Predictor", fitted: "FittingPhotos", photos: Sequence["Photo"]
+        self, predictor: "localization.Predictor", fitted: "FittingPhotos", photos: Sequence["AnnotatedPhoto"]
     ) -> "Mapping[str, Classifier]":
         from localization.foreground import classes
 
@@ -189,11 +189,13 @@ class EvaluateLocalization:
         return "\n".join([*lines, "", f"found: {found:.1%} of the photos (score above {predictor.found_threshold:g})"])
 
 
-def _labels(photos: Sequence["Photo"]) -> dict[str, str]:
+def _labels(photos: Sequence["AnnotatedPhoto"]) -> dict[str, str]:
     return {str(photo.path): photo.label for photo in photos if photo.label is not None}
 
 
-def _split(photos: Sequence["Photo"], validation: int, name: str) -> tuple[list["Photo"], list["Photo"], list["Photo"]]:
+def _split(
+    photos: Sequence["AnnotatedPhoto"], validation: int, name: str
+) -> tuple[list["AnnotatedPhoto"], list["AnnotatedPhoto"], list["AnnotatedPhoto"]]:
     """Photos to fit on, to choose the threshold on, and to test on."""
     boxed = [photo for photo in photos if photo.boxes]
     if not boxed:

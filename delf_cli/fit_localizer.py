@@ -18,7 +18,7 @@ from delf_jax.settings import Precision
 
 if TYPE_CHECKING:
     import localization
-    import localization.encoders.encoders
+    import localization.encoders.base
     import localization.fitting.fit
     from delf_jax.job.processes import Group
 
@@ -94,7 +94,8 @@ class FitLocalizer:
         self.spreading.leave_accelerators()
         group = self.spreading.join()
         import localization
-        from localization.predictor import check_free
+        from localization.foreground import closed_form
+        from localization.predictor_files import check_free
 
         check_free(self.out)
         parent = os.path.dirname(os.path.abspath(self.out))
@@ -117,7 +118,7 @@ class FitLocalizer:
             predictor = predictor.refitted(self.loss, weight=self.weight)
         if self.empty or self.calibrate:
             predictor = self._calibrated(predictor, paths, report)
-        diagnostics = predictor.statistics.diagnostics()
+        diagnostics = closed_form.diagnostics(predictor.statistics)
         predictor.save(self.out)
         report.succeeded += 1
         classes = sorted(predictor.statistics.classes)
@@ -167,45 +168,46 @@ class FitLocalizer:
             raise UsageError("--labels cluster:NUMBER groups photos in one process; leave out --ray or --coordinator")
 
     def _fit(self, paths: list[str], report: Report, group: "Group | None") -> "localization.Predictor":
-        import localization
+        from localization.fitting.fit import FitSettings, fit_with
 
         encoder = self._encoder(paths)
 
-        with report.progress("fitting") as advance, self._gathering(paths, group) as gather:
+        with report.progress("fitting") as advance, self._accumulate(paths, group) as accumulate:
             counted = _Counted(paths, advance)
-            return localization.fit(
-                counted,
-                encoder=encoder,
+            settings = FitSettings(
                 labels=labels.of_photos(self.labels, paths, counted, encoder),
                 norm_cap=self.norm_cap,
-                norm_quantile=self.norm_quantile,
                 max_points=0 if self.no_points else self.max_points,
+            )
+            return fit_with(
+                accumulate,
+                counted,
+                settings,
+                norm_quantile=self.norm_quantile,
+                encoder=encoder,
                 on_error=_reporter(report),
-                gather=gather,
             )
 
     @contextlib.contextmanager
-    def _gathering(
-        self, paths: list[str], group: "Group | None"
-    ) -> "Iterator[Callable[..., localization.fitting.fit.Gathered | None] | None]":
-        """What goes through the photos: None for this process alone."""
-        if group is None and self.spreading.ray is None:
-            yield None
-            return
-        from delf_jax.job import ray_session
-        from localization.fitting import distributed
+    def _accumulate(self, paths: list[str], group: "Group | None") -> "Iterator[localization.fitting.fit.Accumulate]":
+        """Goes through the photos: in this process, in a group of processes, or on a Ray cluster."""
+        from localization.fitting import distributed, fit
 
         if group is not None:
-            with distributed.sharing(group, f"{self.out}.processes") as gather:
-                yield gather
+            with distributed.accumulate_in_group(group, f"{self.out}.processes") as accumulate:
+                yield accumulate
             return
-        assert self.spreading.ray is not None
+        if self.spreading.ray is None:
+            yield fit.accumulate
+            return
+        from delf_jax.job import ray_session
+
         model = os.path.abspath(self.model) if os.path.exists(self.model) else self.model
         load = functools.partial(dataclasses.replace(self, model=model, paths=())._encoder, paths[:1])
         with ray_session.connected(self.spreading.ray, workers=self.spreading.ray_workers) as workers:
-            yield functools.partial(distributed.gather_on_ray, load=load, workers=workers)
+            yield functools.partial(distributed.accumulate_on_ray, load=load, workers=workers)
 
-    def _encoder(self, paths: list[str]) -> "localization.encoders.encoders.Encoder":
+    def _encoder(self, paths: list[str]) -> "localization.encoders.base.Encoder":
         from delf_cli import environment
 
         environment.keep_memory()
@@ -239,9 +241,11 @@ class FitLocalizer:
         paths = photos.find(self.empty, report) if self.empty else fitted
         with report.progress("calibrating") as advance:
             if self.empty:
-                return calibration.calibrated(predictor, _Counted(paths, advance), on_error=_reporter(report))
+                return calibration.calibrate_on_empty(predictor, _Counted(paths, advance), on_error=_reporter(report))
             # Photos that cannot be read were told when they were fitted.
-            return calibration.calibrated_beside(predictor, _Counted(paths, advance), on_error=lambda error: None)
+            return calibration.calibrate_beside_objects(
+                predictor, _Counted(paths, advance), on_error=lambda error: None
+            )
 
 
 def _reporter(report: Report) -> Callable[[ImageError], None]:

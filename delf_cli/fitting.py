@@ -8,6 +8,9 @@ from delf_cli.report import Report
 from delf_jax.errors import DelfError, ImageError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Float
+
     import delf_jax.extraction.head
     import delf_jax.extraction.pca
     import delf_jax.extractor
@@ -23,6 +26,12 @@ class Fitted(NamedTuple):
     foreground: "localization.foreground.statistics.Statistics"
     photos: int
     failed: list[ImageError]
+
+    def direction(self) -> "Float[np.ndarray, ' c']":
+        """The foreground direction w*, float32 [C]."""
+        from localization.foreground import closed_form
+
+        return closed_form.solve(self.foreground).w.astype("float32")
 
 
 def fit(
@@ -69,7 +78,7 @@ def adapted_head(
     return dataclasses.replace(
         extractor.head,
         pca=projection(fitted, DIMENSION if before is None else len(before.basis)),
-        foreground=fitted.foreground.solve().w.astype("float32"),
+        foreground=fitted.direction(),
         notes={"fitted_on": {"command": "delf-jax extract --adapt", "photos": fitted.photos}},
     )
 

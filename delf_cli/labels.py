@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from delf_cli.options import UsageError
 
 if TYPE_CHECKING:
-    import localization.encoders.encoders
+    import localization.encoders.base
 
 _CLUSTER = "cluster:"
 
@@ -25,7 +25,7 @@ def check(rule: str) -> None:
 
 
 def of_photos(
-    rule: str, paths: Sequence[str], photos: Iterable[str], encoder: "localization.encoders.encoders.Encoder"
+    rule: str, paths: Sequence[str], photos: Iterable[str], encoder: "localization.encoders.base.Encoder"
 ) -> Mapping[str, str] | None:
     """The class of each photo by its path; None for the rule ``none``. Photos without a class are left out.
 

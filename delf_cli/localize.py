@@ -123,7 +123,7 @@ class Localize:
     def _predictor(self) -> "localization.Predictor":
         """The predictor, once it is sure that it has the class, or classes, that are asked for."""
         from localization import Predictor
-        from localization.encoders.encoders import open_encoder
+        from localization.encoders.choosing import open_encoder
         from localization.foreground import classes
 
         predictor = Predictor.open(self.predictor)

@@ -51,7 +51,7 @@ class Pca:
             extractor.head,
             pca=projection,
             whiten=not self.no_whiten,
-            foreground=fitted.foreground.solve().w.astype("float32"),
+            foreground=fitted.direction(),
             notes=extractor.head.notes | {"fitted_on": fitted_on},
         )
         head.save(self.out)

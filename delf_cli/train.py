@@ -180,7 +180,7 @@ class Train:
         if head.autoencoder is None:
             most = min(fitting.DIMENSION, len(fitted.pca.total), fitted.pca.count - 1)
             head = dataclasses.replace(head, pca=fitting.projection(fitted, most))
-        return dataclasses.replace(head, foreground=fitted.foreground.solve().w.astype("float32"))
+        return dataclasses.replace(head, foreground=fitted.direction())
 
     @contextlib.contextmanager
     def _board(self, folder: Path) -> Iterator[Any]:

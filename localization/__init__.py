@@ -1,15 +1,13 @@
-"""Object localization without labels, explained by the training positions that caused it.
+"""Object localization without labels, explained by the training positions that caused it (Song et al., ICCV 2023).
 
-Dense features -> foreground direction w* -> maps, boxes, masks and representer points (Song et al., ICCV 2023).
+``fit`` makes a ``Predictor`` from photos: dense features (``encoders``) -> the foreground direction w* (``foreground``)
+-> maps, boxes and masks (``maps``) and representer points (``representers``).
 """
 
-from localization.encoders.encoders import (
-    CallableEncoder,
-    ExtractorEncoder,
-    MapEncoder,
-    backbone_encoder,
-    default_encoder,
-)
+from localization.encoders.callable_encoder import CallableEncoder
+from localization.encoders.choosing import backbone_encoder, default_encoder
+from localization.encoders.extractor_encoder import ExtractorEncoder
+from localization.encoders.map_encoder import MapEncoder
 from localization.fitting.fit import fit
 from localization.foreground.statistics import Statistics
 from localization.localizing import Localization

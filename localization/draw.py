@@ -1,4 +1,4 @@
-"""Pictures of what was found and why: maps with boxes, and places beside the training photos that explain them."""
+"""Pictures of localizations and explanations: maps with boxes, and training photos with marked places."""
 
 import io
 import os
@@ -37,11 +37,11 @@ _MARK = 12.0
 
 
 def draw_localization(pixels: Picture, found: Localization) -> Picture:
-    """The map laid over the photo, with the boxes; the largest is drawn bold.
+    """The photo with its map as an overlay and its boxes; the largest box has a thicker line.
 
     Args:
         pixels: the photo, of any size.
-        found: what ``Predictor.localize`` gave for it.
+        found: its result from ``Predictor.localize``.
     """
     height, width = pixels.shape[:2]
     canvas = draw_map(pixels, found.activation)
@@ -52,21 +52,21 @@ def draw_localization(pixels: Picture, found: Localization) -> Picture:
 
 
 def draw_map(pixels: Picture, activation: Float[np.ndarray, "h w"]) -> Picture:
-    """``Localization.activation``, the map of the photo as the encoder saw it, laid over the photo at any size."""
+    """The photo, of any size, with ``Localization.activation`` as an overlay."""
     step = pixels.shape[1] / activation.shape[1], pixels.shape[0] / activation.shape[0]
     return draw_heat(pixels, activation, origin=((step[0] - 1) / 2, (step[1] - 1) / 2), step=step)
 
 
 def backdrop(found: Localization) -> Picture:
-    """A grey picture in the place of a photo, for feature maps whose photo is not known; every pixel 8 x 8 of it."""
+    """A grey picture in place of an unknown photo, for feature maps; 8 x 8 pixels for each pixel of the map."""
     height, width = found.activation.shape
     return np.full((8 * height, 8 * width, 3), _GREY, np.uint8)
 
 
 def number_masks(found: Localization) -> UInt8[np.ndarray, "H W"]:
-    """0 where there is no object, n in the region of the n-th box, in pixels of the upright original photo.
+    """Masks as one picture in pixels of the upright original photo: n in the region of box n (from 1), else 0.
 
-    255 is the highest number; further regions, all of them small, share it.
+    Regions from the 255th on, all of them small, share the number 255.
     """
     numbers = np.zeros(found.activation.shape, np.uint8)
     for number, mask in reversed(list(enumerate(found.masks, start=1))):
@@ -84,15 +84,15 @@ def draw_explanation(
     shown: int = SHOWN,
     height: int = 400,
 ) -> Picture:
-    """A sheet: the photo and its map with the place asked about, and a row of training places of either sign.
+    """One picture: the photo and its map with the place marked, and a row of training places for each sign.
 
     Args:
         pixels: the photo, of any size.
         found: its localization, for the map.
-        explanation: what ``Predictor.explain`` gave for ``where``.
-        where: (x, y) or box [x0, y0, x1, y1] in pixels of the original photo; None for all of it.
-        shown: training places a row.
-        height: of the photo on the sheet, in pixels.
+        explanation: from ``Predictor.explain`` for ``where``.
+        where: (x, y) or box [x0, y0, x1, y1] in pixels of the original photo; None for the whole photo.
+        shown: number of training places in a row.
+        height: height of the photo in the picture, in pixels.
     """
     photo = cv2.resize(pixels, (max(1, round(pixels.shape[1] * height / pixels.shape[0])), height))
     panels = [mark_place(panel, where, found.image_size) for panel in (photo, draw_map(photo, found.activation))]
@@ -110,7 +110,7 @@ def draw_explanation(
 
 
 def draw_points(points: Sequence[RepresenterPoint]) -> Picture:
-    """Tiles side by side: each training photo with its place, and the figures of the place underneath."""
+    """A row of tiles: each training photo with its place marked, and the numbers of the place below."""
     row = np.full((_TILE + _TEXT_HEIGHT, max(len(points), 1) * (_TILE + GAP) - GAP, 3), BACKGROUND, np.uint8)
     for number, point in enumerate(points):
         x = number * (_TILE + GAP)
@@ -119,12 +119,12 @@ def draw_points(points: Sequence[RepresenterPoint]) -> Picture:
 
 
 def mark_place(picture: Picture, where: Where, image_size: tuple[int, int]) -> Picture:
-    """A copy of the picture with a place of its original photo marked: a ring, a box, or nothing.
+    """A copy of the picture with a place marked by a ring or a box.
 
     Args:
         picture: the photo, of any size.
-        where: (x, y) or box [x0, y0, x1, y1] in pixels of the original; None for all of it.
-        image_size: (height, width) of the original.
+        where: (x, y) or box [x0, y0, x1, y1] in pixels of the original photo; None marks nothing.
+        image_size: (height, width) of the original photo.
     """
     marked = picture.copy()
     if where is None:

@@ -1,4 +1,4 @@
-"""One photo's map, boxes and masks, on the device and after it."""
+"""The map, boxes and masks of one photo: first on the encoder's device, then on the host."""
 
 import dataclasses
 import functools
@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from delf_jax.errors import PredictorError
-from localization.encoders.encoders import Dense, Seen
+from localization.encoders.base import DenseFeatures, EncodedPhoto
 from localization.foreground.classes import Classifier, mean_feature
 from localization.maps import boxes, grabcut
 from localization.maps.activation import AnyArray, cosine_map, require_channels, stretch, upsample
@@ -22,19 +22,19 @@ Classify = Classifier | Callable[[np.ndarray], Any]
 _MINIMUM_AREA = 0.002
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Localization:
     """What was found in one photo.
 
     Attributes:
-        found: whether anything was, by ``score`` and the predictor's ``found_threshold``.
+        found: whether the score is above the predictor's ``found_threshold``, and the map has a region.
         score: largest cosine with w*, -1 to 1, before the map was stretched.
-        boxes: of all regions, largest first; [x0, y0, x1, y1] of pixel edges in the upright original photo. Empty when
-            nothing was found.
+        boxes: boxes [x0, y0, x1, y1] of all regions, largest first, as pixel edges in the upright original photo.
+            Empty if nothing was found.
         activation: float32 [h, w] in 0-1, the map in pixels of the photo as the encoder saw it.
         masks: bool [h, w] for each box, in the same pixels.
         image_size: (height, width) of the upright original photo.
-        label: the class whose predictor was used, or None.
+        label: the class whose w* was used, or None.
     """
 
     found: bool
@@ -47,10 +47,14 @@ class Localization:
 
 
 def mean_over_scales(
-    dense: Dense, map_of: Callable[[Float[Array, "b _h _w c"]], Float[Array, "b _h _w"]]
+    dense: DenseFeatures, map_of: Callable[[Float[Array, "b _h _w c"]], Float[Array, "b _h _w"]]
 ) -> tuple[Float[Array, "b h w"], Int[Array, "b 2"]]:
-    """The mean of ``map_of(features)`` over all scales, on the grid of the finest, and its (height, width) in cells."""
-    levels = [dense, *dense.others]
+    """The mean of ``map_of(features)`` over all scales, on the grid of the finest one.
+
+    Returns:
+        The mean, and int [B, 2], (height, width) in cells of each photo's own part of it.
+    """
+    levels = [dense, *dense.other_scales]
     finest = max(levels, key=lambda level: level.features.shape[1] * level.features.shape[2])
     grid = finest.features.shape[1:3]
     maps = [
@@ -62,8 +66,8 @@ def mean_over_scales(
     return sum(maps[1:], maps[0]) / len(maps), finest.cells_hw
 
 
-def map_in_pixels(arguments: Any, dense: Dense) -> dict[str, Any]:
-    """The map of ``arguments["w"]`` [C], upsampled to the batch's canvas; pure, runs on the encoder's device."""
+def map_in_pixels(arguments: Any, dense: DenseFeatures) -> dict[str, Any]:
+    """The map for the direction ``arguments["w"]`` [C], upsampled to the batch's canvas; pure, for ``Encoder.run``."""
     require_channels(dense.features.shape[-1], arguments["w"].shape[-1])
     cosines, cells_hw = mean_over_scales(dense, lambda features: cosine_map(features, arguments["w"]))
     maps = stretch(cosines, cells_hw)
@@ -71,14 +75,14 @@ def map_in_pixels(arguments: Any, dense: Dense) -> dict[str, Any]:
     return {"activation": pixels, "peak": maps.peak, "low": maps.low, "high": maps.high}
 
 
-def maps_of_classes(arguments: Any, dense: Dense) -> dict[str, Any]:
-    """Cosines with each of ``arguments["directions"]`` [K, C], and the mean feature that predicts the class; pure."""
+def maps_of_classes(arguments: Any, dense: DenseFeatures) -> dict[str, Any]:
+    """Cosines with each of ``arguments["directions"]`` [K, C], and the mean feature; pure, for ``Encoder.run``."""
     cosines, cells_hw = cosines_at_scales(dense, arguments["directions"])
     return {"cosines": cosines, "mean": mean_feature(dense), "cells_hw": cells_hw}
 
 
 def cosines_at_scales(
-    dense: Dense, directions: Float[AnyArray, "k c"]
+    dense: DenseFeatures, directions: Float[AnyArray, "k c"]
 ) -> tuple[Float[Array, "b h w k"], Int[Array, "b 2"]]:
     """``mean_over_scales`` of the cosines with each of K directions."""
     require_channels(dense.features.shape[-1], directions.shape[-1])
@@ -89,46 +93,53 @@ def cosines_at_scales(
     return jnp.stack(stacked, axis=-1), cells_hw
 
 
-def predicted_class(classify: Classify, names: list[str], seen: Seen, row: dict[str, Any]) -> str:
-    """The likeliest class of a photo.
+def predicted_class(classify: Classify, names: list[str], encoded: EncodedPhoto, row: dict[str, Any]) -> str:
+    """The most likely class of a photo.
 
     Raises:
-        PredictorError: a class that was not fitted, or logits for another number of classes.
+        PredictorError: the class was not fitted, the number of logits is not that of the classes, or a function is to
+            classify a feature map.
     """
     if isinstance(classify, Classifier):
         best = classify.ranked(row["mean"])[0]
         if best not in names:
             raise PredictorError(f"the classifier's class {best!r} was not fitted; fit with the same labels")
         return best
-    if seen.pixels is None:
+    if encoded.pixels is None:
         raise PredictorError("feature maps have no pixels to classify; use a Classifier of the features")
-    logits = np.asarray(classify(seen.pixels[None])).reshape(-1)
+    logits = np.asarray(classify(encoded.pixels[None])).reshape(-1)
     if len(logits) != len(names):
         raise PredictorError(f"the classifier gave {len(logits)} logits for {len(names)} fitted classes")
     return names[int(logits.argmax())]
 
 
 def map_of_class(row: dict[str, Any], index: int, size: tuple[int, int]) -> dict[str, Any]:
-    """What ``map_in_pixels`` gives, for one class out of ``maps_of_classes``."""
+    """The row of ``map_in_pixels`` for one class, from the row of ``maps_of_classes``."""
     maps = stretch(row["cosines"][..., index], row["cells_hw"])
     pixels = upsample(maps.activation, row["cells_hw"], np.array(size), size)
     return {"activation": np.asarray(pixels), "peak": maps.peak, "low": maps.low, "high": maps.high}
 
 
 def localization_of(
-    seen: Seen, row: dict[str, Any], *, threshold: float, found_threshold: float, edges: bool, label: str | None
+    encoded: EncodedPhoto,
+    row: dict[str, Any],
+    *,
+    threshold: float,
+    found_threshold: float,
+    edges: bool,
+    label: str | None,
 ) -> Localization:
-    """Boxes and masks of one photo out of its row of ``map_in_pixels``."""
-    h, w = seen.size
+    """Boxes and masks of one photo from its row of ``map_in_pixels``; options as in ``Predictor.localize_stream``."""
+    h, w = encoded.size
     activation, score = row["activation"][:h, :w], float(row["peak"])
     if score <= found_threshold:
-        return Localization(False, score, [], activation, [], seen.original_size, label)
+        return Localization(False, score, [], activation, [], encoded.original_size, label)
     cosines = float(row["low"]), float(row["high"])
     regions = boxes.find_regions(activation, threshold, cosines=cosines, minimum_area=_MINIMUM_AREA)
     masks = [boxes.region_mask(activation, threshold, region) for region in regions]
     outlines = [region.box for region in regions]
-    if edges and seen.pixels is not None:
-        masks = [grabcut.refine_mask(seen.pixels, activation, mask) for mask in masks]
+    if edges and encoded.pixels is not None:
+        masks = [grabcut.refine_mask(encoded.pixels, activation, mask) for mask in masks]
         outlines = [boxes.mask_box(mask, box.score) for mask, box in zip(masks, outlines)]
-    scaled = [boxes.rescale_box(box, seen.size, seen.original_size) for box in outlines]
-    return Localization(bool(scaled), score, scaled, activation, masks, seen.original_size, label)
+    scaled = [boxes.rescale_box(box, encoded.size, encoded.original_size) for box in outlines]
+    return Localization(bool(scaled), score, scaled, activation, masks, encoded.original_size, label)

@@ -13,7 +13,7 @@ from delf_cli.web.names import shown_names
 from delf_jax import drawing
 from delf_jax.errors import ImageError
 from localization import Predictor, draw
-from localization.encoders.encoders import Seen
+from localization.encoders.base import EncodedPhoto
 from localization.localizing import localization_of, map_in_pixels
 from localization.representers.explain import RepresenterPoint
 
@@ -23,7 +23,7 @@ _POINTS = 6
 class Looked(NamedTuple):
     """A photo as the predictor's encoder saw it, and its map: boxes at any threshold follow without the network."""
 
-    seen: Seen
+    encoded: EncodedPhoto
     row: dict[str, Any]
     label: str | None
 
@@ -53,15 +53,15 @@ class Locator:
     def look(self, photo: bytes, label: str | None) -> Looked:
         """Computes the map; ImageError where the photo cannot be used, PredictorError where there is no such class."""
         arguments = {"w": self._predictor.direction(label)}
-        ((_, seen, row),) = self._encoder.run(map_in_pixels, arguments, [("photo", photo)])
-        if isinstance(seen, ImageError):
-            raise seen
-        return Looked(seen, row, label)
+        ((_, encoded, row),) = self._encoder.run(map_in_pixels, arguments, [("photo", photo)])
+        if isinstance(encoded, ImageError):
+            raise encoded
+        return Looked(encoded, row, label)
 
     def record(self, looked: Looked, threshold: float) -> dict[str, Any]:
         """Boxes [x0, y0, x1, y1, score] at a threshold in pixels of the upright photo, largest first."""
         found = localization_of(
-            looked.seen,
+            looked.encoded,
             looked.row,
             threshold=threshold,
             found_threshold=self._predictor.found_threshold,
@@ -77,7 +77,7 @@ class Locator:
 
     def heat(self, photo: bytes, looked: Looked) -> bytes:
         """JPEG of the map laid over the photo."""
-        height, width = looked.seen.size
+        height, width = looked.encoded.size
         activation = np.asarray(looked.row["activation"][:height, :width])
         return drawing.to_jpeg(draw.draw_map(pictures.pixels_of(photo), activation))
 

@@ -1,1 +1,3 @@
-"""How good localization is: ``datasets`` with true boxes and masks, ``protocols`` and ``metrics`` of the field."""
+"""Measures localization (``evaluation``) on ``datasets`` with true boxes and ``true_masks``, by the ``protocols`` and
+``metrics`` of weakly supervised object localization.
+"""

@@ -1,4 +1,4 @@
-"""Photos with true boxes and masks, read from the layouts that benchmarks come in. Boxes are edges of the original."""
+"""Readers of data sets with true boxes and masks. Boxes are pixel edges [x0, y0, x1, y1] in the upright photo."""
 
 import csv
 import functools
@@ -21,20 +21,20 @@ from delf_jax.photos.tfds_sets import file_name, open_builder, open_split
 from localization.evaluation import true_masks
 
 Edges = tuple[float, float, float, float]
-_UNDRAWABLE = (cv2.error, Image.DecompressionBombError)
+_DRAWING_ERRORS = (cv2.error, Image.DecompressionBombError)
 Mask = UInt8[np.ndarray, "H W"]
 
 
-class Annotated(NamedTuple):
-    """A photo and what is true of it.
+class AnnotatedPhoto(NamedTuple):
+    """A photo with its true boxes and mask.
 
     Attributes:
-        path: the photo's file; where photos lie in records, its name in them.
+        path: the file of the photo; for photos in records, a name.
         boxes: [x0, y0, x1, y1] of each object.
         label: class of the photo, or None.
-        train: whether it belongs to the training split; None where the layout has none.
-        mask: reads the true mask of all objects (see ``masks``), or None where there is none.
-        data: reads the photo's bytes out of its record; None for a file.
+        train: whether the photo belongs to the training split; None if the layout has no splits.
+        mask: reads the true mask of all objects (see ``true_masks``); None if there is no mask.
+        data: reads the bytes of the photo from its record; None for a file.
     """
 
     path: Path
@@ -45,7 +45,7 @@ class Annotated(NamedTuple):
     data: Callable[[], bytes] | None = None
 
     def load(self) -> Photo:
-        """The whole photo; raises ImageError with its name."""
+        """The whole photo; raises ImageError, which names it."""
         if self.data is None:
             return load_photo(self.path, max_side=None)
         try:
@@ -54,8 +54,8 @@ class Annotated(NamedTuple):
             raise ImageError(str(self.path), error.reason) from error
 
 
-def read_cub(root: Path) -> list[Annotated]:
-    """CUB-200-2011 in its original folder layout; listed photos that are not there are left out."""
+def read_cub(root: Path) -> list[AnnotatedPhoto]:
+    """CUB-200-2011 in its original folders. Photos that are listed but missing are left out."""
     names, boxes, train, classes = (
         dict(_pairs(root / f"{name}.txt"))
         for name in ("images", "bounding_boxes", "train_test_split", "image_class_labels")
@@ -65,15 +65,16 @@ def read_cub(root: Path) -> list[Annotated]:
         path = root / "images" / name
         if path.is_file():
             x, y, w, h = (float(n) for n in boxes[key].split())
-            mask = _picture(root / "segmentations" / Path(name).with_suffix(".png"), true_masks.grey_mask)
-            found.append(Annotated(path, [(x, y, x + w, y + h)], classes[key], train[key] == "1", mask))
+            mask = _mask_file(root / "segmentations" / Path(name).with_suffix(".png"), true_masks.grey_mask)
+            found.append(AnnotatedPhoto(path, [(x, y, x + w, y + h)], classes[key], train[key] == "1", mask))
     return found
 
 
-def read_yolo(root: Path) -> list[Annotated]:
-    """YOLO folders (coco128): ``images/SPLIT/NAME`` beside ``labels/SPLIT/NAME.txt``, class and box in shares.
+def read_yolo(root: Path) -> list[AnnotatedPhoto]:
+    """YOLO folders (coco128): ``images/SPLIT/NAME`` beside ``labels/SPLIT/NAME.txt``.
 
-    Lines of more than four numbers are polygons, from those files or from ``instance_segmentation/labels``.
+    Each line has a class and a box (centre x, centre y, width, height, as shares of the photo), or a class and a
+    polygon of more than four numbers. Polygons can also be in ``instance_segmentation/labels``.
     """
     labels = next((p for p in (root / "labels", root / "object_detection" / "labels") if p.is_dir()), None)
     if labels is None:
@@ -87,12 +88,12 @@ def read_yolo(root: Path) -> list[Annotated]:
             boxes = [_yolo_box(shape, width, height) for shape in _yolo_shapes(labels / name)]
             polygons = [shape for shape in _yolo_shapes(outlines / name) if len(shape) > 4]
             mask = functools.partial(_drawn, outlines / name, _yolo_mask, polygons, width, height) if polygons else None
-            found.append(Annotated(path, boxes, mask=mask))
+            found.append(AnnotatedPhoto(path, boxes, mask=mask))
     return found
 
 
 def _upright_size(path: Path) -> tuple[int, int]:
-    """(width, height) of a photo made upright; 1, 1 where it cannot be read, which is told when it is loaded."""
+    """(width, height) of the upright photo; (1, 1) if it cannot be read, which raises an error when it is loaded."""
     try:
         with Image.open(path) as image:
             turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
@@ -119,8 +120,8 @@ def _yolo_mask(polygons: list[list[float]], width: int, height: int) -> Mask:
     return true_masks.polygon_mask(edges, (height, width)).astype(np.uint8)
 
 
-def read_coco(root: Path) -> list[Annotated]:
-    """COCO: ``annotations/instances_SPLIT.json`` beside ``SPLIT/NAME``; crowds are left out, and ignored in masks."""
+def read_coco(root: Path) -> list[AnnotatedPhoto]:
+    """COCO: ``annotations/instances_SPLIT.json`` beside ``SPLIT/NAME``. Crowds have no box and are ignored in masks."""
     found = []
     for file in sorted((root / "annotations").glob("instances_*.json")):
         content = json.loads(file.read_bytes())
@@ -134,15 +135,15 @@ def read_coco(root: Path) -> list[Annotated]:
             mask = None
             if all("segmentation" in annotation for annotation in own) and {"height", "width"} <= image.keys():
                 mask = functools.partial(_drawn, file, true_masks.coco_mask, own, (image["height"], image["width"]))
-            found.append(Annotated(folder / image["file_name"], boxes, train="train" in file.stem, mask=mask))
+            found.append(AnnotatedPhoto(folder / image["file_name"], boxes, train="train" in file.stem, mask=mask))
     return found
 
 
-def read_voc(root: Path) -> list[Annotated]:
-    """Pascal VOC (``Annotations``, ``JPEGImages``, ``ImageSets/Main``), objects marked difficult left out.
+def read_voc(root: Path) -> list[AnnotatedPhoto]:
+    """Pascal VOC (``Annotations``, ``JPEGImages``, ``ImageSets/Main``) without the objects that are marked difficult.
 
-    VOC's boxes are pixel indices from 1, both ends included; here they become edges. Masks come from
-    ``SegmentationObject``, or from ``SegmentationClass``, where they have the photo.
+    Boxes of VOC are pixel indices from 1, both ends included; they are converted to edges. Masks are those of
+    ``SegmentationObject`` or ``SegmentationClass``, for the photos that have one.
     """
     pictures = next((f for f in (root / "SegmentationObject", root / "SegmentationClass") if f.is_dir()), root)
     train = {line.split()[0] for f in sorted((root / "ImageSets" / "Main").glob("train.txt")) for line in _lines(f)}
@@ -151,12 +152,12 @@ def read_voc(root: Path) -> list[Annotated]:
         tree = ElementTree.parse(file).getroot()
         objects = [o for o in tree.iter("object") if o.findtext("difficult", "0") != "1"]
         path = root / "JPEGImages" / tree.findtext("filename", f"{file.stem}.jpg")
-        mask = _picture(pictures / f"{file.stem}.png", true_masks.voc_mask)
-        found.append(Annotated(path, [_xml_box(o) for o in objects], train=file.stem in train, mask=mask))
+        mask = _mask_file(pictures / f"{file.stem}.png", true_masks.voc_mask)
+        found.append(AnnotatedPhoto(path, [_xml_box(o) for o in objects], train=file.stem in train, mask=mask))
     return found
 
 
-def read_imagenet(root: Path) -> list[Annotated]:
+def read_imagenet(root: Path) -> list[AnnotatedPhoto]:
     """ImageNet CLS-LOC: ``Data/CLS-LOC/SPLIT/...`` beside ``Annotations/CLS-LOC/SPLIT/...xml``."""
     data, found = root / "Data" / "CLS-LOC", []
     for file in sorted((root / "Annotations" / "CLS-LOC").rglob("*.xml")):
@@ -164,11 +165,11 @@ def read_imagenet(root: Path) -> list[Annotated]:
         objects = list(ElementTree.parse(file).getroot().iter("object"))
         label = objects[0].findtext("name") if objects else None
         path = (data / relative).with_suffix(".JPEG")
-        found.append(Annotated(path, [_xml_box(o) for o in objects], label, relative.parts[0] == "train"))
+        found.append(AnnotatedPhoto(path, [_xml_box(o) for o in objects], label, relative.parts[0] == "train"))
     return found
 
 
-def read_box_csv(file: Path) -> list[Annotated]:
+def read_box_csv(file: Path) -> list[AnnotatedPhoto]:
     """A CSV file with columns file, xmin, ymin, xmax, ymax (edges) and maybe label; files relative to its folder."""
     boxes: dict[str, list[Edges]] = defaultdict(list)
     labels: dict[str, str | None] = {}
@@ -181,17 +182,17 @@ def read_box_csv(file: Path) -> list[Annotated]:
                 raise DelfError(f"{file}: each row needs file,xmin,ymin,xmax,ymax as numbers ({error})") from error
             boxes[name].append(edges)
             labels[name] = row.get("label") or None
-    return [Annotated(file.parent / name, found, labels[name]) for name, found in boxes.items()]
+    return [AnnotatedPhoto(file.parent / name, found, labels[name]) for name, found in boxes.items()]
 
 
-def read_tfds(root: Path) -> list[Annotated]:
-    """A data set that TFDS prepared as ArrayRecord (``caltech_birds2011``): the folder of its version.
+def read_tfds(root: Path) -> list[AnnotatedPhoto]:
+    """A data set that TFDS prepared as ArrayRecord, such as ``caltech_birds2011``; give the folder of its version.
 
-    Boxes come from the feature ``bbox``, normalised ymin, xmin, ymax, xmax. The bytes of photos stay in the records
-    until they are needed. TensorFlow is not used.
+    Boxes are those of the feature ``bbox`` (normalised ymin, xmin, ymax, xmax). Photos are read from the records when
+    they are needed. TensorFlow is not used.
 
     Raises:
-        DelfError: prepared in another file format, or without ``image`` and ``bbox``.
+        DelfError: prepared in another file format, or without the features ``image`` and ``bbox``.
     """
     builder = open_builder(root)
     features = builder.info.features
@@ -205,7 +206,7 @@ def read_tfds(root: Path) -> list[Annotated]:
                 width, height = image.size
             y0, x0, y1, x1 = (float(n) for n in record["bbox"])
             found.append(
-                Annotated(
+                AnnotatedPhoto(
                     Path(split, file_name(record) or str(number)),
                     [(x0 * width, y0 * height, x1 * width, y1 * height)],
                     features["label"].int2str(record["label"]) if "label" in features else None,
@@ -230,14 +231,17 @@ def _record_mask(records: Any, number: int) -> Mask:
 Layout = Literal["cub", "voc", "coco", "imagenet", "yolo", "csv", "tfds"]
 
 
-def read(path: str | Path, *, layout: Layout | None = None) -> list[Annotated]:
-    """Annotated photos of a folder or CSV file, in this layout, or in whichever it is.
+def read(path: str | Path, *, layout: Layout | None = None) -> list[AnnotatedPhoto]:
+    """The annotated photos of a folder or CSV file.
+
+    Args:
+        layout: the layout of the data set; None recognises it by its files.
 
     Raises:
-        DelfError: not in that layout, or in none of them, or damaged annotations.
+        DelfError: missing, not in that layout or in no known layout, or damaged annotations.
     """
     root = Path(path)
-    layouts: dict[str, tuple[Callable[[Path], list[Annotated]], bool]] = {
+    layouts: dict[str, tuple[Callable[[Path], list[AnnotatedPhoto]], bool]] = {
         "csv": (read_box_csv, root.suffix == ".csv" and root.is_file()),
         "tfds": (read_tfds, (root / "dataset_info.json").is_file()),
         "cub": (read_cub, (root / "bounding_boxes.txt").is_file()),
@@ -257,11 +261,11 @@ def read(path: str | Path, *, layout: Layout | None = None) -> list[Annotated]:
                     f"{path}: its {name} annotations are damaged ({type(error).__name__}: {error}); fetch them again"
                 ) from error
     if layout is not None:
-        raise DelfError(f"{path}: not in the layout {layout}; name the folder that holds its annotations")
+        raise DelfError(f"{path}: not in the layout {layout}; give the folder that holds its annotations")
     raise DelfError(f"{path}: no known layout; give CUB, VOC, COCO, ImageNet, YOLO or TFDS folders, or a CSV")
 
 
-def _picture(file: Path, read_mask: Callable[[Image.Image], Mask]) -> Callable[[], Mask] | None:
+def _mask_file(file: Path, read_mask: Callable[[Image.Image], Mask]) -> Callable[[], Mask] | None:
     if not file.is_file():
         return None
 
@@ -273,10 +277,10 @@ def _picture(file: Path, read_mask: Callable[[Image.Image], Mask]) -> Callable[[
 
 
 def _drawn(file: Path, draw: Callable[..., Mask], *arguments: Any) -> Mask:
-    """A mask; DelfError where what the file says of it is damaged."""
+    """The mask that ``draw`` makes; DelfError if its annotation in ``file`` is damaged."""
     try:
         return draw(*arguments)
-    except (OSError, ValueError, LookupError, TypeError, ArithmeticError, SyntaxError, *_UNDRAWABLE) as error:
+    except (OSError, ValueError, LookupError, TypeError, ArithmeticError, SyntaxError, *_DRAWING_ERRORS) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise DelfError(f"{file}: the mask of a photo is damaged ({reason}); fetch the annotations again") from error
 

@@ -1,4 +1,4 @@
-"""Localization measured on photos whose truth is known: class-agnostic and per class, always beside the baselines."""
+"""Measures localization on annotated photos: class-agnostic and for each class, always beside the baselines."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,9 +9,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from delf_jax.errors import ImageError, PredictorError
-from localization.encoders.encoders import Dense, Seen, run_at_scales
+from localization.encoders.base import DenseFeatures, EncodedPhoto
+from localization.encoders.extractor_encoder import run_at_scales
 from localization.evaluation import metrics
-from localization.evaluation.datasets import Annotated
+from localization.evaluation.datasets import AnnotatedPhoto
 from localization.evaluation.metrics import THRESHOLDS, PixelCounts, ThresholdCurve, threshold_curve
 from localization.evaluation.protocols import OFFICIAL_FINE_GRAINED, Protocol
 from localization.foreground.classes import Classifier, mean_feature, nearest_mean
@@ -21,14 +22,14 @@ from localization.maps.boxes import largest_boxes
 from localization.predictor import Predictor
 
 
-class Evaluated(NamedTuple):
-    """What one method reached.
+class MethodResult(NamedTuple):
+    """The results of one method.
 
     Attributes:
         method: ``foreground``, ``class`` (w* of the photo's true class), ``activation sum`` (CAAM), ``centre``, or the
             name of a further direction.
-        ious: [photos, thresholds], IoU of each photo's largest box with its best true box.
-        pixels: map values on true and false pixels of the photos that have masks.
+        ious: [photos, thresholds], IoU of the largest box of each photo with its best true box.
+        pixels: values of the map on object and background pixels, of the photos that have a true mask.
     """
 
     method: str
@@ -36,21 +37,21 @@ class Evaluated(NamedTuple):
     pixels: PixelCounts
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Evaluation:
     """Everything measured on one set of photos.
 
     Attributes:
-        methods: what each reached.
-        areas: share of the photo as shown that its largest true box covers.
+        methods: the results of each method.
+        areas: share of the photo, as the protocol shows it, that its largest true box covers.
         scores: largest cosine with w* of each photo.
-        masks: photos that had a true mask.
-        classes: index of each photo's true class.
-        logits: of each classifier [photos, classes]; empty without classes.
+        masks: number of photos that had a true mask.
+        classes: index of the true class of each photo; -1 without classes.
+        logits: logits [photos, classes] of each classifier by its name; empty without classes.
         failed: photos that could not be read.
     """
 
-    methods: Sequence[Evaluated]
+    methods: Sequence[MethodResult]
     areas: Float[np.ndarray, " photos"]
     scores: Float[np.ndarray, " photos"]
     masks: int
@@ -59,36 +60,36 @@ class Evaluation:
     failed: Sequence[ImageError]
 
     def curve(self, method: str) -> ThresholdCurve:
-        """Share of photos whose box is right, over thresholds: GT-Known, or CorLoc with several objects a photo."""
+        """Share of photos whose box is right, over thresholds: GT-Known, or CorLoc if photos have several objects."""
         return threshold_curve(self._method(method).ious)
 
     def top_k_curve(self, method: str, k: int, classifier: str = "nearest mean") -> ThresholdCurve:
-        """Top-k Loc over thresholds: the box is right and the true class is among the k likeliest.
+        """Top-k Loc over thresholds: the box is right and the true class is among the k most likely ones.
 
         Raises:
-            PredictorError: that classifier was not asked.
+            PredictorError: there is no such classifier.
         """
         return threshold_curve(self._method(method).ious, where=self.known(k, classifier))
 
     def known(self, k: int, classifier: str = "nearest mean") -> Bool[np.ndarray, " photos"]:
-        """Whether each photo's true class is among the k likeliest."""
+        """Whether the true class of each photo is among the k most likely ones."""
         if classifier not in self.logits:
             raise PredictorError(
-                f"Top-k Loc needs a predictor that was fitted with classes, and {classifier!r} of them"
+                f"Top-k Loc needs a predictor that was fitted with classes, and the classifier {classifier!r}"
             )
         return metrics.in_top_k(self.logits[classifier], self.classes, k)
 
     def by_area(self, method: str, threshold: float, parts: int = 3) -> list[float]:
-        """Accuracy in equal parts of the photos by true box area, smallest first; fewer where photos are fewer."""
+        """Accuracy in ``parts`` groups of photos by true box area, smallest first; fewer groups of fewer photos."""
         column = int(np.argmin(np.abs(THRESHOLDS - threshold)))
         order = np.array_split(np.argsort(self.areas, kind="stable"), min(parts, len(self.areas)))
         return [float((self._method(method).ious[rows, column] >= 0.5).mean()) for rows in order]
 
     def pixels(self, method: str) -> PixelCounts:
-        """Map values on true and false pixels."""
+        """Values of the map on object and background pixels."""
         return self._method(method).pixels
 
-    def _method(self, method: str) -> Evaluated:
+    def _method(self, method: str) -> MethodResult:
         for evaluated in self.methods:
             if evaluated.method == method:
                 return evaluated
@@ -97,26 +98,27 @@ class Evaluation:
 
 def evaluate(
     predictor: Predictor,
-    photos: Sequence[Annotated],
+    photos: Sequence[AnnotatedPhoto],
     *,
     protocol: Protocol = OFFICIAL_FINE_GRAINED,
     classifiers: Mapping[str, Classifier] | None = None,
     further: Mapping[str, Float[np.ndarray, " c"]] | None = None,
     scales: Sequence[float] = (1.0,),
 ) -> Evaluation:
-    """Localizes annotated photos under a protocol, with boxes and IoU in its convention.
+    """Localizes annotated photos and compares the results with the truth, by the rules of a protocol.
 
     Args:
-        predictor: with classes, the per-class maps are evaluated too, unless no photo is of these classes (zero-shot).
-            Its extractor's ``max_side`` must be at least the protocol's crop, or the crop would be reduced.
-        photos: with at least one true box each; others are left out.
-        classifiers: of the mean features into the fitted classes, for Top-k Loc; ``nearest mean`` is always there when
-            classes were fitted.
-        further: other directions of the same features to evaluate along the way, by name.
+        predictor: if it has classes, the maps of the true classes are evaluated too, unless no photo is of one of them
+            (zero-shot). The ``max_side`` of its extractor must be at least the protocol's crop.
+        photos: photos without a true box are left out.
+        classifiers: classifiers of the mean features into the fitted classes, for Top-k Loc, by name; ``nearest mean``
+            is added if classes were fitted.
+        further: other directions [C] of the same features, by name, which are evaluated too.
         scales: as in ``Predictor.localize_stream``.
 
     Raises:
-        PredictorError: the extractor's ``max_side`` is below the crop, or a classifier has other classes.
+        PredictorError: the extractor's ``max_side`` is below the crop, a class was not fitted, a classifier has other
+            classes, or no photo can be evaluated.
     """
     crop = getattr(protocol, "crop", 0)
     limit = predictor.statistics.encoder.get("max_side", crop)
@@ -131,36 +133,36 @@ def evaluate(
     stacked = np.stack([*directions.values(), *(predictor.direction(name) for name in names)])
     if strange := [name for name, classifier in (classifiers or {}).items() if list(classifier.names) != names]:
         raise PredictorError(f"{strange[0]}: its classes are not those that were fitted; fit both on the same labels")
-    truth = _Truth(list(directions), names, protocol)
+    comparison = _Comparison(list(directions), names, protocol)
     sizes: dict[int, tuple[int, int]] = {}
     failed: list[ImageError] = []
-    shown = _shown(photos, protocol, sizes, failed)
+    prepared = _prepared(photos, protocol, sizes, failed)
     rows: dict[int, dict[str, Any]] = {}
     arguments = {"directions": stacked}
-    for number, seen, row in run_at_scales(predictor.running_encoder, _coarse_maps, arguments, shown, scales):
-        if isinstance(seen, ImageError):
-            failed.append(seen)
+    for number, encoded, row in run_at_scales(predictor.running_encoder, _coarse_maps, arguments, prepared, scales):
+        if isinstance(encoded, ImageError):
+            failed.append(encoded)
         else:
-            rows[number] = truth.compare(row, photos[number], seen, sizes[number])
+            rows[number] = comparison.compare(row, photos[number], encoded, sizes[number])
     if not rows:
         raise PredictorError("nothing to evaluate: no photo with a true box could be read")
     order = sorted(rows)
     return Evaluation(
         methods=[
-            Evaluated(name, np.stack([rows[i]["ious"][name] for i in order]), truth.pixels[name])
+            MethodResult(name, np.stack([rows[i]["ious"][name] for i in order]), comparison.pixels[name])
             for name in rows[order[0]]["ious"]
         ],
         areas=np.array([rows[i]["area"] for i in order]),
         scores=np.array([rows[i]["score"] for i in order]),
-        masks=truth.masks,
+        masks=comparison.masks,
         classes=np.array([rows[i]["class"] for i in order]),
         logits={name: c.logits(np.stack([rows[i]["mean"] for i in order])) for name, c in (classifiers or {}).items()},
         failed=failed,
     )
 
 
-def _shown(
-    photos: Sequence[Annotated], protocol: Protocol, sizes: dict[int, tuple[int, int]], failed: list[ImageError]
+def _prepared(
+    photos: Sequence[AnnotatedPhoto], protocol: Protocol, sizes: dict[int, tuple[int, int]], failed: list[ImageError]
 ) -> Iterator[tuple[int, np.ndarray]]:
     for number, photo in enumerate(photos):
         if not photo.boxes:
@@ -171,17 +173,17 @@ def _shown(
             failed.append(error)
             continue
         sizes[number] = loaded.original_size
-        yield number, protocol.shown(loaded.pixels)
+        yield number, protocol.prepare(loaded.pixels)
 
 
-def _coarse_maps(arguments: Any, dense: Dense) -> dict[str, Any]:
+def _coarse_maps(arguments: Any, dense: DenseFeatures) -> dict[str, Any]:
     cosines, cells_hw = cosines_at_scales(dense, arguments["directions"])
     sums, _ = mean_over_scales(dense, lambda features: jnp.sum(features.astype(jnp.float32), axis=-1))
     return {"cosines": cosines, "sum": sums, "mean": mean_feature(dense), "cells_hw": cells_hw}
 
 
-class _Truth:
-    """Compares maps with what is true of their photos, and counts pixels as it goes."""
+class _Comparison:
+    """Compares maps with the truth about their photos; counts pixels on the way."""
 
     def __init__(self, directions: Sequence[str], classes: Sequence[str], protocol: Protocol) -> None:
         self.directions = directions
@@ -191,9 +193,11 @@ class _Truth:
         methods = [*directions, "activation sum", *(["class"] if classes else []), "centre"]
         self.pixels = {method: PixelCounts() for method in methods}
 
-    def compare(self, row: dict[str, Any], photo: Annotated, seen: Seen, original: tuple[int, int]) -> dict[str, Any]:
-        """IoUs, area and score of one photo out of its row of ``_coarse_maps``."""
-        protocol, size = self.protocol, seen.size
+    def compare(
+        self, row: dict[str, Any], photo: AnnotatedPhoto, encoded: EncodedPhoto, original: tuple[int, int]
+    ) -> dict[str, Any]:
+        """IoUs, area and score of one photo from its row of ``_coarse_maps``."""
+        protocol, size = self.protocol, encoded.size
         truth = protocol.true_boxes(photo.boxes, original, size)
         mask = None if photo.mask is None else protocol.true_mask(photo.mask(), size)
         self.masks += mask is not None
@@ -214,7 +218,7 @@ class _Truth:
             self._count(method, pixels, mask)
             if method == "foreground":
                 score = float(maps.peak)
-        # Half the area at the centre, the same box at every threshold.
+        # The box is the same at every threshold.
         ious["centre"] = np.full(len(THRESHOLDS), self._best_iou(metrics.centre_box(size[1], size[0]), truth))
         self._count("centre", metrics.centre_map(*size), mask)
         extra = 1 if protocol.convention == "inclusive" else 0
@@ -236,11 +240,11 @@ class _Truth:
 def summary(
     measured: Evaluation, method: str, *, default_threshold: float, chosen_on: Evaluation | None = None
 ) -> dict[str, Any]:
-    """One row of figures: every accuracy at the chosen threshold and at the default one, each labelled.
+    """The results of a method as one row, with each accuracy at the chosen map threshold and at the default one.
 
     Args:
-        default_threshold: used without looking at these photos.
-        chosen_on: photos whose best threshold is used; without them it is the best on the measured photos: an oracle.
+        default_threshold: a threshold that was chosen without these photos.
+        chosen_on: photos on which the threshold is chosen; None chooses it on the measured photos: an oracle.
     """
     curve, chosen = measured.curve(method), (chosen_on or measured).curve(method)
     fixed = method == "centre"

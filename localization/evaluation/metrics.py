@@ -1,6 +1,8 @@
-"""How well boxes and maps agree with ground truth (localization spec 1.7), each convention by its name.
+"""The metrics of weakly supervised localization: IoU, GT-Known Loc, Top-k Loc, MaxBoxAccV2, CorLoc, PxAP and PIoU.
 
-Two box conventions are in use, and they give different numbers:
+"Official code" is that of Song et al. (github.com/yeonghwansong/UOLwRPS), and wsolevaluation that of Choe et al.
+("Evaluating Weakly Supervised Object Localization Methods Right", CVPR 2020). Two box conventions are in use, and they
+give different numbers:
 
     edges      [x0, y0, x1, y1] are pixel edges; a box of one pixel has area 1 and x1 = x0 + 1 (this project, COCO)
     inclusive  they are pixel indices, both ends included; a side is x1 - x0 + 1 (official code, wsolevaluation, VOC)
@@ -14,7 +16,7 @@ from jaxtyping import Bool, Float, Int, Num
 
 BoxConvention = Literal["edges", "inclusive"]
 THRESHOLDS = np.arange(1, 100) / 100
-"""The official code's map thresholds, .01 to .99."""
+"""The map thresholds of the official code, .01 to .99."""
 
 
 def box_iou(
@@ -32,41 +34,41 @@ def box_iou(
 
 
 def inclusive_box(box: Sequence[float], width: int, height: int) -> tuple[float, float, float, float]:
-    """A box of edges as wsolevaluation writes it: far corner at x + w, y + h, clipped to the last pixel."""
+    """A box of edges as wsolevaluation has it: the far corner is x + w, y + h, clipped to the last pixel."""
     return box[0], box[1], min(box[2], width - 1), min(box[3], height - 1)
 
 
 def centre_box(width: float, height: float, *, share: float = 0.5) -> tuple[float, float, float, float]:
-    """The baseline that looks at nothing: a centred box of the photo's shape that covers ``share`` of its area."""
+    """The centre baseline, the same for every photo: a centred box of its shape that covers ``share`` of its area."""
     x, y = width * (1 - share**0.5) / 2, height * (1 - share**0.5) / 2
     return x, y, width - x, height - y
 
 
 def centre_map(height: int, width: int) -> Float[np.ndarray, "H W"]:
-    """The same for pixels: a Gaussian of the photo's shape, 1 at its centre and falling to 0 in its corners."""
+    """The centre baseline for pixels: a Gaussian of the photo's shape, 1 at the centre and 0 in the corners."""
     y, x = (np.linspace(-1, 1, size) for size in (height, width))
     bump = np.exp(-2 * np.square(y))[:, None] * np.exp(-2 * np.square(x))
     return ((bump - bump.min()) / (bump.max() - bump.min())).astype(np.float32)
 
 
 class ThresholdCurve(NamedTuple):
-    """Share of photos whose box meets a true box at each IoU, for each map threshold.
+    """The share of photos whose box reaches an IoU with a true box, for each map threshold.
 
     Attributes:
         thresholds: [t].
-        accuracy: IoU bound -> share of photos, [t].
+        accuracy: share of photos [t] by IoU bound.
     """
 
     thresholds: Float[np.ndarray, " t"]
     accuracy: Mapping[float, Float[np.ndarray, " t"]]
 
     def best(self, iou: float = 0.5) -> tuple[float, float]:
-        """The highest accuracy at an IoU and its threshold: an oracle where the photos are the test photos."""
+        """The highest accuracy at an IoU, and its threshold. On the test photos themselves this is an oracle."""
         i = int(np.argmax(self.accuracy[iou]))
         return float(self.accuracy[iou][i]), float(self.thresholds[i])
 
     def at(self, threshold: float, iou: float = 0.5) -> float:
-        """Accuracy at the threshold nearest to the given one."""
+        """The accuracy at the threshold closest to the given one."""
         return float(self.accuracy[iou][int(np.argmin(np.abs(self.thresholds - threshold)))])
 
 
@@ -77,11 +79,12 @@ def threshold_curve(
     bounds: Sequence[float] = (0.3, 0.5, 0.7),
     where: Bool[np.ndarray, " photos"] | None = None,
 ) -> ThresholdCurve:
-    """GT-Known Loc (IoU >= .5) over map thresholds; with ``where`` = class known, Top-k Loc.
+    """GT-Known Loc (IoU >= .5) over map thresholds; Top-k Loc if ``where`` marks the photos of known class.
 
     Args:
-        ious: best IoU with a true box, of each photo at each threshold; 0 where no box was found.
-        where: photos that can count as hits (their class was predicted right); all photos stay in the denominator.
+        ious: best IoU with a true box, of each photo at each threshold; 0 without a box.
+        bounds: the IoUs at which a box counts as right.
+        where: photos that can count as right (their class was predicted); the share is that of all photos.
     """
     allowed = np.ones(len(ious), bool) if where is None else where
     return ThresholdCurve(thresholds, {b: ((ious >= b) & allowed[:, None]).mean(axis=0) for b in bounds})
@@ -95,8 +98,8 @@ def max_box_acc_v2(
 ) -> float:
     """Mean accuracy over the curve's IoU bounds (.3, .5, .7).
 
-    ``official`` takes one threshold for all bounds, the best of the mean; ``wsolevaluation`` the best for each bound.
-    They are the best on ``chosen_on``, or on the curve's own photos, which makes the figure an oracle's.
+    ``official`` takes one threshold for all bounds, the one with the best mean; ``wsolevaluation`` takes the best one
+    for each bound. They are chosen on ``chosen_on``; None chooses them on the curve's own photos: an oracle.
     """
     stacked = np.stack(list(curve.accuracy.values()))
     chosen = np.stack(list((chosen_on or curve).accuracy.values()))
@@ -118,7 +121,7 @@ def corloc(
     convention: BoxConvention,
     iou: float = 0.5,
 ) -> float:
-    """Share of photos whose one box meets any true object at ``iou``; photos without objects are left out."""
+    """Share of photos whose box reaches ``iou`` with any true object; photos without objects are left out."""
     hits = []
     for box, objects in zip(boxes, truth, strict=True):
         if len(objects):
@@ -128,7 +131,7 @@ def corloc(
 
 
 class PixelCounts:
-    """Histograms of map values on true and false pixels, in bins of 0.01: what PxAP and PIoU are made of."""
+    """Histograms of map values on object and background pixels, in bins of 0.01, for PxAP and PIoU."""
 
     def __init__(self) -> None:
         self.true = np.zeros(101, np.int64)
@@ -136,13 +139,13 @@ class PixelCounts:
 
     def add(self, activation: Float[np.ndarray, "H W"], truth: Num[np.ndarray, "H W"]) -> None:
         """Counts one photo: activation in 0-1; truth 1 for object, 0 for background, 255 ignored."""
-        # 1.0 has a bin of its own, as in wsolevaluation; rounding guards against 0.29 * 100 = 28.999...
+        # 1.0 has its own bin, as in wsolevaluation. Without rounding, 0.29 * 100 = 28.999... would go to bin 28.
         bins = np.floor(np.round(activation * 100.0, 6)).astype(np.int64)
         self.true += np.bincount(bins[truth == 1], minlength=101)
         self.false += np.bincount(bins[truth == 0], minlength=101)
 
     def pxap(self) -> float:
-        """Area under the pixels' precision-recall curve (wsolevaluation's PxAP)."""
+        """Area under the precision-recall curve of the pixels (PxAP of wsolevaluation)."""
         true, both = self._cumulative()
         with np.errstate(invalid="ignore"):
             precision = np.where(both > 0, true / np.maximum(both, 1), 0)
@@ -150,7 +153,7 @@ class PixelCounts:
         return float((precision[1:] * np.diff(recall)).sum() + precision[0] * recall[0])
 
     def piou(self) -> float:
-        """Best intersection over union of all pixels together, over thresholds (official code)."""
+        """The best intersection over union of the pixels of all photos together, over thresholds (official code)."""
         true, both = self._cumulative()
         return float((true / np.maximum(self.true.sum() + both - true, 1)).max())
 

@@ -1,4 +1,4 @@
-"""How benchmarks show photos to the encoder, and in which frame and convention boxes are then compared."""
+"""The evaluation protocols: how photos are prepared for the encoder, and in which coordinates boxes are compared."""
 
 from collections.abc import ItemsView, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -8,15 +8,26 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from delf_jax.errors import ImageError
-from localization.encoders.encoders import Source, squash
-from localization.evaluation.datasets import Annotated, Edges
+from localization.encoders.base import Source
+from localization.encoders.callable_encoder import squash
+from localization.evaluation.datasets import AnnotatedPhoto, Edges
 from localization.evaluation.metrics import BoxConvention, inclusive_box
 
 
 class CropProtocol(NamedTuple):
-    """Resize((resize, resize)) squashed, then the central ``crop`` x ``crop`` (localization spec 1.6).
+    """Photos resized to ``resize`` x ``resize`` without keeping their shape, then cropped to the central square.
 
-    wsolevaluation truncates true boxes where the official code rounds them, and keeps found boxes inside the photo.
+    This is the protocol of the official code of Song et al. The code of wsolevaluation differs: it truncates true
+    boxes, which the official code rounds, and clips the boxes that were found to the photo.
+
+    Attributes:
+        name: name of the protocol.
+        resize: side of the resized photo in pixels.
+        crop: side of the central square in pixels.
+        fit_side: training photos are resized to this side, and not cropped.
+        wsolevaluation: whether to follow wsolevaluation instead of the official code.
+        convention: convention of the boxes.
+        measure: name of the share of photos whose box is right.
     """
 
     name: str
@@ -27,27 +38,27 @@ class CropProtocol(NamedTuple):
     convention: BoxConvention = "inclusive"
     measure: str = "GT-Known"
 
-    def shown(self, pixels: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "s s 3"]:
-        """The photo as the encoder gets it."""
+    def prepare(self, pixels: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "s s 3"]:
+        """The photo for the encoder."""
         return self._cropped(squash(pixels, self.resize))
 
     def true_boxes(
-        self, boxes: Sequence[Edges], original: tuple[int, int], seen: tuple[int, int]
+        self, boxes: Sequence[Edges], original_size: tuple[int, int], encoded_size: tuple[int, int]
     ) -> Float[np.ndarray, "n 4"]:
-        """True boxes as pixel indices of the crop: scaled, shifted, made whole and clipped to [0, crop - 1]."""
-        scale = np.array([self.resize / original[1], self.resize / original[0]] * 2)
-        whole = np.trunc if self.wsolevaluation else np.round
-        return np.clip(whole(np.array(boxes) * scale - self._margin), 0, self.crop - 1)
+        """True boxes as pixel indices of the crop: scaled, shifted, made integers and clipped to [0, crop - 1]."""
+        scale = np.array([self.resize / original_size[1], self.resize / original_size[0]] * 2)
+        to_integer = np.trunc if self.wsolevaluation else np.round
+        return np.clip(to_integer(np.array(boxes) * scale - self._margin), 0, self.crop - 1)
 
-    def true_mask(self, mask: UInt8[np.ndarray, "H W"], seen: tuple[int, int]) -> UInt8[np.ndarray, "s s"]:
-        """A true mask in the crop, nearest pixels."""
+    def true_mask(self, mask: UInt8[np.ndarray, "H W"], encoded_size: tuple[int, int]) -> UInt8[np.ndarray, "s s"]:
+        """A true mask in the crop, with nearest-neighbour interpolation."""
         return self._cropped(cv2.resize(mask, (self.resize, self.resize), interpolation=cv2.INTER_NEAREST))
 
-    def found_box(self, box: Sequence[float] | None, seen: tuple[int, int]) -> Sequence[float] | None:
-        """The largest box, of edges in the crop, as it is compared."""
+    def found_box(self, box: Sequence[float] | None, encoded_size: tuple[int, int]) -> Sequence[float] | None:
+        """The box that is compared, for the largest box that was found, as edges in the crop."""
         if not self.wsolevaluation:
             return box
-        return inclusive_box(box, seen[1], seen[0]) if box else (0, 0, 0, 0)
+        return inclusive_box(box, encoded_size[1], encoded_size[0]) if box else (0, 0, 0, 0)
 
     @property
     def _margin(self) -> int:
@@ -58,9 +69,9 @@ class CropProtocol(NamedTuple):
 
 
 class FullProtocol(NamedTuple):
-    """Whole photos in their own shape, reduced as the encoder reduces them; boxes of edges.
+    """Whole photos in their own shape, reduced by the encoder; boxes are edges.
 
-    A photo counts where the box meets any of its objects: CorLoc.
+    A photo counts if the box meets any of its objects (CorLoc). The attributes are those of ``CropProtocol``.
     """
 
     name: str = "full"
@@ -68,22 +79,22 @@ class FullProtocol(NamedTuple):
     convention: BoxConvention = "edges"
     measure: str = "CorLoc"
 
-    def shown(self, pixels: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
-        """The photo as it is."""
+    def prepare(self, pixels: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
+        """The photo, unchanged."""
         return pixels
 
     def true_boxes(
-        self, boxes: Sequence[Edges], original: tuple[int, int], seen: tuple[int, int]
+        self, boxes: Sequence[Edges], original_size: tuple[int, int], encoded_size: tuple[int, int]
     ) -> Float[np.ndarray, "n 4"]:
-        """True boxes in pixels of the reduced photo, which leaves their overlaps as they are."""
-        return np.array(boxes) * np.array([seen[1] / original[1], seen[0] / original[0]] * 2)
+        """True boxes in pixels of the reduced photo."""
+        return np.array(boxes) * np.array([encoded_size[1] / original_size[1], encoded_size[0] / original_size[0]] * 2)
 
-    def true_mask(self, mask: UInt8[np.ndarray, "H W"], seen: tuple[int, int]) -> UInt8[np.ndarray, "h w"]:
-        """A true mask in the reduced photo, nearest pixels."""
-        return cv2.resize(mask, seen[::-1], interpolation=cv2.INTER_NEAREST).astype(np.uint8)
+    def true_mask(self, mask: UInt8[np.ndarray, "H W"], encoded_size: tuple[int, int]) -> UInt8[np.ndarray, "h w"]:
+        """A true mask in the reduced photo, with nearest-neighbour interpolation."""
+        return cv2.resize(mask, encoded_size[::-1], interpolation=cv2.INTER_NEAREST).astype(np.uint8)
 
-    def found_box(self, box: Sequence[float] | None, seen: tuple[int, int]) -> Sequence[float] | None:
-        """The largest box as it is."""
+    def found_box(self, box: Sequence[float] | None, encoded_size: tuple[int, int]) -> Sequence[float] | None:
+        """The largest box that was found, unchanged."""
         return box
 
 
@@ -99,12 +110,16 @@ PROTOCOLS: Mapping[str, Protocol] = {
 
 
 class FittingPhotos(Mapping[str, Source]):
-    """Annotated photos as a protocol fits them, by path, read when needed: squashed to ``side`` x ``side``, or whole.
+    """Annotated photos by path, for ``localization.fit``; each is read when it is needed.
 
-    Going through ``items()`` leaves out photos that cannot be read and keeps the reasons in ``failed``.
+    ``items()`` leaves out photos that cannot be read, and puts their errors into ``failed``.
+
+    Args:
+        photos: training photos.
+        side: photos are resized to ``side`` x ``side`` without keeping their shape; None leaves them unchanged.
     """
 
-    def __init__(self, photos: Sequence[Annotated], *, side: int | None) -> None:
+    def __init__(self, photos: Sequence[AnnotatedPhoto], *, side: int | None) -> None:
         self._photos = {str(photo.path): photo for photo in photos}
         self._side = side
         self.failed: dict[str, ImageError] = {}

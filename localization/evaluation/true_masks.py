@@ -1,4 +1,4 @@
-"""True masks in the forms that data sets keep them: uint8 [H, W], 1 object, 0 background, 255 counts as neither."""
+"""Readers of true masks. A mask is uint8 [H, W]: 1 is object, 0 is background, and 255 is ignored."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,20 +11,20 @@ from PIL import Image
 from delf_jax.errors import DelfError
 
 IGNORED = 255
-# OpenCV fills every pixel that an outline touches: drawn finer, that is an eighth of a pixel too much.
+# OpenCV fills every pixel that an outline touches. Drawn at four times the size, that is an eighth of a pixel too much.
 _FINER = 4
 _MOST_PIXELS = 50_000_000
 
 
 def _require_modest(size: tuple[int, int]) -> None:
-    """Annotations can claim any size, and masks are drawn at sixteen times that."""
+    """Raises DelfError for sizes that would fill the memory: annotations can give any size."""
     height, width = size
     if not all(isinstance(side, int) and 0 < side <= _MOST_PIXELS for side in size) or height * width > _MOST_PIXELS:
         raise DelfError(f"a mask of {width} x {height} pixels; fetch the annotations again")
 
 
 def polygon_mask(polygons: Sequence[Sequence[float]], size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
-    """The union of polygons x0, y0, x1, y1, ... in pixel edges, in a photo of (height, width)."""
+    """The union of polygons [x0, y0, x1, y1, ...] in pixel edges, in a photo of ``size`` (height, width)."""
     _require_modest(size)
     fine = np.zeros((size[0] * _FINER, size[1] * _FINER), np.uint8)
     for polygon in polygons:
@@ -35,23 +35,28 @@ def polygon_mask(polygons: Sequence[Sequence[float]], size: tuple[int, int]) -> 
 
 
 def run_length_mask(counts: Sequence[int] | str | bytes, size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
-    """COCO's run lengths: runs of background and object in turn, column by column, plain or compressed.
+    """The mask of COCO's run lengths: alternating runs of background and object, column by column.
+
+    Args:
+        counts: the run lengths, or COCO's compressed text of them.
+        size: (height, width) of the photo.
 
     Raises:
-        DelfError: the runs do not add up to the photo.
+        DelfError: the runs do not add up to the size of the photo.
     """
     _require_modest(size)
-    runs = _uncompressed(counts) if isinstance(counts, str | bytes) else counts
+    runs = _decompressed(counts) if isinstance(counts, str | bytes) else counts
     if sum(runs) != size[0] * size[1] or min(runs, default=0) < 0:
         raise DelfError(f"run lengths of {sum(runs)} pixels for a photo of {size[1]} x {size[0]}; fetch them again")
     values = np.arange(len(runs)) % 2 == 1
     return np.repeat(values, runs).reshape(size[1], size[0]).T
 
 
-def _uncompressed(text: str | bytes) -> list[int]:
-    """Runs out of COCO's text: five bits a character from 48 on, the sixth says more follow, lowest bits first.
+def _decompressed(text: str | bytes) -> list[int]:
+    """The run lengths of COCO's compressed text.
 
-    From the fourth run on, the difference to the run two before is what is kept.
+    Each character minus 48 has five bits of a number, lowest bits first; its sixth bit says that more follow. From the
+    fourth run on, a number is the difference to the run two places before.
     """
     code = text.encode() if isinstance(text, str) else text
     runs: list[int] = []
@@ -70,7 +75,7 @@ def _uncompressed(text: str | bytes) -> list[int]:
 
 
 def coco_mask(annotations: Sequence[dict[str, Any]], size: tuple[int, int]) -> UInt8[np.ndarray, "H W"]:
-    """All objects of one COCO photo; crowds are ignored pixels."""
+    """The mask of all objects of one COCO photo; crowds are ignored pixels."""
     _require_modest(size)
     mask = np.zeros(size, np.uint8)
     for annotation in sorted(annotations, key=lambda a: not a.get("iscrowd")):
@@ -86,11 +91,11 @@ def coco_mask(annotations: Sequence[dict[str, Any]], size: tuple[int, int]) -> U
 
 
 def voc_mask(indices: Image.Image) -> UInt8[np.ndarray, "H W"]:
-    """VOC's palette picture of objects or classes; 255 marks their borders, which are ignored."""
+    """The mask of VOC's palette picture of objects or classes; 255 marks their borders, which are ignored."""
     values = np.asarray(indices)
     return np.where(values == IGNORED, IGNORED, values > 0).astype(np.uint8)
 
 
 def grey_mask(votes: Image.Image) -> UInt8[np.ndarray, "H W"]:
-    """CUB's segmentations: a grey picture of how many of five people marked a pixel; more than half make object."""
+    """The mask of CUB's grey picture of how many of five people marked a pixel; object is what most marked."""
     return (np.asarray(votes.convert("L")) > 127).astype(np.uint8)

@@ -1,30 +1,31 @@
-"""When a photo counts as empty: the raw score that only a few photos without the object exceed."""
+"""Calibration of ``found_threshold``: the score that only a few photos without the object exceed."""
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
 from delf_jax.errors import ImageError, PredictorError
 from delf_jax.photos.load import load_photo
-from localization.encoders.encoders import Source
+from localization.encoders.base import Source
 from localization.predictor import Predictor
 
 
-def calibrated(
+def calibrate_on_empty(
     predictor: Predictor,
     empty: Iterable[Source],
     *,
     false_alarms: float = 0.05,
     on_error: Callable[[ImageError], None] | None = None,
 ) -> Predictor:
-    """The predictor with the ``found_threshold`` that only a share ``false_alarms`` of these empty photos exceed.
+    """The predictor with the ``found_threshold`` that at most a share ``false_alarms`` of these photos exceed.
 
-    Uncalibrated, the threshold is the zero level of w*, the bisector of object and background, which finds nearly every
-    object and something in many empty photos too (``benchmarks.empty_photos``). With fewer photos than
-    1 / ``false_alarms`` the threshold is the highest of their scores: one photo that is not empty after all spoils it.
+    Without calibration the threshold is 0, the level between foreground and background. It finds nearly every object,
+    but also something in many photos without one (``benchmarks.empty_photos``). With fewer photos than
+    1 / ``false_alarms`` the threshold is the highest of their scores, so one photo that does hold the object spoils it.
 
     Args:
-        empty: photos without the object, such as the predictor is going to see; what ``fit`` takes.
+        empty: photos without the object, of the kind that the predictor will see; as in ``fit``.
         on_error: called with each photo that cannot be used, which is then left out; None raises instead.
 
     Raises:
@@ -41,25 +42,34 @@ def calibrated(
             on_error(found)
     if not scores:
         raise PredictorError("no photo without the object could be read; give some to calibrate on")
-    return predictor.calibrated(scores, false_alarms=false_alarms)
+    return dataclasses.replace(predictor, found_threshold=found_threshold(scores, false_alarms=false_alarms))
 
 
-def calibrated_beside(
+def found_threshold(scores: Sequence[float], *, false_alarms: float) -> float:
+    """The quantile 1 - ``false_alarms`` of the scores, rounded up to one of them.
+
+    >>> found_threshold([0.1, 0.5, 0.2, 0.3, 0.4], false_alarms=0.25)
+    0.4
+    """
+    return float(np.quantile(np.asarray(scores, np.float64), 1 - false_alarms, method="higher"))
+
+
+def calibrate_beside_objects(
     predictor: Predictor,
     photos: Iterable[Source],
     *,
     false_alarms: float = 0.05,
     on_error: Callable[[ImageError], None] | None = None,
 ) -> Predictor:
-    """``calibrated`` without empty photos: on the largest strip of each photo beside what the predictor finds there.
+    """``calibrate_on_empty`` without empty photos: on the largest strip of each photo beside what is found in it.
 
     Args:
-        photos: paths or uint8 arrays [h, w, 3] with the object, such as it was fitted on; read twice.
-        on_error: as in ``calibrated``.
+        photos: paths or uint8 arrays [h, w, 3] with the object, such as the training photos; each is read twice.
+        on_error: as in ``calibrate_on_empty``.
 
     Raises:
         ImageError: a photo cannot be used and ``on_error`` is None.
-        PredictorError: objects fill all photos.
+        PredictorError: no photo has a strip without an object.
     """
 
     def strips() -> Iterator[np.ndarray]:
@@ -72,13 +82,15 @@ def calibrated_beside(
                 x0, y0, x1, y1 = strip
                 yield load_photo(source, max_side=None).pixels[y0:y1, x0:x1]
 
-    return calibrated(predictor, strips(), false_alarms=false_alarms)
+    return calibrate_on_empty(predictor, strips(), false_alarms=false_alarms)
 
 
 def empty_part(
     boxes: Sequence[Sequence[float]], size: tuple[int, int], *, smallest_side: int = 64
 ) -> tuple[int, int, int, int] | None:
-    """The largest strip of a photo beside all its objects, edges [x0, y0, x1, y1]; None when all are too narrow.
+    """The largest strip of a photo beside all its objects, as edges [x0, y0, x1, y1].
+
+    Returns None if all strips are narrower than ``smallest_side`` pixels.
 
     Args:
         boxes: [x0, y0, x1, y1, ...] of every object.

@@ -1,4 +1,7 @@
-"""The sums that fitting needs, by workers on a Ray cluster or by several processes, merged into those of one pass."""
+"""Fitting by workers on a Ray cluster or by several processes. Their sums are merged into those of a single pass.
+
+The functions here take the place of ``fit.accumulate`` in ``fit.fit_with``.
+"""
 
 import contextlib
 import functools
@@ -18,8 +21,9 @@ from delf_jax.job import ray_pool
 from delf_jax.job.processes import Group, Heartbeat
 from delf_jax.job.ray_pool import Result
 from delf_jax.job.ray_session import Workers
-from localization.encoders.encoders import Encoder
-from localization.fitting.fit import Gathered, gather_here
+from localization.encoders.base import Encoder
+from localization.fitting.fit import Accumulate, FitSettings, FitSums, OnError, accumulate
+from localization.foreground import statistics_file
 from localization.foreground.statistics import Statistics
 from localization.representers.points import PointCollector, Points
 
@@ -28,63 +32,64 @@ _SILENT_SECONDS = 90.0
 _STATISTICS = "statistics.safetensors"
 
 
-def gather_on_ray(
-    paths: Iterable[str],
+def accumulate_on_ray(
+    photos: Iterable[str],
+    settings: FitSettings,
     *,
     load: Callable[[], Encoder],
     workers: Workers,
     encoder: Any = None,
-    on_error: Callable[[ImageError], None] | None = None,
-    **options: Any,
-) -> Gathered | None:
-    """``gather_here`` on the workers of a Ray cluster.
+    on_error: OnError | None = None,
+) -> FitSums | None:
+    """``fit.accumulate`` on the workers of a Ray cluster.
 
     Args:
-        paths: names of photos or feature maps that mean the same on every node.
+        photos: names of photos or feature maps that mean the same on every node.
+        settings: as in ``fit.accumulate``.
         load: makes the encoder; called once in each worker.
         workers: from ``ray_session.connected``.
-        encoder: the same encoder, for the predictor that is made of the sums.
-        on_error, **options: as for ``gather_here``.
+        encoder: the same encoder in this process, for the predictor.
+        on_error: as in ``fit.accumulate``.
     """
-    make = functools.partial(_Sums, load, options)
-    total = _Total(encoder)
-    for result in ray_pool.map_photos(make, paths, workers, task_photos=_TASK_PHOTOS):
+    make = functools.partial(_AccumulateTask, load, settings)
+    total = _Total()
+    for result in ray_pool.map_photos(make, photos, workers, task_photos=_TASK_PHOTOS):
         for error in result.failed.values():
             if on_error is None:
                 raise error
             on_error(error)
         total.add(result.data)
-    return total.gathered()
+    return total.finish(encoder)
 
 
-class _Sums:
-    """The work of a worker: the sums of some photos."""
+class _AccumulateTask:
+    """What a worker does: the sums of some photos."""
 
-    def __init__(self, load: Callable[[], Encoder], options: dict[str, Any], workers: Workers) -> None:
+    def __init__(self, load: Callable[[], Encoder], settings: FitSettings, workers: Workers) -> None:
         self._encoder = load()
-        self._options = options
+        self._settings = settings
 
     def __call__(self, paths: list[str]) -> Result:
         failed: dict[str, ImageError] = {}
-        gathered = gather_here(
+        sums = accumulate(
             paths,
+            self._settings,
             encoder=self._encoder,
             on_error=lambda error: failed.update({error.source: error}),
-            **self._options,
         )
-        return Result(b"" if gathered is None else _to_bytes(gathered), failed)
+        return Result(_to_bytes(sums), failed)
 
 
 @contextlib.contextmanager
-def sharing(group: Group, folder: str | os.PathLike[str]) -> Iterator[Callable[..., Gathered | None]]:
-    """``gather_here`` in every process of a group: each goes through its share, and all get the sums of all.
+def accumulate_in_group(group: Group, folder: str | os.PathLike[str]) -> Iterator[Accumulate]:
+    """``fit.accumulate`` in all processes of a group: each goes through its share, and all get the sums of all.
 
     Args:
         group: from ``processes.join``.
-        folder: where they leave their sums for each other; the same for all, and gone afterwards.
+        folder: where the processes leave their sums for each other; the same for all, and removed afterwards.
 
     Yields:
-        The function; it is called alike in all processes.
+        The function. All processes have to make the same calls, with names of photos.
 
     Raises:
         ClusterError: another process died.
@@ -94,22 +99,25 @@ def sharing(group: Group, folder: str | os.PathLike[str]) -> Iterator[Callable[.
     rounds = iter(range(10))
     lease = Lease(Folder(own))
 
-    def gather(paths: Iterable[str], **options: Any) -> Gathered | None:
+    def accumulate_together(
+        photos: Iterable[str], settings: FitSettings, *, encoder: Any = None, on_error: OnError | None = None
+    ) -> FitSums | None:
         number = next(rounds)
-        mine = gather_here([path for path in paths if group.share.has(path)], **options)
-        Folder(own).write(f"{number}.zip", b"" if mine is None else _to_bytes(mine))
+        share = [path for path in photos if group.share.has(path)]
+        sums = accumulate(share, settings, encoder=encoder, on_error=on_error)
+        Folder(own).write(f"{number}.zip", _to_bytes(sums))
         group.tell(f"sums/{number}/{group.share.process}")
-        total = _Total(options.get("encoder"))
+        total = _Total()
         for process in range(group.share.processes):
             other = Folder(Path(folder) / f"{process:05d}")
             beat = Heartbeat(functools.partial(_beat, other), seconds=_SILENT_SECONDS)
             if group.hear(f"sums/{number}/{process}", is_alive=beat.is_alive) is None:
                 raise ClusterError(f"process {process} died; give the same command again in all processes")
             total.add(other.read(f"{number}.zip"))
-        return total.gathered()
+        return total.finish(encoder)
 
     try:
-        yield gather
+        yield accumulate_together
     finally:
         lease.release()
     group.leave()
@@ -124,42 +132,43 @@ def _beat(folder: Folder) -> bytes:
         return b""
 
 
-def _to_bytes(gathered: Gathered) -> bytes:
-    """The files of the statistics and points in one archive, for ``_Total``."""
+def _to_bytes(sums: FitSums | None) -> bytes:
+    """The files of statistics and points in one archive; nothing if there were no photos."""
+    if sums is None:
+        return b""
     sink = io.BytesIO()
     with tempfile.TemporaryDirectory() as name, zipfile.ZipFile(sink, "w") as archive:
-        gathered.statistics.save(Path(name) / _STATISTICS)
-        if gathered.points is not None:
-            gathered.points.save(Path(name))
+        statistics_file.write(Path(name) / _STATISTICS, sums.statistics)
+        if sums.points is not None:
+            sums.points.save(Path(name))
         for file in sorted(Path(name).iterdir()):
             archive.write(file, file.name)
     return sink.getvalue()
 
 
 class _Total:
-    """Adds up what several gathered, each of photos that no other had."""
+    """Adds up the sums of different photos."""
 
-    def __init__(self, encoder: Any) -> None:
-        self._encoder = encoder
+    def __init__(self) -> None:
         self._statistics: Statistics | None = None
         self._points: PointCollector | None = None
 
     def add(self, data: bytes) -> None:
-        """Adds what ``_to_bytes`` made; nothing where there were no photos."""
+        """Adds what ``_to_bytes`` made."""
         if not data:
             return
         with tempfile.TemporaryDirectory() as name, zipfile.ZipFile(io.BytesIO(data)) as archive:
             for entry in archive.namelist():
                 (Path(name) / os.path.basename(entry)).write_bytes(archive.read(entry))
-            statistics = Statistics.open(Path(name) / _STATISTICS)
+            statistics = statistics_file.read(Path(name) / _STATISTICS)
             self._statistics = statistics if self._statistics is None else self._statistics + statistics
             if len(archive.namelist()) > 1:
                 points = Points.open(Path(name))
                 self._points = self._points or PointCollector(points.max_points)
                 self._points.extend(points)
 
-    def gathered(self) -> Gathered | None:
-        """All of it; None where there were no photos."""
+    def finish(self, encoder: Any) -> FitSums | None:
+        """The sums of all; None if there were no photos."""
         if self._statistics is None:
             return None
-        return Gathered(self._statistics, self._points.finish() if self._points else None, self._encoder)
+        return FitSums(self._statistics, self._points.finish() if self._points else None, encoder)

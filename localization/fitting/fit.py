@@ -1,36 +1,58 @@
-"""From photos, or their feature maps, to a foreground predictor in one pass."""
+"""Fits a foreground predictor to photos, or to their feature maps, in one pass."""
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
 
 from delf_jax.errors import ImageError, PredictorError
 from delf_jax.models.layers import valid_cells
-from localization.encoders.encoders import Dense, Photos, as_named_photos
-from localization.foreground.statistics import PositionSums, Statistics, position_sums
+from localization.encoders.base import DenseFeatures, Encoder, Photos
+from localization.encoders.choosing import as_named_photos
+from localization.foreground import closed_form
+from localization.foreground.statistics import PositionSums, Statistics, position_sums, unit_features
 from localization.predictor import DEFAULT_MAP_THRESHOLD, MAP_THRESHOLD, Predictor
 from localization.representers.fitted_photos import FittedPhoto
 from localization.representers.points import PointCollector, Points, thumbnail
 
+Labels = Mapping[str, str] | Callable[[str], str | None]
+OnError = Callable[[ImageError], None]
 
-class Gathered(NamedTuple):
+
+class FitSettings(NamedTuple):
+    """What ``accumulate`` computes; see ``fit``."""
+
+    labels: Labels | None = None
+    norm_cap: float | None = None
+    max_points: int = 100_000
+    thumbnail_side: int = 160
+
+
+class FitSums(NamedTuple):
     """What fitting needs of some photos.
 
     Attributes:
         statistics: running sums.
         points: training positions for explanations, or None.
-        encoder: computed the features.
+        encoder: computed the features; None to open the one that the statistics name.
     """
 
     statistics: Statistics
     points: Points | None
-    encoder: Any
+    encoder: Encoder | None
 
 
-Labels = Mapping[str, str] | Callable[[str], str | None]
+@runtime_checkable
+class Accumulate(Protocol):
+    """Goes through photos: ``accumulate`` in this process; ``fitting.distributed`` has others."""
+
+    def __call__(
+        self, photos: Photos, settings: FitSettings, *, encoder: Any = None, on_error: OnError | None = None
+    ) -> FitSums | None:
+        """The sums and points of the photos; None if no photo can be used."""
+        ...
 
 
 def fit(
@@ -42,115 +64,107 @@ def fit(
     norm_quantile: float | None = None,
     max_points: int = 100_000,
     thumbnail_side: int = 160,
-    on_error: Callable[[ImageError], None] | None = None,
-    gather: Callable[..., "Gathered | None"] | None = None,
+    on_error: OnError | None = None,
 ) -> Predictor:
-    """Fits the foreground direction w* to photos without labels (localization spec 1.2).
+    """Fits the foreground direction w* to photos without labels (Song et al., ICCV 2023, closed form).
 
     Args:
         photos: paths, fsspec addresses, bytes of files or uint8 arrays; or feature maps: float arrays [h, w, C], .npy
-            paths, or (array, (height, width) of the photo) pairs. A mapping names them; otherwise paths are their own
-            names.
-        encoder: a ``localization`` encoder or a delf-jax Extractor (its conv5); None for the packaged ResNet-50's
-            conv5, or for feature maps as they are.
-        labels: class of a photo by its name; fits one predictor a class besides the one of all photos.
-        norm_cap: features longer than this are shortened to it.
-        norm_quantile: the same, with the cap at this quantile of the norms: takes a first pass over the photos.
-        max_points: training positions kept for explanations; 0 keeps none, which is all that localizing needs.
-        thumbnail_side: longest side in pixels of the pictures kept beside the points; 0 keeps none.
+            paths, or (array, (height, width) of the photo) pairs. A mapping gives them names; otherwise a path is its
+            own name.
+        encoder: a ``localization`` encoder, or a delf-jax Extractor for its deepest map. None is the packaged
+            ResNet-50's conv5, or for feature maps the maps as they are.
+        labels: the class of a photo by its name. Each class gets a w* of its own besides the w* of all photos.
+        norm_cap: longer features are shortened to this norm.
+        norm_quantile: the same, with the cap at this quantile of the norms; this takes a first pass over the photos.
+        max_points: largest number of training positions kept for explanations. With 0 none are kept: the predictor
+            localizes, but does not explain.
+        thumbnail_side: longest side in pixels of the thumbnails kept with the points; 0 keeps none.
         on_error: called with each photo that cannot be used, which is then left out; None raises instead.
-        gather: goes through the photos in the place of ``gather_here``: on a cluster or in several processes
-            (``localization.fitting.distributed``).
 
     Raises:
         ImageError: a photo cannot be used and ``on_error`` is None.
-        PredictorError: nothing to fit on, or norms that hardly vary.
+        PredictorError: no photo is left, or the norms of the features hardly vary.
     """
-    gather = gather or gather_here
+    settings = FitSettings(labels, norm_cap, max_points, thumbnail_side)
+    return fit_with(accumulate, photos, settings, norm_quantile=norm_quantile, encoder=encoder, on_error=on_error)
+
+
+def fit_with(
+    accumulate: Accumulate,
+    photos: Photos,
+    settings: FitSettings,
+    *,
+    norm_quantile: float | None = None,
+    encoder: Any = None,
+    on_error: OnError | None = None,
+) -> Predictor:
+    """``fit`` with another way to go through the photos, such as those of ``fitting.distributed``."""
     if norm_quantile is not None:
         photos = list(photos) if isinstance(photos, Iterator) else photos
-        first = gather(photos, encoder=encoder, max_points=0, on_error=lambda error: None)
-        norm_cap = _required(first).statistics.norm_quantile(norm_quantile)
-    gathered = _required(
-        gather(
-            photos,
-            encoder=encoder,
-            labels=labels,
-            norm_cap=norm_cap,
-            max_points=max_points,
-            thumbnail_side=thumbnail_side,
-            on_error=on_error,
-        )
-    )
-    gathered.statistics.solve()
-    layer = gathered.statistics.encoder.get("layer", "")
+        first = accumulate(photos, FitSettings(max_points=0), encoder=encoder, on_error=lambda error: None)
+        settings = settings._replace(norm_cap=_required(first).statistics.norm_quantile(norm_quantile))
+    sums = _required(accumulate(photos, settings, encoder=encoder, on_error=on_error))
+    closed_form.solve(sums.statistics)  # raises here, and not when the predictor is first used
+    layer = sums.statistics.encoder.get("layer", "")
     return Predictor(
-        gathered.statistics,
-        points=gathered.points,
+        sums.statistics,
+        points=sums.points,
         map_threshold=MAP_THRESHOLD.get(layer, DEFAULT_MAP_THRESHOLD),
-        encoder=gathered.encoder,
+        encoder=sums.encoder,
     )
 
 
-def gather_here(
-    photos: Photos,
-    *,
-    encoder: Any = None,
-    labels: Labels | None = None,
-    norm_cap: float | None = None,
-    max_points: int = 100_000,
-    thumbnail_side: int = 160,
-    on_error: Callable[[ImageError], None] | None = None,
-) -> Gathered | None:
-    """What fitting needs of some photos, in one pass in this process; None where none of them can be used.
+def accumulate(
+    photos: Photos, settings: FitSettings, *, encoder: Any = None, on_error: OnError | None = None
+) -> FitSums | None:
+    """The sums and points of photos, in one pass in this process; None if no photo can be used.
 
-    Args: as for ``fit``.
+    Args and errors are those of ``fit``.
     """
     named, encoder = as_named_photos(photos, encoder)
-    cap = np.inf if norm_cap is None else float(norm_cap)
+    cap = np.inf if settings.norm_cap is None else float(settings.norm_cap)
     statistics: Statistics | None = None
-    collector = PointCollector(max_points) if max_points else None
+    collector = PointCollector(settings.max_points) if settings.max_points else None
     function = _sums_and_units if collector else _sums
-    for name, seen, row in encoder.run(function, {"norm_cap": np.float32(cap)}, named):
-        if isinstance(seen, ImageError):
+    for name, encoded, row in encoder.run(function, {"norm_cap": np.float32(cap)}, named):
+        if isinstance(encoded, ImageError):
             if on_error is None:
-                raise seen
-            on_error(seen)
+                raise encoded
+            on_error(encoded)
             continue
         sums, (h, w) = PositionSums(*row["sums"]), (int(n) for n in row["cells_hw"])
         where = np.zeros(sums.norms.shape, bool)
         where[:h, :w] = True
-        label = _label(labels, name)
+        label = _label(settings.labels, name)
         try:
             photo = Statistics.of_sums(sums, where, label=label, norm_cap=cap, encoder=encoder.description)
         except PredictorError as error:
             raise PredictorError(f"{name}: {error}") from error
         statistics = photo if statistics is None else statistics + photo
         if collector:
-            fitted = FittedPhoto(name, seen.original_size, (h, w), label)
-            picture = functools.partial(thumbnail, seen.pixels, thumbnail_side)
+            fitted = FittedPhoto(name, encoded.original_size, (h, w), label)
+            picture = functools.partial(thumbnail, encoded.pixels, settings.thumbnail_side)
             collector.add(fitted, row["unit"][:h, :w], np.asarray(sums.norms)[:h, :w], picture=picture)
     if statistics is None:
         return None
-    return Gathered(statistics, collector.finish() if collector else None, encoder)
+    return FitSums(statistics, collector.finish() if collector else None, encoder)
 
 
-def _required(gathered: Gathered | None) -> Gathered:
-    if gathered is None:
+def _required(sums: FitSums | None) -> FitSums:
+    if sums is None:
         raise PredictorError("nothing to fit on: no photo could be read")
-    return gathered
+    return sums
 
 
-def _sums(arguments: Any, dense: Dense) -> dict[str, Any]:
+def _sums(arguments: Any, dense: DenseFeatures) -> dict[str, Any]:
     where = valid_cells(dense.cells_hw, *dense.features.shape[1:3])
     sums = position_sums(dense.features, where, arguments["norm_cap"])
     return {"sums": tuple(sums), "cells_hw": dense.cells_hw}
 
 
-def _sums_and_units(arguments: Any, dense: Dense) -> dict[str, Any]:
-    features = dense.features.astype(jnp.float32)
-    norms = jnp.linalg.norm(features, axis=-1, keepdims=True)
-    return _sums(arguments, dense) | {"unit": (features / jnp.maximum(norms, 1e-12)).astype(jnp.float16)}
+def _sums_and_units(arguments: Any, dense: DenseFeatures) -> dict[str, Any]:
+    return _sums(arguments, dense) | {"unit": unit_features(dense.features).astype(jnp.float16)}
 
 
 def _label(labels: Labels | None, name: str) -> str | None:

@@ -1,3 +1,3 @@
-"""The foreground predictor w* (Song et al., ICCV 2023): ``statistics`` sums features, ``solvers`` fit other losses,
-``classes`` predicts classes of photos.
+"""The foreground direction w* (Song et al., ICCV 2023): ``statistics`` sums features, ``closed_form`` computes w*, tau
+and alpha from the sums, ``solvers`` minimises losses at finite lambda, ``classes`` predicts the classes of photos.
 """

@@ -1,6 +1,6 @@
-"""Classes for weakly supervised localization: predicted from photo means of the same features, or found by clustering.
+"""Classes for weakly supervised localization: found by clustering, or predicted from the mean feature of a photo.
 
-What these give, names of photos to classes, is what ``fit(labels=...)`` takes; a ``Classifier`` is what
+``cluster`` makes what ``fit(labels=...)`` takes; ``nearest_mean`` and ``linear_probe`` make what
 ``Predictor.localize(classifier=...)`` takes.
 """
 
@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 import cv2
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from delf_jax.errors import ImageError, PredictorError
 from delf_jax.models.layers import valid_cells
-from localization.encoders.encoders import Dense, as_named_photos
+from localization.encoders.base import DenseFeatures
+from localization.encoders.choosing import as_named_photos
 from localization.foreground.statistics import Statistics
 
 
@@ -38,11 +39,11 @@ class Classifier(NamedTuple):
         return _centred(means, self.centre) @ self.matrix + self.offset
 
     def ranked(self, mean: Float[np.ndarray, " c"]) -> list[str]:
-        """Class names of one photo, likeliest first."""
+        """Class names for the mean feature of one photo, most likely first."""
         return [self.names[i] for i in np.argsort(-self.logits(mean), kind="stable")]
 
 
-def mean_feature(dense: Dense) -> Float[Any, "b c"]:
+def mean_feature(dense: DenseFeatures) -> Float[Array, "b c"]:
     """The mean feature of each photo of a batch, float32 [B, C]; pure."""
     features = dense.features.astype(jnp.float32)
     where = valid_cells(dense.cells_hw, *features.shape[1:3])[..., None]
@@ -59,25 +60,27 @@ def mean_features(
     """
     named, encoder = as_named_photos(photos, encoder)
     means = {}
-    for name, seen, row in encoder.run(_mean_row, {}, named):
-        if isinstance(seen, ImageError):
+    for name, encoded, row in encoder.run(_mean_row, {}, named):
+        if isinstance(encoded, ImageError):
             if on_error is None:
-                raise seen
-            on_error(seen)
+                raise encoded
+            on_error(encoded)
         else:
             means[name] = np.asarray(row["mean"], np.float64)
     return means
 
 
 def nearest_mean(statistics: Statistics) -> Classifier:
-    """Classifies by the cosine with each class's mean feature, both taken from the mean of all.
+    """Classifies by the cosine with the mean feature of each class, after subtracting the mean of all features.
 
     Raises:
         PredictorError: fewer than two classes were fitted.
     """
     names = sorted(statistics.classes)
     if len(names) < 2:
-        raise PredictorError("classifying needs a predictor that was fitted with two or more classes")
+        raise PredictorError(
+            "classifying needs a predictor that was fitted with two or more classes; fit it with labels"
+        )
     centre = statistics.total.feature / statistics.total.count
     means = np.stack([statistics.classes[n].feature / statistics.classes[n].count for n in names])
     return Classifier(names, centre, _centred(means, centre).T, np.zeros(len(names)))
@@ -86,12 +89,15 @@ def nearest_mean(statistics: Statistics) -> Classifier:
 def linear_probe(
     means: Mapping[str, Float[np.ndarray, " c"]], labels: Mapping[str, str], *, weight: float = 0.1
 ) -> Classifier:
-    """One ridge regression a class on centred, unit-length mean features, targets 1 and 0.
+    """Ridge regression for each class on centred, unit-length mean features, with targets 1 and 0.
 
     Args:
-        means: what ``mean_features`` gave.
+        means: from ``mean_features``.
         labels: class of each of these photos.
-        weight: of the squared norm of the weights against the mean squared error.
+        weight: weight of the squared norm of the coefficients against the mean squared error.
+
+    Raises:
+        PredictorError: fewer than two classes.
     """
     names = sorted({labels[name] for name in means})
     if len(names) < 2:
@@ -107,7 +113,7 @@ def linear_probe(
 
 
 def cluster(means: Mapping[str, Float[np.ndarray, " c"]], count: int, *, seed: int = 0) -> dict[str, str]:
-    """Groups photos without labels: k-means of centred, unit-length mean features; classes are ``cluster 0`` and so on.
+    """Clusters photos by k-means on centred, unit-length mean features; the classes are ``cluster 0`` and so on.
 
     Raises:
         PredictorError: fewer photos than clusters.
@@ -122,10 +128,10 @@ def cluster(means: Mapping[str, Float[np.ndarray, " c"]], count: int, *, seed: i
     return {name: f"cluster {group}" for name, group in zip(means, np.asarray(groups).reshape(-1))}
 
 
-def _mean_row(arguments: Any, dense: Dense) -> dict[str, Any]:
+def _mean_row(arguments: Any, dense: DenseFeatures) -> dict[str, Any]:
     return {"mean": mean_feature(dense)}
 
 
 def _centred(means: Float[np.ndarray, "*n c"], centre: Float[np.ndarray, " c"]) -> Float[np.ndarray, "*n c"]:
-    moved = np.asarray(means, np.float64) - centre
-    return moved / np.maximum(np.linalg.norm(moved, axis=-1, keepdims=True), 1e-12)
+    shifted = np.asarray(means, np.float64) - centre
+    return shifted / np.maximum(np.linalg.norm(shifted, axis=-1, keepdims=True), 1e-12)

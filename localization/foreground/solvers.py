@@ -1,15 +1,16 @@
-"""The foreground direction at finite regularisation: binary cross-entropy or ridge regression on unit features.
+"""The foreground direction at finite lambda: binary cross-entropy or ridge regression on unit features.
 
-Both tend to the closed form as ``weight`` grows (localization spec 1.4). The optimum is a sum of training positions,
-w = sum_i alpha_i fhat_i (representer theorem), with alpha_i read off the stationarity condition:
+Both tend to the closed form as lambda (``weight``) grows; docs/maths/foreground.md says why. By the representer theorem
+the optimum is a sum over the training positions, w = sum_i alpha_i fhat_i, with r_i = ||f_i|| and fhat_i = f_i / r_i.
+The gradient is zero there, which gives alpha_i:
 
     bce    J(w) = 1/N sum_i [log(1 + exp z_i) - y_i z_i] + weight ||w||^2, y_i = r_i / (2 tau)
            alpha_i = (y_i - sigmoid(z_i)) / (2 weight N)
     ridge  J(w) = 1/N sum_i (z_i - t_i)^2 + weight ||w||^2, t_i = r_i / tau - 1
            alpha_i = (t_i - z_i) / (weight N)
 
-with z_i = <w, fhat_i>. Newton's sums (gradient and Hessian at a given w) add over shards; ridge needs one such pass,
-whose Hessian is the second moment of the unit features, cross-entropy a handful.
+with z_i = <w, fhat_i>. Newton's method needs the sums of gradient and Hessian over all positions, which can be computed
+in parts and added. Ridge regression takes one step, cross-entropy a few.
 """
 
 import dataclasses
@@ -23,18 +24,18 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from delf_jax.errors import PredictorError
-from localization.foreground.statistics import Solution
+from localization.foreground.closed_form import Solution
 
 Loss = Literal["bce", "ridge"]
-# Pairs (unit features [n, C], norms [n]), from the start each time it is called.
+# Each call goes through all positions again, in pairs (unit features [n, C], norms [n]).
 Passes = Callable[[], Iterable[tuple[np.ndarray, np.ndarray]]]
 
 
 class NewtonSums(NamedTuple):
-    """Sums of the data term's gradient [C] and Hessian [C, C] over positions, and how many: they add over shards."""
+    """The gradient [C] and Hessian [C, C] of the data term, summed over some positions, and how many those are."""
 
-    gradient: np.ndarray
-    hessian: np.ndarray
+    gradient: Float[np.ndarray, " c"]
+    hessian: Float[np.ndarray, "c c"]
     positions: int
 
     def plus(self, other: "NewtonSums") -> "NewtonSums":
@@ -44,9 +45,9 @@ class NewtonSums(NamedTuple):
         )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class FiniteSolution(Solution):
-    """A direction fitted at finite regularisation; ``scale`` is the length of the optimum, whose direction is ``w``.
+    """A direction fitted at finite lambda. ``w`` is the direction of the optimum and ``scale`` its length.
 
     Attributes:
         loss: ``bce`` or ``ridge``.
@@ -59,9 +60,13 @@ class FiniteSolution(Solution):
     def importance(
         self, norms: Float[np.ndarray, "*n"], cosines: Float[np.ndarray, "*n"] | None = None
     ) -> Float[np.ndarray, "*n"]:
-        """alpha_i of training positions, for the unit vector ``w``, from their norms and their cosines with it."""
+        """alpha_i of training positions from their norms and their cosines with ``w``, so that w = sum alpha_i fhat_i.
+
+        Raises:
+            PredictorError: without ``cosines``.
+        """
         if cosines is None:
-            raise PredictorError("importance at finite regularisation needs the cosines of the positions with w")
+            raise PredictorError("importance at finite lambda needs the cosines of the positions with w")
         r, z = np.asarray(norms, np.float64), self.scale * np.asarray(cosines, np.float64)
         if self.loss == "bce":
             alpha = (r / (2 * self.tau) - 1 / (1 + np.exp(-z))) / (2 * self.weight * self.count)
@@ -96,7 +101,7 @@ def newton_sums(
     tau: float,
     loss: Loss,
 ) -> NewtonSums:
-    """Newton's sums of one chunk of positions at ``w``: float32 within the chunk, float64 across chunks."""
+    """Newton's sums of one chunk of positions at ``w``, computed in float32 and returned in float64."""
     function = _bce_sums if loss == "bce" else _ridge_sums
     arrays = (jnp.asarray(a, jnp.float32) for a in (unit, norms, w, tau))
     gradient, hessian = function(*arrays)
@@ -107,13 +112,13 @@ def solve(passes: Passes, start: Solution, *, loss: Loss, weight: float, toleran
     """Minimises the loss by Newton's method from zero.
 
     Args:
-        passes: gives the positions, chunk by chunk, as often as it is called.
+        passes: goes through the positions, chunk by chunk, each time it is called.
         start: the closed form of the same positions, for tau.
         weight: lambda, above 0.
-        tolerance: stops when the gradient is this small beside the data term's gradient at zero.
+        tolerance: stops when the norm of the gradient, divided by that at the start, is this small.
 
     Raises:
-        PredictorError: no positions, a weight that is not positive, or no convergence.
+        PredictorError: no positions, a weight that is not above 0, or no convergence.
     """
     if not weight > 0:
         raise PredictorError(f"the regularisation weight is {weight}; it must be above 0")

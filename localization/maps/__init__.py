@@ -1,1 +1,3 @@
-"""From w* to what is seen: ``activation`` maps, ``boxes`` and masks out of them, ``grabcut`` along objects' edges."""
+"""From w* to what a user sees: ``activation`` maps, ``boxes`` and masks from them, and ``grabcut``, which moves the
+outlines of masks to the edges in the photo.
+"""

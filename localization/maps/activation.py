@@ -1,4 +1,4 @@
-"""Activation maps: where in a photo the foreground direction is seen. Pure functions of arrays."""
+"""Activation maps: the cosine of every position with the foreground direction. Pure functions of arrays."""
 
 from typing import NamedTuple
 
@@ -14,30 +14,30 @@ AnyArray = Array | np.ndarray
 
 
 class ActivationMap(NamedTuple):
-    """A photo's map and how strong it was before it was stretched to 0-1.
+    """The map of a photo, stretched to 0-1, and the cosines that it was made from.
 
     Attributes:
         activation: float32 [..., h, w] in 0-1, zero outside the valid area.
-        peak: float32 [...], the largest cosine with w* before clamping (-1 to 1): the raw score. Its zero is the
-            bisector between background and foreground (identity I4).
-        low, high: float32 [...], the clamped cosines that became 0 and 1; equal when there is no object.
+        peak: float32 [...], the largest cosine with w* before clamping (-1 to 1): the raw score. Zero is the bisector
+            of the mean feature and the mean unit feature: the level between foreground and background.
+        low, high: float32 [...], the clamped cosines that became 0 and 1; equal if there is no object.
     """
 
-    activation: Array
-    peak: Array
-    low: Array
-    high: Array
+    activation: Float[Array, "*b h w"]
+    peak: Float[Array, "*b"]
+    low: Float[Array, "*b"]
+    high: Float[Array, "*b"]
 
 
 def cosine_map(dense: Float[AnyArray, "*b h w c"], w: Float[AnyArray, " c"]) -> Float[Array, "*b h w"]:
-    """Cosine of every position with the unit vector ``w``, A[p] = <f / ||f||, w>; 0 where a feature is 0."""
+    """The cosine of every position with the unit vector ``w``, A[p] = <f / ||f||, w>; 0 if the feature is 0."""
     dense = jnp.asarray(dense, jnp.float32)
     norms = jnp.maximum(jnp.linalg.norm(dense, axis=-1), 1e-12)
     return jnp.matmul(dense, jnp.asarray(w, jnp.float32), precision=lax.Precision.HIGHEST) / norms
 
 
 def require_channels(found: int, fitted: int) -> None:
-    """Raises PredictorError unless features have as many channels as those that were fitted."""
+    """Raises PredictorError if the features have another number of channels than those that were fitted."""
     if found != fitted:
         raise PredictorError(
             f"features have {found} channels, those of the predictor {fitted}; use the encoder that it was fitted on"
@@ -45,7 +45,7 @@ def require_channels(found: int, fitted: int) -> None:
 
 
 def stretch(cosines: Float[AnyArray, "*b h w"], valid_hw: Int[AnyArray, "*b 2"]) -> ActivationMap:
-    """Clamps at 0 and stretches each photo's valid cells to 0-1; all zero where they are all equal."""
+    """Clamps at 0 and stretches the valid cells of each photo to 0-1; a map of equal values becomes zero."""
     valid = valid_cells(valid_hw, *cosines.shape[-2:])
     peak = jnp.max(jnp.where(valid, cosines, -jnp.inf), axis=(-2, -1))
     clamped = jnp.maximum(cosines, 0)
@@ -59,12 +59,12 @@ def stretch(cosines: Float[AnyArray, "*b h w"], valid_hw: Int[AnyArray, "*b 2"])
 def activation_map(
     dense: Float[AnyArray, "*b h w c"], w: Float[AnyArray, " c"], valid_hw: Int[AnyArray, "*b 2"]
 ) -> ActivationMap:
-    """The foreground map of each photo: cosine with w*, clamped at 0, min-max to 0-1 (localization spec 1.2).
+    """The foreground map of each photo: cosine with w*, clamped at 0, min-max to 0-1 (Song et al., ICCV 2023).
 
     Args:
         dense: [..., h, w, C] feature maps.
         w: [C], the unit foreground direction.
-        valid_hw: int [..., 2], (height, width) in cells of each photo's own part of the map, at its top left.
+        valid_hw: int [..., 2], (height, width) in cells of each photo's own part of the map, at the top left.
     """
     return stretch(cosine_map(dense, w), valid_hw)
 
@@ -72,11 +72,11 @@ def activation_map(
 def align_corners_matrix(
     cells: Int[AnyArray, "*b"], pixels: Int[AnyArray, "*b"], size: int, out_size: int
 ) -> Float[Array, "*b o s"]:
-    """Linear interpolation from ``cells`` samples to ``pixels`` samples whose first and last coincide.
+    """The matrix that interpolates ``cells`` samples linearly to ``pixels`` samples; first and last samples coincide.
 
     Args:
-        cells: int [...], valid samples of the source, at most ``size``; may be traced.
-        pixels: int [...], samples wanted, at most ``out_size``; may be traced.
+        cells: int [...], number of valid samples, at most ``size``; may be traced.
+        pixels: int [...], number of samples of the result, at most ``out_size``; may be traced.
 
     Returns:
         float32 [..., out_size, size]; rows from ``pixels`` on are zero.
@@ -95,11 +95,12 @@ def upsample(
     image_hw: Int[AnyArray, "*b 2"],
     canvas: tuple[int, int],
 ) -> Float[Array, "*b H W"]:
-    """Bilinear upsampling with aligned corners, by two small matrices, as the official code does it.
+    """Bilinear upsampling with aligned corners, as in the official code, by two small matrices.
 
     Args:
-        maps: [..., h, w], of which the top-left ``valid_hw`` cells count.
-        image_hw: int [..., 2], (height, width) in pixels that those cells are stretched over.
+        maps: [..., h, w]; only the top-left ``valid_hw`` cells are used.
+        valid_hw: int [..., 2], (height, width) in cells.
+        image_hw: int [..., 2], (height, width) in pixels of the result.
         canvas: static (height, width) of the result; zero outside each photo.
     """
     valid_hw, image_hw = jnp.asarray(valid_hw), jnp.asarray(image_hw)

@@ -1,15 +1,15 @@
-"""From a map in pixels to boxes and masks."""
+"""Boxes and masks from a map in pixels."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 
 class Box(NamedTuple):
-    """A box [x0, y0, x1, y1] of pixel edges, and the peak of the map inside its region."""
+    """A box [x0, y0, x1, y1] of pixel edges, and the largest value of the map inside its region."""
 
     x0: float
     y0: float
@@ -23,17 +23,17 @@ class Region(NamedTuple):
 
     Attributes:
         box: its bounding box.
-        area: of its outer contour in pixels, as OpenCV measures it: what "largest" means in the official code.
+        area: area in pixels that OpenCV gives for its outer contour; the official code ranks regions by it.
         contour: int32 [n, 1, 2], the outer contour as pixel indices (x, y).
     """
 
     box: Box
     area: float
-    contour: np.ndarray
+    contour: Int[np.ndarray, "n 1 2"]
 
 
 def threshold_map(activation: Float[np.ndarray, "H W"], threshold: float) -> UInt8[np.ndarray, "H W"]:
-    """255 where the map in 8 bits exceeds int(threshold * its maximum), as the official code does it; 0 elsewhere."""
+    """255 where the map in 8 bits is above int(threshold * its maximum), as in the official code; 0 elsewhere."""
     return _above(_in_8_bits(activation), threshold)
 
 
@@ -52,13 +52,13 @@ def find_regions(
     cosines: tuple[float, float] = (0.0, 1.0),
     minimum_area: float = 0.0,
 ) -> list[Region]:
-    """The connected regions above a threshold, largest contour first (localization spec 1.7).
+    """The connected regions above a threshold, largest contour first, as in the official code of Song et al.
 
     Args:
         activation: float32 [H, W] in 0-1, a map in pixels.
         threshold: share of the map's maximum, 0 to 1.
-        cosines: what activations of 0 and 1 stand for; box scores are in these units.
-        minimum_area: regions below this share of the photo are dropped, the largest one never.
+        cosines: the cosines that activations of 0 and 1 stand for; scores of boxes are cosines.
+        minimum_area: regions below this share of the photo are left out; the largest one is always kept.
     """
     above = threshold_map(activation, threshold)
     count, labels = cv2.connectedComponents(above, connectivity=8)
@@ -79,7 +79,7 @@ def find_regions(
 def largest_boxes(
     activation: Float[np.ndarray, "H W"], thresholds: Iterable[float]
 ) -> list[tuple[int, int, int, int] | None]:
-    """Edges [x0, y0, x1, y1] around the largest contour at each threshold, None where nothing is above it."""
+    """Edges [x0, y0, x1, y1] around the largest contour at each threshold; None if nothing is above the threshold."""
     grey = _in_8_bits(activation)
     found: list[tuple[int, int, int, int] | None] = []
     for threshold in thresholds:
@@ -99,7 +99,7 @@ def _outer_contours(above: UInt8[np.ndarray, "H W"]) -> list[np.ndarray]:
 
 
 def region_mask(activation: Float[np.ndarray, "H W"], threshold: float, region: Region) -> Bool[np.ndarray, "H W"]:
-    """The pixels of one region, its holes left out."""
+    """The pixels of one region, without its holes."""
     above = threshold_map(activation, threshold)
     _, labels = cv2.connectedComponents(above, connectivity=8)
     x, y = region.contour[0, 0]
@@ -107,12 +107,12 @@ def region_mask(activation: Float[np.ndarray, "H W"], threshold: float, region: 
 
 
 def rescale_box(box: Box, from_hw: tuple[int, int], to_hw: tuple[int, int]) -> Box:
-    """The same box in a photo of another (height, width): edges scale, whole photos stay whole."""
+    """The box in a photo of (height, width) ``from_hw``, scaled to the same photo in ``to_hw``."""
     sy, sx = to_hw[0] / from_hw[0], to_hw[1] / from_hw[1]
     return Box(box.x0 * sx, box.y0 * sy, box.x1 * sx, box.y1 * sy, box.score)
 
 
 def mask_box(mask: Bool[np.ndarray, "H W"], score: float) -> Box:
-    """The bounding box of a mask that is not empty."""
+    """The bounding box of a mask, which must not be empty."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return Box(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1, score)

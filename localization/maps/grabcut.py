@@ -1,4 +1,4 @@
-"""Edge-aware refinement of a mask: the map's coarse outline moved to the colours' edges by GrabCut."""
+"""Refinement of a mask by GrabCut, which moves its coarse outline to the edges of colour in the photo."""
 
 import cv2
 import numpy as np
@@ -13,11 +13,11 @@ def refine_mask(
     sure: float = 0.8,
     iterations: int = 3,
 ) -> Bool[np.ndarray, "H W"]:
-    """Refines ``mask`` by the photo's colours (Rother, Kolmogorov, Blake: GrabCut, SIGGRAPH 2004; OpenCV's).
+    """The mask refined by the colours of the photo (Rother, Kolmogorov, Blake: GrabCut, SIGGRAPH 2004), with OpenCV.
 
-    Pixels of the mask are probably foreground, surely where ``activation`` is at or above ``sure``; pixels where the
-    map is zero are surely background. Where GrabCut finds no foreground, or there is nothing to separate, the mask
-    comes back as it was.
+    Pixels of the mask start as probable foreground, and as certain foreground where ``activation`` is at least
+    ``sure``. Pixels outside the mask start as probable background, and as certain background where the map is zero.
+    Returns the mask unchanged if it is empty or covers the photo, or if GrabCut finds no foreground.
 
     Args:
         pixels: uint8 RGB [H, W, 3].

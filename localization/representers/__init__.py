@@ -1,4 +1,3 @@
-"""Why a place was found: the training points that caused it.
-
-``points`` keeps them, ``explain`` ranks them, ``mips`` searches very many of them.
+"""Representer points, the training positions that explain why a place is foreground: ``points`` stores them,
+``explain`` ranks them for a query, ``mips`` searches very many of them, ``fitted_photos`` lists the training photos.
 """

@@ -1,14 +1,15 @@
-"""Why a place counts as foreground: the training positions whose values add up to its activation.
+"""Why a place is foreground: the training positions whose representer values add up to its activation.
 
-value of training position i for a query of unit features q = sum_p fhat_p:  alpha_i <fhat_i, q>. Over all positions the
-values sum exactly to <w*, q> (localization spec 1.3). Which of them to show is a choice:
+The representer value of training position i for a query q, the sum of the unit features of m positions, is
+alpha_i <fhat_i, q> (Song et al., ICCV 2023; docs/maths/foreground.md). The values of all training positions add up to
+<w*, q>. Positions of positive importance alpha_i (excitatory) and of negative alpha_i (inhibitory) are ranked apart:
 
-    value     by |value|: exact attribution, but the same few long features win everywhere
-    centred   by alpha_i <fhat_i, q - m u>, the part that tells this query from the average one (default)
-    local     by cosine with the query
+    value     by |alpha_i| <fhat_i, q>: the exact share, but the same few positions of large norm win for every query
+    centred   by |alpha_i| <fhat_i, q - m u>: how much more a position says about this query than about the average one
+    local     by the cosine with the query
 
-The first two are bounded by |alpha_i| ||q||, so scanning by decreasing |alpha_i| can stop early with a certificate that
-nothing unseen could enter the list. Very many points are searched approximately instead (``mips``).
+The first two are at most |alpha_i| times the length of the query. So an exact scan by decreasing |alpha_i| can stop as
+soon as no other position can enter the list. Very many points are searched approximately instead (``mips``).
 """
 
 import dataclasses
@@ -21,20 +22,20 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from delf_jax.errors import PredictorError
+from localization.foreground.closed_form import Solution
 from localization.foreground.solvers import FiniteSolution
-from localization.foreground.statistics import Solution
 from localization.representers import mips
 from localization.representers.mips import PointIndex
 from localization.representers.points import Points
 
 Ranking = Literal["value", "centred", "local"]
-Index = Literal["exact", "scann"]
+SearchMethod = Literal["exact", "scann"]
 
 _BLOCK = 2048
-# Up to a gigabyte of unit features is kept in float32, for exact scans at the speed of the memory.
-_KEPT = 2**28
+# Up to a gigabyte of unit features is held in memory in float32, for fast exact scans.
+_MOST_IN_MEMORY = 2**28
 _CANDIDATES = 50
-# Unit features are kept in float16: their length may exceed 1 by this much.
+# Unit features are stored in float16: their length can exceed 1 by this factor.
 _ROUNDING = 1.001
 
 
@@ -50,9 +51,9 @@ class RepresenterPoint:
         thumbnail: JPEG of the photo, or None.
         importance: alpha_i, the same for every query.
         similarity: mean cosine with the query's positions.
-        value: alpha_i <fhat_i, q>; summed over all training positions it is ``Explanation.value``.
-        share: its value in that of all kept points of the same sign of importance.
-        cumulative: shares up to and including this point.
+        value: representer value alpha_i <fhat_i, q>; over all training positions they add up to ``Explanation.value``.
+        share: its value divided by the value of all points with the same sign of importance.
+        cumulative: sum of the shares up to and including this point.
     """
 
     image: str
@@ -69,23 +70,23 @@ class RepresenterPoint:
 
 @dataclasses.dataclass(frozen=True)
 class Explanation:
-    """What makes a place foreground and what holds it back.
+    """What makes a place foreground, and what makes it background.
 
     Attributes:
         value: <w*, q>, the sum of the cosines of the query's positions with w*.
         excitatory: points of positive importance, best first.
         inhibitory: points of negative importance, best first.
-        points_scanned: share of the points whose scores were computed.
+        points_scanned: number of points that were compared with the query.
     """
 
     value: float
     excitatory: list[RepresenterPoint]
     inhibitory: list[RepresenterPoint]
-    points_scanned: float
+    points_scanned: int
 
 
-class Ranked(NamedTuple):
-    """Rows of the points, best first, their scores, and how many points were scanned."""
+class RankedPoints(NamedTuple):
+    """Rows of the points, best first, their scores, and how many points were compared with the query."""
 
     rows: Int[np.ndarray, " k"]
     scores: Float[np.ndarray, " k"]
@@ -93,13 +94,14 @@ class Ranked(NamedTuple):
 
 
 class Explainer:
-    """Answers queries over one set of points.
+    """Answers queries about one set of points.
 
     Args:
-        points: kept training positions.
-        solution: what w* and importance come from.
+        points: stored training positions.
+        solution: gives w* and the importance.
         mean_unit: [C], u, the mean unit feature of all training positions.
-        index: ``exact`` or ``scann``; None takes ScaNN, where it is installed, for points beyond a gigabyte in float32.
+        index: ``exact`` or ``scann``. None chooses ScaNN, if it is installed, for points of more than a gigabyte in
+            float32.
     """
 
     def __init__(
@@ -108,12 +110,12 @@ class Explainer:
         solution: Solution,
         *,
         mean_unit: Float[np.ndarray, " c"],
-        index: Index | None = None,
+        index: SearchMethod | None = None,
     ) -> None:
         self.points = points
         self.solution = solution
         self.mean_unit = mean_unit.astype(np.float32)
-        self._widened: dict[tuple[int, int], Float[np.ndarray, "n c"]] = {}
+        self._float32_blocks: dict[tuple[int, int], Float[np.ndarray, "n c"]] = {}
         cosines = None
         if isinstance(solution, FiniteSolution):
             w = solution.w.astype(np.float32)
@@ -122,8 +124,8 @@ class Explainer:
         self.importance = solution.importance(points.norm, cosines)
         order = np.argsort(-np.abs(self.importance), kind="stable")
         self._order = {sign: order[sign * self.importance[order] > 0] for sign in (1, -1)}
-        self._few = points.unit.size <= _KEPT
-        self.index = index or ("exact" if self._few or not mips.is_installed() else "scann")
+        self._in_memory = points.unit.size <= _MOST_IN_MEMORY
+        self.index: SearchMethod = index or ("exact" if self._in_memory or not mips.is_installed() else "scann")
 
     def explain(
         self,
@@ -133,18 +135,18 @@ class Explainer:
         ranking: Ranking = "centred",
         per_photo: int | None = 1,
     ) -> Explanation:
-        """The excitatory and inhibitory points of a place.
+        """The excitatory and inhibitory points for a place.
 
         Args:
             query: float32 [m, C], unit features of the place's m positions.
-            top: points of each sign.
-            ranking: ``value``, ``centred`` or ``local``.
-            per_photo: at most so many points of one photo; None for any number.
+            top: number of points of each sign.
+            ranking: ``value``, ``centred`` or ``local``; see the module.
+            per_photo: largest number of points of one photo; None for any number.
         """
         query = np.asarray(query, np.float32)
         q = query.sum(axis=0)
         found = {sign: self.rank(query, sign=sign, top=top, ranking=ranking, per_photo=per_photo) for sign in (1, -1)}
-        points_scanned = sum(ranked.points_scanned for ranked in found.values()) / max(len(self.points), 1)
+        points_scanned = sum(ranked.points_scanned for ranked in found.values())
         listed = [self._describe(found[sign].rows, q, len(query), sign) for sign in (1, -1)]
         return Explanation(float(self.solution.w @ q), listed[0], listed[1], points_scanned)
 
@@ -156,10 +158,10 @@ class Explainer:
         top: int,
         ranking: Ranking = "centred",
         per_photo: int | None = 1,
-    ) -> Ranked:
-        """The ``top`` rows among the points whose importance has this sign; exact unless ``index`` is ``scann``.
+    ) -> RankedPoints:
+        """The best ``top`` points among those whose importance has this sign; exact unless ``index`` is ``scann``.
 
-        Scores are ``sign`` * alpha_i <fhat_i, q'> (``local``: the cosine), q' the query or the centred query.
+        Scores are |alpha_i| <fhat_i, q'>, with q' the query or the centred query; the cosine for ``local``.
         """
         q = query.sum(axis=0)
         if ranking == "centred":
@@ -169,7 +171,7 @@ class Explainer:
             q = q / max(length, 1e-12)
         if self.index == "scann":
             return self._approximate(q, sign, top, ranking, per_photo)
-        best = Ranked(np.zeros(0, np.int64), np.zeros(0), 0)
+        best = RankedPoints(np.zeros(0, np.int64), np.zeros(0), 0)
         points_scanned = 0
         for rows, unit in self._ordered_blocks(sign):
             worst = best.scores[-1] if len(best.rows) == top else -math.inf
@@ -181,17 +183,18 @@ class Explainer:
             points_scanned += len(rows)
             better = scores > worst
             candidates = np.concatenate([best.rows, rows[better]]), np.concatenate([best.scores, scores[better]])
-            best = Ranked(*self._limited(*candidates, top, per_photo), points_scanned=0)
+            best = RankedPoints(*self._limited(*candidates, top, per_photo), points_scanned=0)
         return best._replace(points_scanned=points_scanned)
 
     def _approximate(
         self, q: Float[np.ndarray, " c"], sign: int, top: int, ranking: Ranking, per_photo: int | None
-    ) -> Ranked:
+    ) -> RankedPoints:
         index, direction = (self._local_index, q) if ranking == "local" else (self._value_index, sign * q)
-        # Neighbouring cells of one photo look alike, and some have the other sign: many are asked for, few are kept.
+        # Neighbouring cells of one photo look alike, and some have the other sign: few of the candidates remain.
         rows = index.nearest(direction, _CANDIDATES * top)
         rows = rows[sign * self.importance[rows] > 0]
-        return Ranked(*self._limited(rows, self._scores(rows, q, ranking), top, per_photo), points_scanned=len(rows))
+        limited = self._limited(rows, self._scores(rows, q, ranking), top, per_photo)
+        return RankedPoints(*limited, points_scanned=len(rows))
 
     @functools.cached_property
     def _value_index(self) -> PointIndex:
@@ -210,7 +213,7 @@ class Explainer:
     def _limited(
         self, rows: Int[np.ndarray, " n"], scores: Float[np.ndarray, " n"], top: int, per_photo: int | None
     ) -> tuple[Int[np.ndarray, " k"], Float[np.ndarray, " k"]]:
-        """The best ``top`` with at most ``per_photo`` of one photo. Lists limited block by block merge exactly."""
+        """The best ``top`` rows, at most ``per_photo`` of one photo. Limiting block by block gives the same result."""
         order = np.argsort(-scores, kind="stable")
         if per_photo is not None:
             photos = self.points.photo[rows[order]]
@@ -227,7 +230,7 @@ class Explainer:
     ) -> list[RepresenterPoint]:
         products = self._unit(rows) @ q
         values = self.importance[rows] * products
-        total = float(self._mass[sign] @ q)
+        total = float(self._total_value[sign] @ q)
         shares = values / total if total else np.zeros_like(values)
         photos, running = self.points.photos.take(self.points.photo[rows]), np.cumsum(shares)
         listed = []
@@ -249,24 +252,24 @@ class Explainer:
         return listed
 
     @functools.cached_property
-    def _mass(self) -> dict[int, Float[np.ndarray, " c"]]:
-        """sum alpha_i fhat_i over the points of each sign: their total value for q is one inner product."""
-        mass = {1: np.zeros(self.points.unit.shape[1]), -1: np.zeros(self.points.unit.shape[1])}
-        for sign, total in mass.items():
+    def _total_value(self) -> dict[int, Float[np.ndarray, " c"]]:
+        """sum alpha_i fhat_i over the points of each sign; its inner product with q is their total value."""
+        totals = {1: np.zeros(self.points.unit.shape[1]), -1: np.zeros(self.points.unit.shape[1])}
+        for sign, total in totals.items():
             for rows, unit in self._ordered_blocks(sign):
                 total += self.importance[rows].astype(np.float32) @ unit
-        return mass
+        return totals
 
     def _ordered_blocks(self, sign: int) -> Iterator[tuple[Int[np.ndarray, " n"], Float[np.ndarray, "n c"]]]:
         """Rows of one sign of importance by decreasing |alpha|, and their unit features in float32."""
         order = self._order[sign]
         for start in range(0, len(order), _BLOCK):
             rows = order[start : start + _BLOCK]
-            unit = self._widened.get((sign, start))
+            unit = self._float32_blocks.get((sign, start))
             if unit is None:
                 unit = self._unit(rows)
-                if self._few:
-                    self._widened[sign, start] = unit
+                if self._in_memory:
+                    self._float32_blocks[sign, start] = unit
             yield rows, unit
 
     def _unit(self, rows: Int[np.ndarray, " k"]) -> Float[np.ndarray, "k c"]:
@@ -278,7 +281,7 @@ def cells_of(
     cells: tuple[int, int],
     image_size: tuple[int, int],
 ) -> tuple[slice, slice]:
-    """Cells of a map under a place of its photo; map corners lie on photo corners. Always at least one cell.
+    """The cells of a map under a place of its photo, at least one. The corners of map and photo coincide.
 
     Args:
         where: (x, y) in pixels, a box [x0, y0, x1, y1] of pixel edges, or None for the whole map.
@@ -299,13 +302,13 @@ def cells_of(
         inside = -0.5 <= x0 <= width - 0.5 and -0.5 <= y0 <= height - 0.5
     if not inside:
         raise PredictorError(
-            f"{tuple(where)} is not inside the photo of {width} x {height} pixels; choose a place in it"
+            f"{tuple(where)} is not inside the photo of {width} x {height} pixels; choose a place inside it"
         )
 
     def span(low: float, high: float, pixels: int, count: int) -> slice:
         step = (count - 1) / max(pixels - 1, 1)
         first, last = math.ceil(low * step), math.floor(high * step)
-        if first > last:  # no cell's centre inside: the nearest one
+        if first > last:  # no centre of a cell is inside: take the nearest cell
             first = last = min(max(round((low + high) / 2 * step), 0), count - 1)
         return slice(max(first, 0), min(last, count - 1) + 1)
 

@@ -1,4 +1,4 @@
-"""The photos that a predictor was fitted on, in a Parquet file that is read as they are asked for, however many."""
+"""The photos that a predictor was fitted on, in a Parquet file of which only the parts that are needed are read."""
 
 import contextlib
 import hashlib
@@ -27,14 +27,14 @@ _SCHEMA = pa.schema(
     ]
 )
 _READ_ROWS = 1024
-_GROUP_BYTES, _ROW_BYTES = 1 << 20, 300  # a row as Python objects, without its picture
+_GROUP_BYTES, _ROW_BYTES = 1 << 20, 300  # a row as Python objects, without its thumbnail
 
 
 class FittedPhoto(NamedTuple):
     """A training photo.
 
     Attributes:
-        name: its path, or the key it was given under.
+        name: its path, or the key that it was given with.
         size: (height, width) in pixels of the upright original.
         cells: (height, width) of its feature map.
         label: its class, if one was given.
@@ -48,20 +48,20 @@ class FittedPhoto(NamedTuple):
     thumbnail: bytes | None = None
 
     def position(self, cell: Int[np.ndarray, "2"]) -> tuple[float, float]:
-        """(x, y) of a (row, column) in pixels of the upright original; map corners lie on photo corners."""
+        """(x, y) in pixels of the upright original for a cell (row, column). The corners of map and photo coincide."""
         y, x = (int(i) * (side - 1) / max(cells - 1, 1) for i, side, cells in zip(cell, self.size, self.cells))
         return x, y
 
 
 class FittedPhotos:
-    """The photos in a file, in the order they were fitted in.
+    """The photos in a file, in the order in which they were fitted.
 
     Args:
-        file: as ``PhotoWriter`` writes it.
+        file: written by ``PhotoWriter``.
     """
 
     def __init__(self, file: BinaryIO | Path) -> None:
-        # Earlier versions wrote all photos as one row group, which only a buffer keeps from being read whole.
+        # Earlier versions wrote all photos as one row group; without a buffer it would be read as a whole.
         self._file = pq.ParquetFile(file, buffer_size=1 << 16)
         described = self._file.metadata
         rows = [described.row_group(group).num_rows for group in range(described.num_row_groups)]
@@ -75,10 +75,10 @@ class FittedPhotos:
             yield from map(_of_row, batch.to_pylist())
 
     def take(self, places: Sequence[int] | Int[np.ndarray, " k"]) -> list[FittedPhoto]:
-        """The photos at these places, in the same order; IndexError where there is none."""
+        """The photos at these positions, in the same order; IndexError if there is no such photo."""
         places = np.asarray(places, np.int64)
         if ((places < 0) | (places >= len(self))).any():
-            raise IndexError(f"there are {len(self)} photos, none at some of {places.tolist()}")
+            raise IndexError(f"there are {len(self)} photos, and some of {places.tolist()} are not among them")
         wanted = np.unique(places)
         found: dict[int, FittedPhoto] = {}
         for group in np.unique(np.searchsorted(self._starts, wanted, side="right") - 1).tolist():
@@ -98,43 +98,43 @@ class FittedPhotos:
             yield from batch["name"].to_pylist()
 
     def seeds(self) -> UInt64[np.ndarray, " n"]:
-        """The ``seed_of`` the names of all photos."""
+        """``seed_of`` the name of each photo."""
         return np.fromiter(map(seed_of, self.names()), np.uint64, len(self))
 
     def _batches(self, **options: Any) -> Iterator[pa.RecordBatch]:
-        # Arrow's own threads may outlive the interpreter, and the process then aborts at its exit.
+        # Arrow's own threads can outlive the interpreter, and the process then aborts at its exit.
         return self._file.iter_batches(_READ_ROWS, use_threads=False, **options)
 
 
 class PhotoWriter:
-    """Writes photos to an open file, which is complete once ``close`` was called.
+    """Writes photos to an open file, which is complete after ``close``.
 
     Raises:
-        OSError: the disk is full; so does every method.
+        OSError: the disk is full. Every method can raise it.
     """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        # Pictures do not shrink, and as statistics the footer would hold some of them.
+        # Statistics of the thumbnails would put some of them into the footer; JPEG does not compress further.
         self._writer = pq.ParquetWriter(file, _SCHEMA, use_dictionary=["label"], write_statistics=False)
         self._waiting: list[FittedPhoto] = []
         self._waiting_bytes = 0
 
     def add(self, photo: FittedPhoto) -> None:
-        """Writes one photo, though perhaps not yet."""
+        """Adds one photo, which is written now or with the next ones."""
         self._waiting.append(photo)
         self._waiting_bytes += _ROW_BYTES + len(photo.thumbnail or b"")
         if self._waiting_bytes >= _GROUP_BYTES:
             self._write()
 
     def close(self) -> None:
-        """Writes what is waiting and the footer; the file stays open."""
+        """Writes the photos that are waiting and the footer; the file stays open."""
         self._write()
         self._writer.close()
         self._file.flush()
 
     def discard(self) -> None:
-        """Closes the file without what is waiting."""
+        """Closes the file and drops the photos that are waiting."""
         for closable in (self._writer, self._file):
             with contextlib.suppress(OSError):
                 closable.close()
@@ -145,15 +145,15 @@ class PhotoWriter:
 
 
 class PhotoSpool:
-    """Keeps photos in a temporary file, which has no name and is gone with the last that reads it.
+    """Collects photos in a temporary file. The file has no name and is deleted with its last reader.
 
     Raises:
-        PredictorError: the disk of temporary files is full; so does every method.
+        PredictorError: the disk of the temporary files is full. Every method can raise it.
     """
 
     def __init__(self) -> None:
         with _temporary():
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115 (closed when it is discarded, or with the photos)
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115 (closed by discard, or with the photos)
             self._writer = PhotoWriter(self._file)
         self._count = 0
         self._discarding = weakref.finalize(self, self._writer.discard)
@@ -162,13 +162,13 @@ class PhotoSpool:
         return self._count
 
     def add(self, photo: FittedPhoto) -> None:
-        """Keeps one photo."""
+        """Adds one photo."""
         with _temporary():
             self._writer.add(photo)
         self._count += 1
 
     def finish(self) -> FittedPhotos:
-        """All photos; none can be added any more."""
+        """All photos. No photo can be added after this."""
         with _temporary():
             self._writer.close()
             photos = FittedPhotos(self._file)
@@ -178,7 +178,7 @@ class PhotoSpool:
 
 
 def seed_of(name: str) -> int:
-    """A hash of 64 bits that is the same everywhere."""
+    """A hash of 64 bits that is the same in every process."""
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
 
 
@@ -188,8 +188,8 @@ def _temporary() -> Iterator[None]:
         yield
     except OSError as error:
         raise PredictorError(
-            f"{tempfile.gettempdir()}: the photos that are fitted cannot be noted there ({error.strerror}); "
-            "make room, or set TMPDIR to another folder"
+            f"{tempfile.gettempdir()}: temporary data of the fitted photos cannot be written there "
+            f"({error.strerror}); free some space, or set TMPDIR to another folder"
         ) from error
 
 

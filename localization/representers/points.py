@@ -1,7 +1,8 @@
-"""The training positions that explanations point at: unit features, norms, where they are, and pictures of photos.
+"""The representer points: unit features, norms and places of training positions, and thumbnails of their photos.
 
-At most ``max_points`` are kept, chosen by a hash of photo and cell: a uniform sample that does not depend on the order
-of photos or on how they were split over processes, so that samples of shards merge into the sample of the whole.
+At most ``max_points`` are kept, those with the smallest hash of photo and cell. This is a uniform sample that does not
+depend on the order of the photos or on how they were split over processes. So the samples of parts merge into the
+sample of the whole.
 """
 
 import dataclasses
@@ -21,7 +22,7 @@ from localization.representers.fitted_photos import FittedPhoto, FittedPhotos, P
 _FEATURES, _COLUMNS, _PHOTOS = "units.npy", "columns.safetensors", "photos.parquet"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Points:
     """Kept training positions, in order of their hash.
 
@@ -30,8 +31,8 @@ class Points:
         norm: float32 [n], r_i.
         photo: int32 [n], index into ``photos``.
         cell: int32 [n, 2], (row, column) in the photo's feature map.
-        photos: all photos fitted, also those of which no position was kept; they stay on disk.
-        max_points: the bound that the sample was drawn under.
+        photos: all training photos, including those of which no position was kept; they stay on disk.
+        max_points: the limit that the sample was drawn with.
     """
 
     unit: Float[np.ndarray, "n c"]
@@ -45,8 +46,8 @@ class Points:
         return len(self.norm)
 
     def __add__(self, other: "Points") -> "Points":
-        """The sample of both sets of photos. PredictorError when a photo is in both."""
-        if twice := _first(self.photos, np.isin(self.photos.seeds(), other.photos.seeds())):
+        """The sample of both sets of photos; PredictorError if a photo is in both."""
+        if twice := _first_name(self.photos, np.isin(self.photos.seeds(), other.photos.seeds())):
             raise PredictorError(f"{twice}: this photo is in both predictors; merge predictors of different photos")
         collector = PointCollector(min(self.max_points, other.max_points))
         collector.extend(self)
@@ -54,19 +55,20 @@ class Points:
         return collector.finish()
 
     def __sub__(self, other: "Points") -> "Points":
-        """The points of all photos but the other's. Forgetting leaves room that only fitting again would fill.
+        """The points of the photos that are not in ``other``, which can be fewer than ``max_points``.
 
-        PredictorError when one of the other's photos is not in here.
+        Raises:
+            PredictorError: a photo of ``other`` is not among these.
         """
         here, there = self.photos.seeds(), other.photos.seeds()
-        if strange := _first(other.photos, ~np.isin(there, here)):
+        if strange := _first_name(other.photos, ~np.isin(there, here)):
             raise PredictorError(f"{strange}: cannot be forgotten, this predictor was not fitted on it")
         collector = PointCollector(self.max_points)
         collector.extend(self, keep=~np.isin(here, there))
         return collector.finish()
 
     def save(self, folder: Path) -> None:
-        """Writes the points into an existing folder, with pictures of the photos that have one of them."""
+        """Writes the points into an existing folder, with thumbnails of the photos that have a point."""
         np.save(folder / _FEATURES, self.unit, allow_pickle=False)
         columns = {"norm": self.norm, "photo": self.photo, "cell": self.cell}
         model_file.write(folder / _COLUMNS, columns, {"kind": "representer points", "max_points": self.max_points})
@@ -79,7 +81,7 @@ class Points:
 
     @classmethod
     def open(cls, folder: Path) -> "Points":
-        """Reads what ``save`` wrote; features and photos stay on disk until they are used."""
+        """Opens what ``save`` wrote; features and photos stay on disk until they are used."""
         description, columns = model_file.read(folder / _COLUMNS)
         unit = np.load(folder / _FEATURES, mmap_mode="r", allow_pickle=False)
         photos = FittedPhotos(folder / _PHOTOS)
@@ -87,7 +89,7 @@ class Points:
 
 
 class _Columns(NamedTuple):
-    """Positions that may be kept: as in ``Points``, and their hashes."""
+    """Columns of positions that may be kept: those of ``Points``, and the hashes."""
 
     unit: Float[np.ndarray, "n c"]
     norm: Float[np.ndarray, " n"]
@@ -96,13 +98,13 @@ class _Columns(NamedTuple):
     hashes: UInt64[np.ndarray, " n"]
 
     def smallest(self, most: int) -> "_Columns":
-        """The ``most`` positions of the smallest hash, in its order."""
+        """The ``most`` positions with the smallest hashes, in the order of the hashes."""
         order = np.argsort(self.hashes, kind="stable")[:most]
         return _Columns(*(column[order] for column in self))
 
 
 class PointCollector:
-    """Gathers the points of a stream of photos in memory that ``max_points`` bounds; the photos wait on disk."""
+    """Samples the points of a stream of photos; ``max_points`` bounds its memory, and the photos are kept on disk."""
 
     def __init__(self, max_points: int) -> None:
         self.max_points = max_points
@@ -122,9 +124,9 @@ class PointCollector:
         """Adds all positions of one photo.
 
         Args:
-            photo: without its thumbnail.
-            unit, norms: its features.
-            picture: makes the thumbnail, if it is wanted.
+            photo: the photo, without its thumbnail.
+            unit, norms: its unit features and their norms.
+            picture: makes the thumbnail; called only if a position may be kept.
         """
         h, w, _ = unit.shape
         cells = np.stack(np.meshgrid(np.arange(h), np.arange(w), indexing="ij"), axis=-1).reshape(-1, 2)
@@ -139,11 +141,11 @@ class PointCollector:
                 hashes[rows],
             )
         )
-        # A picture is shown beside a kept position only, and would be most of what a photo takes.
+        # A thumbnail is shown only beside a kept position, and takes most of the space of a photo.
         self._photos.add(photo._replace(thumbnail=picture()) if len(rows) else photo)
 
     def extend(self, points: Points, *, keep: Bool[np.ndarray, " photos"] | None = None) -> None:
-        """Adds points of other photos: of all, or of those that ``keep`` marks."""
+        """Adds the points of other photos; if ``keep`` is given, only those of the photos where it is True."""
         if keep is None:
             keep = np.ones(len(points.photos), bool)
         hashes = _hash(points.photos.seeds()[points.photo], points.cell)
@@ -157,7 +159,7 @@ class PointCollector:
                 self._photos.add(photo if has_points else photo._replace(thumbnail=None))
 
     def finish(self) -> Points:
-        """The points of everything added, at least one photo."""
+        """The points of all photos that were added, which must be at least one."""
         unit, norm, photo, cell, _ = self._sample()
         return Points(unit, norm, photo, cell, self._photos.finish(), self.max_points)
 
@@ -186,7 +188,7 @@ class PointCollector:
 
 
 def thumbnail(pixels: np.ndarray | None, side: int) -> bytes | None:
-    """JPEG of a uint8 RGB photo, longest side at most ``side`` pixels; None without a photo, or of no pixels."""
+    """JPEG of a uint8 RGB photo, reduced to a longest side of ``side`` pixels; None without a photo or if side is 0."""
     if pixels is None or not side:
         return None
     size = reduced_size(pixels.shape[:2], side)
@@ -205,13 +207,13 @@ def _marked(places: Int[np.ndarray, " k"], count: int) -> Bool[np.ndarray, " cou
     return marked
 
 
-def _first(photos: FittedPhotos, which: Bool[np.ndarray, " n"]) -> str | None:
-    """The first name of those photos."""
+def _first_name(photos: FittedPhotos, which: Bool[np.ndarray, " n"]) -> str | None:
+    """The first name, in alphabetical order, of the photos where ``which`` is True; None if there are none."""
     return min((name for name, marked in zip(photos.names(), which) if marked), default=None)
 
 
 def _hash(seeds: UInt64[np.ndarray, " n"], cells: Int[np.ndarray, "n 2"]) -> UInt64[np.ndarray, " n"]:
-    """One mixing step of splitmix64 over (photo, row, column)."""
+    """Hashes of (photo, row, column): the mixing step of splitmix64."""
     with np.errstate(over="ignore"):
         z = seeds + (cells[:, 0].astype(np.uint64) << np.uint64(32)) + cells[:, 1].astype(np.uint64)
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -6,26 +6,26 @@ import pytest
 
 import localization
 from benchmarks import empty_photos, explanation_quality
-from localization.evaluation.datasets import Annotated
+from localization.evaluation.datasets import AnnotatedPhoto
 from localization.evaluation.protocols import FittingPhotos
 from tests.localization.evaluation.test_evaluation import colours, planted
 
 
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Annotated]:
+def photos(tmp_path_factory: pytest.TempPathFactory) -> list[AnnotatedPhoto]:
     folder: Path = tmp_path_factory.mktemp("planted")
     return [planted(folder, seed) for seed in range(16)]
 
 
 @pytest.fixture(scope="module")
-def predictor(photos: list[Annotated]) -> localization.Predictor:
+def predictor(photos: list[AnnotatedPhoto]) -> localization.Predictor:
     encoder = localization.CallableEncoder(colours, name="colours", size=64)
     labels = {str(photo.path): str(photo.label) for photo in photos}
     return localization.fit(FittingPhotos(photos[:12], side=224), encoder=encoder, labels=labels)
 
 
 def test_explanations_point_into_the_objects_of_the_class(
-    photos: list[Annotated], predictor: localization.Predictor
+    photos: list[AnnotatedPhoto], predictor: localization.Predictor
 ) -> None:
     rows = {row["method"]: row for row in explanation_quality.measure(predictor, photos[:12], photos[12:])}
     assert list(rows) == ["value", "centred", "local", "random"]
@@ -37,7 +37,7 @@ def test_explanations_point_into_the_objects_of_the_class(
     assert {row["photos"] for row in rows.values()} == {4}
 
 
-def test_calibration_empties_the_empty_photos(photos: list[Annotated], predictor: localization.Predictor) -> None:
+def test_calibration_empties_the_empty_photos(photos: list[AnnotatedPhoto], predictor: localization.Predictor) -> None:
     rows = empty_photos.measure(predictor, photos[:12], photos[12:], smallest_side=8)
     assert [row["method"] for row in rows] == [
         "zero level", "calibrated beside own boxes", "calibrated beside true boxes",

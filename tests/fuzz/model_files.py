@@ -28,6 +28,7 @@ from delf_jax.import_weights.tensor_bundle import TensorBundle
 from delf_jax.import_weights.torch_file import read_torch_file
 from delf_jax.import_weights.vgg import import_vgg
 from delf_jax.loading import read_backbone
+from localization.foreground import closed_form, statistics_file
 from localization.foreground.statistics import Statistics
 from retrieval.asmk import Codebook
 from tests.delf_jax.import_weights.bundle_writer import masked_crc, write_bundle
@@ -161,13 +162,14 @@ def _codebook_seeds(folder: Path) -> list[bytes]:
 def _statistics_seeds(folder: Path) -> list[bytes]:
     maps = np.random.default_rng(0).random((2, 3, 3, 4), np.float32)
     both = Statistics.of_photo(maps[0], label="a") + Statistics.of_photo(maps[1], label="b")
-    both.save(folder / "statistics.safetensors")
+    statistics_file.write(folder / "statistics.safetensors", both)
     return [(folder / "statistics.safetensors").read_bytes()]
 
 
 def _read_statistics(path: Path) -> object:
-    opened = Statistics.open(path)
-    return opened.solve(), opened.diagnostics(), [opened.solve(label=label) for label in opened.classes]
+    opened = statistics_file.read(path)
+    solved = [closed_form.solve(opened, label=label) for label in (None, *opened.classes)]
+    return solved, closed_form.diagnostics(opened)
 
 
 def _write_bundles(folder: Path) -> list[Path]:

@@ -31,7 +31,7 @@ from delf_jax.store.manifest_files import ManifestFiles
 from delf_jax.store.parts import StoredPhoto
 from delf_jax.store.reader import FeatureStore
 from delf_jax.store.run_report import RunReport
-from localization import predictor
+from localization import Predictor, predictor_files
 from localization.foreground.statistics import Statistics
 from retrieval.indexing import manifest as index_manifest
 from retrieval.indexing.columns import PhotoColumns
@@ -214,14 +214,14 @@ def _predictor_seeds(folder: Path) -> list[bytes]:
     """Beside the good files that its manifest lists."""
     maps = np.random.default_rng(0).random((3, 3, 4), np.float32)
     with tempfile.TemporaryDirectory() as aside:
-        predictor.Predictor(Statistics.of_photo(maps)).save(aside)
+        Predictor(Statistics.of_photo(maps)).save(aside)
         shutil.copytree(aside, folder, dirs_exist_ok=True)
     return [(folder / "manifest.json").read_bytes()]
 
 
 def _read_predictor(data: bytes, folder: Path) -> object:
     (folder / "manifest.json").write_bytes(data)
-    return predictor.damaged_files(folder, predictor.read_manifest(folder)), predictor.Predictor.open(folder)
+    return predictor_files.damaged_files(folder, predictor_files.read_manifest(folder)), Predictor.open(folder)
 
 
 def _boxes_seeds(folder: Path) -> list[bytes]:
@@ -325,7 +325,7 @@ READERS: dict[str, Reader] = {
         lambda folder: [encode_datum(np.eye(3, dtype=np.float32)), encode_datum(np.arange(4, dtype=np.uint32))],
         lambda data, folder: decode_datum(data),
     ),
-    "predictor": Reader(_predictor_seeds, _read_predictor, plain_json),
+    "predictor": Reader(_predictor_seeds, _read_predictor, sealed(None)),
     "findings": Reader(_findings_seeds, _read_findings, plain_json),
     **MODEL_READERS,
     **LIST_READERS,

@@ -78,11 +78,11 @@ def test_a_training_photo_may_be_a_line() -> None:
 
 def test_the_sheet_shows_both_signs_and_keeps_the_photo() -> None:
     photo = np.full((100, 160, 3), 128, np.uint8)
-    explained = Explanation(0.5, [point(5, 5)] * 8, [point(5, 5, importance=-1e-5)] * 8, points_scanned=1.0)
+    explained = Explanation(0.5, [point(5, 5)] * 8, [point(5, 5, importance=-1e-5)] * 8, points_scanned=16)
     for where in (None, (100.0, 80.0), (80.0, 40.0, 240.0, 120.0)):
         sheet = draw.draw_explanation(photo, localization(), explained, where, height=200)
         for colour in (drawing.GREEN, drawing.RED):
             assert (sheet == colour).all(axis=-1).any()
     assert (photo == 128).all()
-    bare = Explanation(0.5, [point(5, 5), RepresenterPoint(**(vars(point(5, 5)) | {"thumbnail": None}))], [], 1.0)
+    bare = Explanation(0.5, [point(5, 5), RepresenterPoint(**(vars(point(5, 5)) | {"thumbnail": None}))], [], 2)
     assert draw.draw_explanation(photo, localization(), bare, height=200).shape[1] == sheet.shape[1]

@@ -20,6 +20,7 @@ from delf_jax.job.ray_extractor import RayExtractor
 from delf_jax.job.ray_session import Workers
 from delf_jax.store.reader import FeatureStore
 from localization.fitting import distributed
+from localization.fitting.fit import FitSettings, accumulate, fit_with
 from tests.conftest import ROOT
 from tests.delf_jax.fake_extractor import FakeExtractor
 from tests.delf_jax.job.stores import assert_same_fit, rows, save_photos
@@ -120,13 +121,18 @@ def test_merged_sums_are_those_of_a_single_pass(worker: Workers, tmp_path: Path)
     paths = sorted(str(path) for path in tmp_path.glob("*.npy"))
     labels = {path: path[-5] for path in paths}
     failed: dict[str, list[str]] = {"here": [], "there": []}
-    options = {"encoder": localization.MapEncoder(), "labels": labels, "norm_quantile": 0.9, "max_points": 100}
-    here = localization.fit(paths, **options, on_error=lambda error: failed["here"].append(error.source))
-    there = localization.fit(
-        paths,
-        **options,
-        on_error=lambda error: failed["there"].append(error.source),
-        gather=functools.partial(distributed.gather_on_ray, load=localization.MapEncoder, workers=worker),
+    on_ray = functools.partial(distributed.accumulate_on_ray, load=localization.MapEncoder, workers=worker)
+    settings = FitSettings(labels=labels, max_points=100)
+    here, there = (
+        fit_with(
+            way,
+            paths,
+            settings,
+            norm_quantile=0.9,
+            encoder=localization.MapEncoder(),
+            on_error=lambda error, name=name: failed[name].append(error.source),
+        )
+        for name, way in (("here", accumulate), ("there", on_ray))
     )
     assert failed["here"] == failed["there"] == [str(tmp_path / "broken.npy")]
     assert_same_fit(here, there)

@@ -15,7 +15,8 @@ from delf_jax.models import vgg, vit
 from delf_jax.models.vgg import VggConfig
 from delf_jax.models.vit import VitConfig
 from delf_jax.photos.load import load_photo
-from localization.encoders.encoders import ExtractorEncoder, open_encoder
+from localization.encoders.choosing import open_encoder
+from localization.encoders.extractor_encoder import ExtractorEncoder
 from tests.golden.random_vgg import TINY_BLOCKS, TINY_WIDTH
 
 VIT = VitConfig(patch=8, grid=4, depth=1, width=16, heads=2, registers=1)

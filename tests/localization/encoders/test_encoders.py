@@ -12,7 +12,10 @@ import localization
 from delf_jax.errors import ImageError, PredictorError
 from delf_jax.extraction.head import Head
 from delf_jax.photos.load import load_photo
-from localization.encoders.encoders import Dense, ExtractorEncoder, open_encoder, read_map, run_at_scales
+from localization.encoders.base import DenseFeatures
+from localization.encoders.choosing import open_encoder
+from localization.encoders.extractor_encoder import ExtractorEncoder, run_at_scales
+from localization.encoders.map_encoder import read_map
 from localization.localizing import mean_over_scales
 from localization.maps.activation import cosine_map, upsample
 from localization.predictor import Predictor
@@ -51,7 +54,7 @@ def test_sums_equal_those_of_the_maps(encoder: ExtractorEncoder, photos: list[Pa
 SHARDED = """
 import delf_jax, localization
 from delf_jax.extraction.head import Head
-from localization.encoders.encoders import ExtractorEncoder
+from localization.encoders.extractor_encoder import ExtractorEncoder
 encoder = ExtractorEncoder(delf_jax.load(head=Head(), scorer="norm", max_side=128), layer="conv5")
 fitted = localization.fit({photos!r}, encoder=encoder)
 (found,) = fitted.localize({photos!r}[:1])
@@ -115,12 +118,12 @@ def test_maps_are_checked(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"not a readable \.npy"):
         read_map(tmp_path / "objects.npy")
     for broken in (np.zeros((0, 3, 4)), np.full((2, 3, 4), np.nan)):
-        with pytest.raises(ImageError, match="compute them again"):
+        with pytest.raises(ImageError, match="compute it again"):
             read_map(broken)
 
 
 def test_map_at_several_scales_is_the_mean_of_the_maps(predictor: Predictor, photos: list[Path]) -> None:
-    def coarse(arguments: dict[str, np.ndarray], dense: Dense) -> dict[str, Any]:
+    def coarse(arguments: dict[str, np.ndarray], dense: DenseFeatures) -> dict[str, Any]:
         values, cells = mean_over_scales(dense, lambda features: cosine_map(features, arguments["w"]))
         return {"values": values, "cells": cells}
 

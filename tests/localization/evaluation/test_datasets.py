@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from delf_jax.errors import DelfError, ImageError
-from localization.evaluation.datasets import Annotated, read
+from localization.evaluation.datasets import AnnotatedPhoto, read
 from tests.localization.prepared_birds import prepare
 
 
@@ -31,7 +31,7 @@ def test_cub(tmp_path: Path) -> None:
     (tmp_path / "train_test_split.txt").write_text("1 0\n2 1\n")
     (tmp_path / "image_class_labels.txt").write_text("1 7\n2 7\n")
     path = tmp_path / "images" / "001.A" / "a b.jpg"
-    assert read(tmp_path) == [Annotated(path, [(10, 20, 40, 60)], "7", False)]
+    assert read(tmp_path) == [AnnotatedPhoto(path, [(10, 20, 40, 60)], "7", False)]
     (tmp_path / "segmentations" / "001.A").mkdir(parents=True)
     Image.fromarray(np.full((100, 200), 153, np.uint8)).save(tmp_path / "segmentations" / "001.A" / "a b.png")
     (only,) = read(tmp_path)
@@ -84,7 +84,7 @@ def test_coco(tmp_path: Path) -> None:
     }
     (tmp_path / "annotations" / "instances_val2017.json").write_text(json.dumps(content))
     a, b = read(tmp_path)
-    assert a == Annotated(tmp_path / "val2017" / "a.jpg", [(1, 2, 4, 6)], None, False)
+    assert a == AnnotatedPhoto(tmp_path / "val2017" / "a.jpg", [(1, 2, 4, 6)], None, False)
     assert b.boxes == []
     content["annotations"][0]["segmentation"] = [[1, 2, 4, 2, 4, 6, 1, 6]]
     content["annotations"][1]["segmentation"] = {"size": [8, 8], "counts": [0, 64]}
@@ -134,9 +134,9 @@ def test_csv(tmp_path: Path) -> None:
     file = tmp_path / "boxes.csv"
     file.write_text("file,xmin,ymin,xmax,ymax\nx/a.jpg,1,2,3,4\nx/a.jpg,5,6,7,8.5\n")
     (only,) = read(file)
-    assert only == Annotated(tmp_path / "x" / "a.jpg", [(1, 2, 3, 4), (5, 6, 7, 8.5)])
+    assert only == AnnotatedPhoto(tmp_path / "x" / "a.jpg", [(1, 2, 3, 4), (5, 6, 7, 8.5)])
     file.write_text("\ufefffile,xmin,ymin,xmax,ymax,label\na.jpg,1,2,3,4,\n", encoding="utf-8")  # as spreadsheets do
-    assert read(file) == [Annotated(tmp_path / "a.jpg", [(1, 2, 3, 4)])]
+    assert read(file) == [AnnotatedPhoto(tmp_path / "a.jpg", [(1, 2, 3, 4)])]
     for text in ("file,x\na.jpg,1\n", "xmin,ymin,xmax,ymax\n1,2,3,4\n"):
         file.write_text(text)
         with pytest.raises(DelfError, match="each row needs"):

@@ -9,7 +9,7 @@ from PIL import Image
 import localization
 from delf_jax.errors import ImageError, PredictorError
 from localization.evaluation import metrics
-from localization.evaluation.datasets import Annotated
+from localization.evaluation.datasets import AnnotatedPhoto
 from localization.evaluation.evaluation import evaluate, summary
 from localization.evaluation.protocols import FULL, CropProtocol, FittingPhotos
 from localization.foreground import classes
@@ -25,7 +25,7 @@ def colours(images: np.ndarray) -> np.ndarray:
     return np.concatenate([3 * red, cells[..., 1:], np.full_like(red, 30)], axis=-1)
 
 
-def planted(folder: Path, seed: int) -> Annotated:
+def planted(folder: Path, seed: int) -> AnnotatedPhoto:
     rng = np.random.default_rng(seed)
     pixels = rng.integers(0, 50, (80, 120, 3), np.uint8)
     x, y, w, h = rng.integers(10, 50), rng.integers(5, 30), rng.integers(30, 55), rng.integers(25, 40)
@@ -34,23 +34,25 @@ def planted(folder: Path, seed: int) -> Annotated:
     Image.fromarray(pixels).save(path)
     mask = np.zeros((80, 120), np.uint8)
     mask[y : y + h, x : x + w] = 1
-    return Annotated(path, [(float(x), float(y), float(x + w), float(y + h))], f"kind {seed % 2}", mask=lambda: mask)
+    return AnnotatedPhoto(
+        path, [(float(x), float(y), float(x + w), float(y + h))], f"kind {seed % 2}", mask=lambda: mask
+    )
 
 
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Annotated]:
+def photos(tmp_path_factory: pytest.TempPathFactory) -> list[AnnotatedPhoto]:
     folder = tmp_path_factory.mktemp("planted")
     return [planted(folder, seed) for seed in range(10)]
 
 
 @pytest.fixture(scope="module")
-def fitted(photos: list[Annotated]) -> localization.Predictor:
+def fitted(photos: list[AnnotatedPhoto]) -> localization.Predictor:
     encoder = localization.CallableEncoder(colours, name="colours", size=64)
     labels = {str(photo.path): str(photo.label) for photo in photos}
     return localization.fit(FittingPhotos(photos[:6], side=64), encoder=encoder, labels=labels)
 
 
-def test_evaluation(photos: list[Annotated], fitted: localization.Predictor) -> None:
+def test_evaluation(photos: list[AnnotatedPhoto], fitted: localization.Predictor) -> None:
     result = evaluate(fitted, photos[6:], protocol=SMALL, further={"away": -fitted.direction()})
     assert [m.method for m in result.methods] == ["foreground", "away", "activation sum", "class", "centre"]
     assert result.curve("foreground").best()[0] == 1
@@ -69,7 +71,7 @@ def test_evaluation(photos: list[Annotated], fitted: localization.Predictor) -> 
         result.top_k_curve("foreground", 1, "linear probe")
 
 
-def test_zero_shot_measures_no_classes(photos: list[Annotated], fitted: localization.Predictor) -> None:
+def test_zero_shot_measures_no_classes(photos: list[AnnotatedPhoto], fitted: localization.Predictor) -> None:
     strangers = [photo._replace(label="another") for photo in photos[6:]]
     result = evaluate(fitted, strangers, protocol=SMALL)
     assert [m.method for m in result.methods] == ["foreground", "activation sum", "centre"]
@@ -78,7 +80,7 @@ def test_zero_shot_measures_no_classes(photos: list[Annotated], fitted: localiza
         evaluate(fitted, [*strangers, photos[0]], protocol=SMALL)
 
 
-def test_linear_probe_beside_the_nearest_mean(photos: list[Annotated], fitted: localization.Predictor) -> None:
+def test_linear_probe_beside_the_nearest_mean(photos: list[AnnotatedPhoto], fitted: localization.Predictor) -> None:
     training = FittingPhotos(photos[:6], side=64)
     means = classes.mean_features(training, encoder=fitted.encoder)
     probe = classes.linear_probe(means, {str(photo.path): str(photo.label) for photo in photos})
@@ -90,7 +92,7 @@ def test_linear_probe_beside_the_nearest_mean(photos: list[Annotated], fitted: l
 
 
 def test_whole_photos_give_the_corloc_of_what_localize_finds(
-    photos: list[Annotated], fitted: localization.Predictor
+    photos: list[AnnotatedPhoto], fitted: localization.Predictor
 ) -> None:
     several = [p._replace(boxes=[*p.boxes, (0.0, 0.0, 9.0, 80.0)]) for p in photos[6:]]
     result = evaluate(fitted, several, protocol=FULL)
@@ -110,7 +112,9 @@ def test_whole_photos_give_the_corloc_of_what_localize_finds(
     assert result.curve("centre").at(0.5) == np.mean(hits)
 
 
-def test_summary_labels_where_thresholds_come_from(photos: list[Annotated], fitted: localization.Predictor) -> None:
+def test_summary_labels_where_thresholds_come_from(
+    photos: list[AnnotatedPhoto], fitted: localization.Predictor
+) -> None:
     measured = evaluate(fitted, photos[6:], protocol=SMALL)
     row = summary(measured, "foreground", default_threshold=0.25)
     assert row["threshold_from"] == "oracle"
@@ -124,9 +128,9 @@ def test_summary_labels_where_thresholds_come_from(photos: list[Annotated], fitt
     assert (centre["threshold"], centre["threshold_from"], centre["default_threshold"]) == (None, None, None)
 
 
-def test_photos_without_boxes_or_unreadable(photos: list[Annotated], tmp_path: Path) -> None:
+def test_photos_without_boxes_or_unreadable(photos: list[AnnotatedPhoto], tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"no")
-    bad = Annotated(tmp_path / "bad.png", [(0, 0, 1, 1)])
+    bad = AnnotatedPhoto(tmp_path / "bad.png", [(0, 0, 1, 1)])
     encoder = localization.CallableEncoder(colours, name="colours", size=64)
     training = FittingPhotos([bad, *photos[:3]], side=64)
     fitted = localization.fit(training, encoder=encoder)

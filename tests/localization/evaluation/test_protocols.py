@@ -17,7 +17,7 @@ def test_crop_is_central_for_photos_and_masks() -> None:
     pixels, mask = np.zeros((480, 480, 3), np.uint8), np.zeros((240, 240), np.uint8)
     pixels[16, 16] = 255
     mask[8, 8] = 1
-    cropped, true = OFFICIAL_FINE_GRAINED.shown(pixels), OFFICIAL_FINE_GRAINED.true_mask(mask, (448, 448))
+    cropped, true = OFFICIAL_FINE_GRAINED.prepare(pixels), OFFICIAL_FINE_GRAINED.true_mask(mask, (448, 448))
     assert cropped.shape == (448, 448, 3)
     assert cropped[0, 0, 0] == 255
     assert true.shape == (448, 448)

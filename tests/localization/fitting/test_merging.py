@@ -9,13 +9,13 @@ import pytest
 import delf_jax
 import localization
 from delf_jax.extraction.head import Head
-from localization.encoders.encoders import ExtractorEncoder
+from localization.encoders.extractor_encoder import ExtractorEncoder
 from localization.predictor import Predictor
 
 SHARD = """
 import delf_jax, localization
 from delf_jax.extraction.head import Head
-from localization.encoders.encoders import ExtractorEncoder
+from localization.encoders.extractor_encoder import ExtractorEncoder
 extractor = delf_jax.load({model!r}, head=Head(), scorer="norm", max_side=96)
 fitted = localization.fit({photos!r}, encoder=ExtractorEncoder(extractor), labels={labels!r}.get, max_points=300)
 fitted.save({out!r})

@@ -7,16 +7,10 @@ import localization
 from delf_jax.errors import PredictorError
 from localization.foreground.classes import cluster, linear_probe, mean_features, nearest_mean
 from localization.predictor import Predictor
-from tests.localization.test_predictor import MAPS, planted
+from tests.localization.planted import LABELS, MAPS, planted
 
-LABELS = {name: f"class{int(name[5:-4]) % 3}" for name in MAPS}
 TEST = [planted(seed, label=seed % 3)[0] for seed in range(300, 312)]
 TRUE = [f"class{seed % 3}" for seed in range(300, 312)]
-
-
-@pytest.fixture(scope="module")
-def predictor() -> Predictor:
-    return localization.fit(MAPS, labels=LABELS)
 
 
 def test_mean_features_are_plain_means() -> None:
@@ -25,8 +19,8 @@ def test_mean_features_are_plain_means() -> None:
         np.testing.assert_allclose(means[name], dense.mean(axis=(0, 1)), rtol=1e-5)
 
 
-def test_nearest_mean_and_linear_probe_know_planted_classes(predictor: Predictor) -> None:
-    nearest = nearest_mean(predictor.statistics)
+def test_nearest_mean_and_linear_probe_know_planted_classes(planted_predictor: Predictor) -> None:
+    nearest = nearest_mean(planted_predictor.statistics)
     probe = linear_probe(mean_features(MAPS), LABELS)
     for classifier in (nearest, probe):
         ranked = [classifier.ranked(dense.mean(axis=(0, 1)))[0] for dense in TEST]
@@ -54,20 +48,20 @@ def test_clusters_are_the_planted_classes() -> None:
         cluster(mean_features(MAPS), 99)
 
 
-def test_localizing_with_the_predicted_class(predictor: Predictor) -> None:
-    results = predictor.localize(TEST, classifier=nearest_mean(predictor.statistics))
+def test_localizing_with_the_predicted_class(planted_predictor: Predictor) -> None:
+    results = planted_predictor.localize(TEST, classifier=nearest_mean(planted_predictor.statistics))
     assert sum(result.label == true for result, true in zip(results, TRUE)) >= 11
     for dense, result in zip(TEST, results):
-        (given,) = predictor.localize([dense], label=result.label)
+        (given,) = planted_predictor.localize([dense], label=result.label)
         np.testing.assert_allclose(given.activation, result.activation, atol=1e-6)
         assert [b[:4] for b in given.boxes] == [b[:4] for b in result.boxes]
 
 
-def test_refusals(predictor: Predictor) -> None:
+def test_refusals(planted_predictor: Predictor) -> None:
     with pytest.raises(PredictorError, match="no pixels to classify"):
-        predictor.localize(TEST[:1], classifier=lambda images: np.zeros((1, 3)))
+        planted_predictor.localize(TEST[:1], classifier=lambda images: np.zeros((1, 3)))
     with pytest.raises(PredictorError, match="two or more classes"):
         nearest_mean(localization.fit(MAPS).statistics)
     other = linear_probe(mean_features(MAPS), {name: label + "x" for name, label in LABELS.items()})
     with pytest.raises(PredictorError, match="was not fitted"):
-        predictor.localize(TEST[:1], classifier=other)
+        planted_predictor.localize(TEST[:1], classifier=other)

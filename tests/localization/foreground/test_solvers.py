@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from delf_jax.errors import PredictorError
+from localization.foreground import closed_form
+from localization.foreground.closed_form import Solution
 from localization.foreground.solvers import FiniteSolution, Loss, newton_sums, solve
-from localization.foreground.statistics import Solution
-from tests.localization.foreground.test_statistics import MAPS, NORMS, UNITS, fitted
+from tests.localization.foreground.positions import MAPS, NORMS, UNITS, fitted
 
 CHUNKS = [
     (UNITS[i : i + 60].astype(np.float32), NORMS[i : i + 60].astype(np.float32)) for i in range(0, len(UNITS), 60)
@@ -14,7 +15,7 @@ CHUNKS = [
 
 
 def closed() -> Solution:
-    return fitted(MAPS).solve()
+    return closed_form.solve(fitted(MAPS))
 
 
 @pytest.mark.parametrize("loss", ["bce", "ridge"])

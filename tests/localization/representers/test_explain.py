@@ -7,12 +7,7 @@ import localization
 from delf_jax.errors import PredictorError
 from localization.predictor import Predictor
 from localization.representers.explain import Explainer, Ranking, cells_of
-from tests.localization.test_predictor import MAPS, planted
-
-
-@pytest.fixture(scope="module")
-def predictor() -> Predictor:
-    return localization.fit(MAPS)
+from tests.localization.planted import MAPS, planted
 
 
 def query(seed: int, positions: int = 1) -> np.ndarray:
@@ -24,13 +19,13 @@ def query(seed: int, positions: int = 1) -> np.ndarray:
 @pytest.mark.parametrize("ranking", ["value", "centred", "local"])
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("per_photo", [1, 2, None])
-def test_equals_brute_force(predictor: Predictor, ranking: Ranking, sign: int, per_photo: int | None) -> None:
-    explainer = predictor.explainer
+def test_equals_brute_force(planted_predictor: Predictor, ranking: Ranking, sign: int, per_photo: int | None) -> None:
+    explainer = planted_predictor.explainer
     points = explainer.points
     unit = points.unit.astype(np.float64)
     for seed in range(3):
         q = query(seed, positions=1 + seed)
-        centre = len(q) * predictor.statistics.total.unit / predictor.statistics.total.count
+        centre = len(q) * planted_predictor.statistics.total.mean_unit
         weight = np.ones(len(points)) if ranking == "local" else np.abs(explainer.importance)
         scores = weight * (unit @ (q.sum(0) - centre if ranking == "centred" else q.sum(0)))
         expected: list[int] = []
@@ -62,9 +57,9 @@ def test_early_stop_is_exact_and_skips_points() -> None:
 
 @pytest.mark.parametrize("ranking", ["value", "centred", "local"])
 @pytest.mark.parametrize("sign", [1, -1])
-def test_scann_finds_nearly_the_same(predictor: Predictor, ranking: Ranking, sign: int) -> None:
+def test_scann_finds_nearly_the_same(planted_predictor: Predictor, ranking: Ranking, sign: int) -> None:
     pytest.importorskip("scann")
-    exact = predictor.explainer
+    exact = planted_predictor.explainer
     approximate = Explainer(exact.points, exact.solution, mean_unit=exact.mean_unit, index="scann")
     found = 0
     for seed in range(5):
@@ -75,21 +70,21 @@ def test_scann_finds_nearly_the_same(predictor: Predictor, ranking: Ranking, sig
     assert found >= 20
 
 
-def test_values_sum_to_the_activation(predictor: Predictor) -> None:
+def test_values_sum_to_the_activation(planted_predictor: Predictor) -> None:
     q = query(5)
-    explanation = predictor.explainer.explain(q, top=10_000, ranking="value", per_photo=None)
+    explanation = planted_predictor.explainer.explain(q, top=10_000, ranking="value", per_photo=None)
     everything = explanation.excitatory + explanation.inhibitory
     assert sum(p.value for p in everything) == pytest.approx(explanation.value, abs=1e-4)
-    assert explanation.value == pytest.approx(float(predictor.solution.w @ q[0]), abs=1e-6)
+    assert explanation.value == pytest.approx(float(planted_predictor.solution.w @ q[0]), abs=1e-6)
     assert explanation.excitatory[-1].cumulative == pytest.approx(1, abs=1e-4)
     assert explanation.inhibitory[-1].cumulative == pytest.approx(1, abs=1e-4)
-    assert explanation.points_scanned == 1
+    assert explanation.points_scanned == len(planted_predictor.points)
 
 
-def test_figures_of_a_point(predictor: Predictor) -> None:
+def test_figures_of_a_point(planted_predictor: Predictor) -> None:
     name, dense = next(iter(MAPS.items()))
     top, left = np.unravel_index(np.linalg.norm(dense, axis=-1).argmax(), dense.shape[:2])
-    explanation = predictor.explain((dense, (80, 100)), (left * 99 / 9, top * 79 / 7), ranking="local")
+    explanation = planted_predictor.explain((dense, (80, 100)), (left * 99 / 9, top * 79 / 7), ranking="local")
     point = explanation.excitatory[0]
     assert point.image == name
     assert point.similarity == pytest.approx(1, abs=1e-3)
@@ -99,10 +94,10 @@ def test_figures_of_a_point(predictor: Predictor) -> None:
 
 
 @pytest.mark.parametrize("ranking", ["value", "centred", "local"])
-def test_points_of_the_same_class_come_first(predictor: Predictor, ranking: Ranking) -> None:
+def test_points_of_the_same_class_come_first(planted_predictor: Predictor, ranking: Ranking) -> None:
     hits = 0
     for seed in range(9):
-        explanation = predictor.explainer.explain(query(seed + 200 * 3), top=3, ranking=ranking)
+        explanation = planted_predictor.explainer.explain(query(seed + 200 * 3), top=3, ranking=ranking)
         hits += sum(int(p.image[5:-4]) % 3 == 0 for p in explanation.excitatory)
     assert hits >= 25  # of 27: planted() without a label plants class 0, one of three
 

@@ -18,7 +18,7 @@ import localization
 from delf_jax.errors import PredictorError
 from localization.representers.fitted_photos import FittedPhoto, FittedPhotos, PhotoSpool
 from localization.representers.points import PointCollector, Points, thumbnail
-from tests.localization.test_predictor import MAPS
+from tests.localization.planted import MAPS
 
 
 def spooled(count: int, *, picture: bytes | None = None) -> FittedPhotos:
@@ -159,7 +159,9 @@ def test_a_full_disk_is_named() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
     try:
-        with pytest.raises(PredictorError, match=r"cannot be noted there \(File too large\); make room, or set TMPDIR"):
+        with pytest.raises(
+            PredictorError, match=r"cannot be written there \(File too large\); free some space, or set TMPDIR"
+        ):
             collected("abc", max_points=3)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
