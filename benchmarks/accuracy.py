@@ -1,11 +1,13 @@
-"""Does it find the same place again, and does it refuse what it does not know?
+"""Accuracy of search: are photos of the same place found, and are photos of other things refused?
 
     python -m benchmarks.accuracy --json benchmarks/results/accuracy.json --plot benchmarks/results/accuracy.svg
 
-Every method gets the same budget of features, the same first stage (votes of an index over its own descriptors), and
-the verification that suits it best. ``smvs``: 60 photos of buildings asked among 488 photos, and 128 photos of other
-things asked among 360 photos that hold nothing of them. ``phototourism``: 23 photos of five landmarks. A folder with
-``queries`` and ``references`` is measured in the same way (see ``benchmarks.datasets``).
+Photos: ``smvs_landmarks``, ``coco128``, ``landmarks`` (and for ``phototourism`` its own) in the data folder, or a
+folder with ``queries`` and ``references`` (see ``benchmarks.datasets``).
+
+Every method gets the same number of features, the same first stage (votes of an index of its own descriptors), and the
+verification that suits it best. ``smvs``: 60 photos of buildings are searched among 488 photos, and 128 photos of other
+things are searched among 360 photos that do not show them. ``phototourism``: 23 photos of five landmarks.
 """
 
 import dataclasses
@@ -32,20 +34,20 @@ METHODS = ("rootsift", "aliked", "norm", "foreground", "learned")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """Measures retrieval and refusal on real photos.
+    """Measures search, and refusal of strangers, on real photos.
 
     Attributes:
         dataset: smvs, phototourism, or a folder with queries and references.
-        data: folder of the photos with ground truth; default $DELF_SHARED, then ../shared/data beside the repository.
-        json: write the results to this file too.
+        data: folder of the photos with ground truth (default: $DELF_SHARED, then ../shared/data beside the repository).
+        json: also write the results to this file.
         plot: draw precision and recall, and top-1 against features, into this SVG file.
-        cache: features are kept here between runs.
+        cache: folder where features are kept between runs.
         methods: which rows to measure: rootsift, aliked, or SCORER[-DIMENSION][-adapt] as in learned-40.
-        head: head file of our rows; default the packaged one.
-        features: budgets of features a photo.
-        verify: photos verified for each query.
-        log10_nfa: an answer is accepted at or below this; default the head's own threshold.
-        seed: of the verification.
+        head: head file for our rows (default: the packaged one).
+        features: most features per photo; each number gives a row.
+        verify: number of photos that are verified for each query.
+        log10_nfa: largest log10_nfa that is accepted (default: the threshold of the head).
+        seed: random seed of the verification.
     """
 
     dataset: str = "smvs"
@@ -62,7 +64,7 @@ class Options:
 
 
 def main(options: Options) -> list[dict[str, Any]]:
-    """Measures every method at every budget, prints the table, and returns its rows."""
+    """Measures every method with every number of features, prints the table, and returns its rows."""
     experiment = datasets.experiment(options.dataset, options.data)
     head = options.head or model_paths("delf-r50")[1]
     search = Search(verify=options.verify, threshold=_threshold(options, head), seed=options.seed)
@@ -87,7 +89,7 @@ def main(options: Options) -> list[dict[str, Any]]:
         try:
             rows += measure(methods.method(name, request), experiment, options, search)
         except Unavailable as error:
-            print(f"{name}: left out, {error}", file=sys.stderr)
+            print(f"{name} is left out: {error}", file=sys.stderr)
             rows.append({"method": name, "left_out": str(error)})
         if options.json is not None:
             results_file.write(options.json, "accuracy", rows, settings)
@@ -100,7 +102,7 @@ def main(options: Options) -> list[dict[str, Any]]:
 def measure(
     method: methods.Method, experiment: datasets.Experiment, options: Options, search: Search
 ) -> list[dict[str, Any]]:
-    """The rows of one method: every budget, with and without verification."""
+    """The rows of one method: every number of features, with and without verification."""
     photos = experiment.photos
     kept = cached_features(method.extract, photos, description=method.description, folder=options.cache)
     extracted = [method.finish(one) for one in kept]
@@ -129,7 +131,7 @@ def _threshold(options: Options, head: Path) -> float:
         return options.log10_nfa
     threshold = Head.open(head).log10_nfa_threshold
     if threshold is None:
-        raise DelfError(f"{head}: has no calibrated threshold; give one with --log10-nfa")
+        raise DelfError(f"{head}: this head has no calibrated threshold; give one with --log10-nfa")
     return threshold
 
 

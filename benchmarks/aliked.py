@@ -1,4 +1,4 @@
-"""The learned peer: ALIKED (Zhao et al., IEEE TIM 2023) as kornia has it, with its published weights."""
+"""ALIKED, the learned peer (Zhao et al., IEEE TIM 2023): the code of kornia with the published weights."""
 
 import dataclasses
 import hashlib
@@ -17,7 +17,7 @@ MODEL = "aliked-n16"
 
 @dataclasses.dataclass(frozen=True)
 class Aliked:
-    """ALIKED on photos of their own size.
+    """ALIKED on photos at their own size.
 
     Attributes:
         weights: the published file of ``aliked-n16``.
@@ -29,13 +29,13 @@ class Aliked:
 
     @property
     def description(self) -> dict[str, Any]:
-        """Everything besides the photo that decides the features, as plain JSON values.
+        """Everything on which the features depend besides the photo, as JSON values.
 
         Raises:
             PeerMissing: there is no such file of weights.
         """
         if not self.weights.is_file():
-            raise PeerMissing(f"{self.weights.name} is not in the data folder")
+            raise PeerMissing(f"{self.weights.name} is missing in the data folder")
         digest = hashlib.sha256(self.weights.read_bytes()).hexdigest()
         return {"method": MODEL, "weights": digest, "max_features": self.max_features}
 
@@ -50,7 +50,7 @@ class Aliked:
             import torch
             from kornia.feature import ALIKED
         except ImportError as error:
-            raise PeerMissing(f"{error.name} is not installed; the extra [peers] brings it") from None
+            raise PeerMissing(f"{error.name} is not installed; pip install delf-jax[peers]") from None
         # A threshold of 0 keeps the strongest maxima, however weak.
         network = ALIKED(MODEL, max_num_keypoints=self.max_features, detection_threshold=0.0)
         network.load_state_dict(torch.load(self.weights, map_location="cpu", weights_only=True), strict=False)

@@ -1,11 +1,13 @@
-"""Which first stage finds the place again: votes of nearest descriptors, or photos compared word by word?
+"""Compares the first stages of search: votes of nearest descriptors, and ASMK (comparison by visual words).
 
     python -m benchmarks.asmk --json benchmarks/results/asmk.json
 
-The queries of ``benchmarks.accuracy``'s ``smvs`` (60 photos of buildings asked among 488 photos), every first stage
-alone and with verification. The words are k-means of photos of other landmarks (``landmarks/train``), so nothing has
-seen the buildings. Latency is that of one query with its features given, in turns on the same queries; bytes are what
-the first stage holds, without the features that verification needs.
+Photos: as ``benchmarks.accuracy`` with ``smvs``, and ``landmarks/train``, in the data folder.
+
+The queries are those of ``smvs`` (60 photos of buildings among 488 photos). Each first stage is measured alone and with
+verification. The visual words are k-means of photos of other landmarks (``landmarks/train``), so no method has seen the
+buildings. Latency is the time of one query whose features are given; the methods take turns on the same queries. Bytes
+are what the first stage stores, without the features for verification.
 """
 
 import dataclasses
@@ -44,18 +46,18 @@ _ITERATIONS = 20
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """Measures first stages on real photos.
+    """Measures the first stages on real photos.
 
     Attributes:
-        data: folder of the photos with ground truth; default $DELF_SHARED, then ../shared/data beside the repository.
-        json: write the results to this file too.
-        cache: features are kept here between runs.
-        features: features a photo.
-        scales: image scales of the pyramid; fewer than the packaged ones, so that a run takes minutes.
-        words: sizes of codebook.
-        verify: photos verified for each query.
-        rounds: of the clock.
-        seed: of k-means and verification.
+        data: folder of the photos with ground truth (default: $DELF_SHARED, then ../shared/data beside the repository).
+        json: also write the results to this file.
+        cache: folder where features are kept between runs.
+        features: most features per photo.
+        scales: image scales of the pyramid; fewer than the default, so that a run takes minutes.
+        words: numbers of visual words; each gives a row.
+        verify: number of photos that are verified for each query.
+        rounds: how often the latency is measured.
+        seed: random seed of k-means and verification.
     """
 
     data: Path | None = None
@@ -138,7 +140,7 @@ def main(options: Options) -> list[dict[str, Any]]:
 
 
 def training_photos(data: Path) -> tuple[Path, ...]:
-    """Photos of other landmarks, up to ten of each, without those that are searched as distractors."""
+    """Photos of other landmarks, up to ten of each, without the distractors."""
     root = data / "landmarks" / "train"
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder; --data names the folder of the benchmark's photos")
@@ -149,7 +151,7 @@ def training_photos(data: Path) -> tuple[Path, ...]:
 
 
 def voting(database: Sequence[LocalFeatures], threshold: float) -> list[Stage]:
-    """Votes of the neighbours that each backend finds."""
+    """Votes, with the neighbours that each backend finds."""
     found = []
     for backend in ("scann", "exact"):
         index = Index.build(((str(i), one) for i, one in enumerate(database)), backend=backend, threshold=threshold)
@@ -167,7 +169,7 @@ def voting(database: Sequence[LocalFeatures], threshold: float) -> list[Stage]:
 
 
 def aggregated(database: Sequence[LocalFeatures], codebooks: Sequence[asmk.Codebook]) -> list[Stage]:
-    """ASMK* and ASMK for every codebook, at the largest with more assignments and idf, and one photo at a time."""
+    """ASMK* and ASMK for every codebook. The largest codebook is also measured with more assignments, and with idf."""
     found = []
     for codebook in codebooks:
         variants = [(True, False, 1), (False, False, 1)]
@@ -189,7 +191,7 @@ def _kernel_scores(file: asmk.InvertedFile, query: LocalFeatures, *, assignments
 
 
 class PhotoByPhoto:
-    """ASMK as its formula reads, without an inverted file: every photo's words against the query's, one by one."""
+    """ASMK computed directly by its formula, without an inverted file: each photo is compared with the query."""
 
     def __init__(self, database: Sequence[LocalFeatures], codebook: asmk.Codebook) -> None:
         self._codebook = codebook
@@ -197,7 +199,7 @@ class PhotoByPhoto:
         self.nbytes = sum(4 * codebook.dimension * len(words) for words in self._photos)
 
     def scores(self, query: LocalFeatures) -> Float[np.ndarray, " p"]:
-        """K(X, Y) of every photo, alpha 3 and tau 0; -inf where no word is alike."""
+        """K(X, Y) of every photo, with alpha 3 and tau 0; -inf if no word is shared."""
         asked = self._words(query.descriptors)
         found = np.full(len(self._photos), -np.inf, np.float32)
         for place, photo in enumerate(self._photos):
@@ -225,7 +227,7 @@ def ranked_by(
     threshold: float,
     seed: int,
 ) -> Ranking:
-    """The order by scores, its first ``verify`` photos ordered by verification."""
+    """Photos sorted by scores; the first ``verify`` of them are sorted again by verification."""
     order = ranking(scores)
     candidates = [(str(p), float(scores[p]), database[p]) for p in order[:verify]]
     matches = verify_candidates(query, candidates, VerificationSettings(threshold=threshold, seed=seed))

@@ -1,4 +1,4 @@
-"""The strongest features of every scorer side by side on the same photo, to be looked at."""
+"""Draws the strongest features of every scorer side by side on the same photo."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ _SHOWN = 100
 
 
 def write(folder: Path, photos: Sequence[Path], heads: Sequence[Head], cache: Path) -> None:
-    """One JPEG a photo; beside each other the scorers of the first head, then what further heads learned."""
+    """Writes one JPEG per photo: the scorers of the first head side by side, then the learned ones of other heads."""
     scorers: list[tuple[Head, Scorer]] = [(heads[0], scorer) for scorer in heads[0].scorers]
     scorers += [(head, "learned") for head in heads[1:] if "learned" in head.scorers]
     folder.mkdir(parents=True, exist_ok=True)
@@ -34,7 +34,7 @@ def write(folder: Path, photos: Sequence[Path], heads: Sequence[Head], cache: Pa
 def draw(
     pixels: drawing.Picture, raw: LocalFeatures, scores: Float[np.ndarray, " n"], *, caption: str, shown: int = _SHOWN
 ) -> drawing.Picture:
-    """The photo with its ``shown`` strongest features: circles of the size of their cells, the strongest brightest."""
+    """The photo with its ``shown`` strongest features, as circles of the size of their cells; stronger is brighter."""
     zoom = _WIDTH / pixels.shape[1]
     canvas = cv2.resize(pixels, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
     best = np.argsort(-scores, kind="stable")[:shown][::-1]

@@ -1,10 +1,12 @@
-"""Does the attention look at the landmark? Scores of cells inside the landmark's box against those outside.
+"""Is attention high on the landmark? Compares scores inside and outside of the landmark's box.
 
     python -m benchmarks.attention_quality --head HEAD ... --pictures DIR
 
-Every photo of ``landmarks/boxes.csv`` whose box covers at most 60 % of it is looked at once, at its own size; every
-scorer of every head then ranks the same conv4 cells. A head is only judged fairly on landmarks that it was not trained
-on: the boxes are of the three ``porto__`` classes.
+Photos: ``landmarks`` with ``boxes.csv`` in the data folder.
+
+It uses each photo of ``landmarks/boxes.csv`` whose box covers at most 60 % of it, at its own size. Every scorer of
+every head ranks the same conv4 cells. The comparison is fair only for heads that were not trained on these landmarks:
+the boxes are of the three ``porto__`` classes.
 """
 
 import csv
@@ -40,7 +42,7 @@ class BoxedPhoto(NamedTuple):
 
 
 class Quality(NamedTuple):
-    """How well one scorer tells a landmark from its surroundings, the mean over photos.
+    """How well one scorer separates a landmark from its surroundings (mean over photos).
 
     Attributes:
         r_precision: share of the K best cells that lie in the box, which holds K cells.
@@ -57,9 +59,9 @@ class Options:
 
     Attributes:
         head: head files to judge; default the packaged one.
-        data: folder of the photos with ground truth; default $DELF_SHARED, then ../shared/data beside the repository.
-        json: write the results to this file too.
-        cache: features are kept here between runs.
+        data: folder of the photos with ground truth (default: $DELF_SHARED, then ../shared/data beside the repository).
+        json: also write the results to this file.
+        cache: folder where features are kept between runs.
         pictures: draw the strongest features of every scorer on ten photos into this folder.
     """
 
@@ -71,7 +73,7 @@ class Options:
 
 
 def main(options: Options) -> list[dict[str, Any]]:
-    """Judges every scorer of every head, prints the table, and returns its rows."""
+    """Measures every scorer of every head, prints the table, and returns its rows."""
     data = datasets.data_folder(options.data)
     photos = boxed_photos(data)
     raw = RawFeatures(detection="cells", scales=(1.0,))
@@ -91,7 +93,7 @@ def main(options: Options) -> list[dict[str, Any]]:
 
 
 def pictured(data: Path, photos: Sequence[BoxedPhoto]) -> list[Path]:
-    """Ten photos to look at: five buildings of San Francisco, behind cars and people, and five of the boxed photos."""
+    """Ten photos for the pictures: five buildings in San Francisco behind cars and people, and five with boxes."""
     streets = datasets.buildings(data).queries
     return [*streets[:: len(streets) // 5][:5], *(photo.path for photo in photos[:: len(photos) // 5][:5])]
 
@@ -104,7 +106,7 @@ def boxed_photos(data: Path, *, largest: float = LARGEST_BOX) -> list[BoxedPhoto
     """
     listed = data / "landmarks" / "boxes.csv"
     if not listed.is_file():
-        raise FileNotFoundError(f"{listed}: no such list of boxes; --data names the folder of the landmarks")
+        raise FileNotFoundError(f"{listed}: no such list of boxes; --data must name the folder that holds landmarks/")
     found = []
     with listed.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
@@ -130,13 +132,13 @@ def judge(photos: Sequence[BoxedPhoto], cells: Sequence[LocalFeatures], head: He
 
 
 def in_box(points: Float[np.ndarray, "n 2"], box: Sequence[float]) -> Bool[np.ndarray, " n"]:
-    """Which points (x, y), centre of the top-left pixel at (0, 0), lie in a box of pixel edges."""
+    """Whether points (x, y) lie in a box of pixel edges. (0, 0) is the centre of the top-left pixel."""
     edges = np.asarray(points) + 0.5
     return np.asarray(((edges > box[:2]) & (edges < box[2:])).all(axis=1))
 
 
 def r_precision(scores: Float[np.ndarray, " n"], relevant: Bool[np.ndarray, " n"]) -> float:
-    """Share of the K highest scores that are relevant, with K the number of relevant ones.
+    """R-precision: the fraction of relevant ones among the K highest scores, if K are relevant.
 
     >>> r_precision(np.array([3.0, 2.0, 1.0]), np.array([True, False, True]))
     0.5
@@ -146,7 +148,7 @@ def r_precision(scores: Float[np.ndarray, " n"], relevant: Bool[np.ndarray, " n"
 
 
 def roc_auc(scores: Float[np.ndarray, " n"], relevant: Bool[np.ndarray, " n"]) -> float:
-    """Area under the ROC curve: chance that a relevant score is above another one, ties counted half.
+    """Area under the ROC curve: probability that a relevant score is above an irrelevant one. Ties count half.
 
     >>> roc_auc(np.array([3.0, 2.0, 1.0]), np.array([True, False, True]))
     0.5

@@ -1,11 +1,13 @@
-"""At which log10_nfa a match is accepted: the threshold in a head file, from photos that match nothing.
+"""Chooses the log10_nfa at which a match is accepted, and writes it to a head file.
 
     python -m benchmarks.calibration --write
 
-134 photos of landmarks elsewhere are asked among 60 photos of San Francisco, so every answer is wrong, and no pair of
-photos is one that ``benchmarks.accuracy`` counts refusals on.
-The threshold is the surest of them, rounded down to a half, so that none of these queries would be accepted, and never
-above -2: one false alarm in a hundred queries.
+Photos: ``landmarks`` and ``smvs_landmarks`` in the data folder.
+
+134 photos of other landmarks are searched among 60 photos of San Francisco, so every answer is wrong. No pair of photos
+is used by ``benchmarks.accuracy`` for its refusals. The threshold is the lowest log10_nfa of these answers, rounded
+down to a multiple of 0.5, so that none of them would be accepted. It is never above -2: one false alarm in a hundred
+queries.
 """
 
 import dataclasses
@@ -33,10 +35,10 @@ class Calibration:
     """Calibrates the threshold of the packaged head.
 
     Attributes:
-        data: folder of the photos with ground truth; default $DELF_SHARED, then ../shared/data beside the repository.
+        data: folder of the photos with ground truth (default: $DELF_SHARED, then ../shared/data beside the repository).
         method: the row of ``benchmarks.accuracy`` that the head is used as.
-        features: features a photo.
-        cache: features are kept here between runs.
+        features: most features per photo.
+        cache: folder where features are kept between runs.
         head: the head file to calibrate; default the packaged one.
         write: put the threshold into the head file.
     """
@@ -50,7 +52,7 @@ class Calibration:
 
 
 def main(options: Calibration) -> dict[str, Any]:
-    """Measures, prints and, if asked, writes the threshold; returns what was measured."""
+    """Measures and prints the threshold, and writes it with --write. Returns the measurement."""
     data = datasets.data_folder(options.data)
     unrelated = landmarks_elsewhere(data)
     path = options.head or model_paths("delf-r50")[1]
@@ -82,7 +84,7 @@ def main(options: Calibration) -> dict[str, Any]:
 
 
 def landmarks_elsewhere(data: Path) -> datasets.RetrievalSet:
-    """Landmarks of the distractor list's ``val`` part, asked among the buildings' references."""
+    """Landmarks of the ``val`` part of the distractor list, searched among the references of the buildings."""
     queries = tuple(photo for photo in datasets.landmark_distractors(data) if photo.parent.parent.name == "val")
     database = tuple(photo for photo in datasets.buildings(data).database if photo.parent.name == "Reference")
     return datasets.RetrievalSet("landmarks elsewhere", queries, database, (frozenset(),) * len(queries))

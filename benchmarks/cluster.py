@@ -1,10 +1,13 @@
-"""What a Ray cluster on this machine costs against the plain batch job, in steady state and at the start.
+"""The cost of a Ray cluster on this machine, compared with the plain batch job.
 
     python -m benchmarks.cluster --json benchmarks/results/cluster.json
 
-The plain job and the job on two workers of one core each take turns on the same JPEG files. A turn is one job over all
-of them into a new store. Seconds until the first answer are the start: loading, starting workers, compiled programs
-from the cache. The steady rate is that of the photos after the first sixteen, when all workers have answered.
+Photos: the packaged photos.
+
+The plain job and the job on two workers with one core each take turns on the same JPEG files. Each turn extracts all of
+them into a new store. The start is the time until the first answer: loading the model, starting the workers, loading
+compiled programs from the cache. The steady rate is that of the photos after the first sixteen, when all workers have
+answered.
 """
 
 import dataclasses
@@ -33,20 +36,20 @@ from delf_jax.settings import ExtractionSettings
 
 _LIST = Path(__file__).parent / "lists" / "throughput_photos.txt"
 _WARM_PHOTOS = 16
-"""Two workers' first tasks."""
+"""The first tasks of two workers."""
 
 _SETTINGS = ExtractionSettings(max_side=480, scales=(1.0,))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """Measures the batch job here and on a Ray cluster.
+    """Measures the batch job in this process and on a Ray cluster.
 
     Attributes:
-        json: write the results to this file too.
-        photos: JPEG files, made of the packaged photos by shifting them.
-        rounds: turns of each.
-        workers: of the cluster.
+        json: also write the results to this file.
+        photos: number of JPEG files, made from the packaged photos by shifting them.
+        rounds: number of turns of each job.
+        workers: number of workers of the cluster.
     """
 
     json: Annotated[Path | None, arg(metavar="FILE")] = None
@@ -56,7 +59,7 @@ class Options:
 
 
 class Turn(NamedTuple):
-    """Seconds from the beginning until each photo was taken, in the order of taking."""
+    """Seconds until each photo was answered, in the order of the answers."""
 
     seconds: list[float]
 
@@ -65,12 +68,12 @@ class Turn(NamedTuple):
         return self.seconds[0]
 
     def rate(self) -> float:
-        """Photos a second from the moment when every worker has answered once to the end."""
+        """Photos per second, from when every worker has answered once to the end."""
         return (len(self.seconds) - _WARM_PHOTOS) / (self.seconds[-1] - self.seconds[_WARM_PHOTOS - 1])
 
 
 def main(options: Options) -> list[dict[str, Any]]:
-    """Measures, prints and returns one row for each of the two, and one that compares them."""
+    """Measures and prints both jobs. Returns one row for each, and one that compares them."""
     start_jax()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -103,7 +106,7 @@ def main(options: Options) -> list[dict[str, Any]]:
     plain, cluster = turns.values()
     ratio = spread([b.rate() / a.rate() for a, b in zip(plain, cluster)])
     rows.append({"way": "Ray / plain", "ratio": ratio.median, "ratio_quartiles": ratio[1:]})
-    print(f"steady rate of Ray over that of the plain job: {ratio.median:.2f} ({ratio.lower:.2f} to {ratio.upper:.2f})")
+    print(f"steady rate of Ray / plain job: {ratio.median:.2f} ({ratio.lower:.2f} to {ratio.upper:.2f})")
     if options.json is not None:
         described = {"photos": options.photos, "rounds": options.rounds, "workers": options.workers}
         results_file.write(options.json, "cluster", rows, described | {"settings": _SETTINGS.to_json()})
@@ -138,7 +141,7 @@ def _run(extractor: extraction_job.PhotoExtractor, photos: Path, out: Path, begi
 
 
 def _photos(folder: Path, count: int) -> Path:
-    """So many JPEG files: the packaged photos, each time shifted a little further around."""
+    """Writes ``count`` JPEG files: the packaged photos, shifted a little further in each copy."""
     folder.mkdir()
     sources = [load_photo(PHOTOS / name, max_side=480).pixels for name in _LIST.read_text().split()]
     for number in range(count):

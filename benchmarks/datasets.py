@@ -1,8 +1,8 @@
-"""The photo collections that accuracy is measured on: which photos ask, which are searched, which answers are right.
+"""The photo collections for accuracy: queries, searched photos, and the right answers.
 
-Any collection can be measured by its folder layout (``folder``): ``FOLDER/queries`` and ``FOLDER/references`` hold one
-folder of photos for each place, or photos of which those of one name show one place. A query whose place has no
-reference is a stranger: every answer to it is wrong.
+Any collection can be measured if it has this layout (``folder``): ``FOLDER/queries`` and ``FOLDER/references`` each
+hold one folder of photos per place, or photos whose name is the place. A query whose place has no reference is a
+stranger: every answer to it is wrong.
 """
 
 import csv
@@ -18,15 +18,15 @@ PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 
 @dataclasses.dataclass(frozen=True)
 class RetrievalSet:
-    """Queries asked against one database of photos.
+    """Queries, and the photos that are searched for them.
 
     Attributes:
-        name: what tables and result files call it.
-        queries: photos that ask.
+        name: name in tables and result files.
+        queries: the query photos.
         database: photos that are searched.
-        relevant: for every query the indices into ``database`` that are right answers; empty where nothing is.
-        ignored: for every query the indices that are taken out before anything is counted: the photo itself, and
-            photos that are neither right nor wrong; empty where that is so for no query.
+        relevant: for every query, the indices into ``database`` of the right answers; may be empty.
+        ignored: for every query, the indices of the photos that do not count: the query itself, and photos that are
+            neither right nor wrong. Empty if there are none for any query.
     """
 
     name: str
@@ -48,12 +48,12 @@ class RetrievalSet:
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """What one table of accuracy is about.
+    """The data of one table of accuracy.
 
     Attributes:
         known: queries that have right answers.
-        strangers: queries of other things, against a database that holds nothing of them; None where there are none.
-        collection: photos of the database that a head may be adapted to, without labels.
+        strangers: queries whose database holds no right answer; None if there are none.
+        collection: photos of the database to which a head may be fitted, without labels.
     """
 
     known: RetrievalSet
@@ -68,10 +68,10 @@ class Experiment:
 
 
 def data_folder(given: Path | None = None) -> Path:
-    """Folder of the photos with ground truth: as given, else $DELF_SHARED, else ``../shared/data`` by the repository.
+    """Folder of the photos with ground truth: ``given``, or $DELF_SHARED, or ``../shared/data`` beside the repository.
 
     Raises:
-        FileNotFoundError: there is no such folder.
+        FileNotFoundError: the folder does not exist.
     """
     folder = given or Path(os.environ.get("DELF_SHARED", REPOSITORY.parent / "shared" / "data"))
     if not folder.is_dir():
@@ -80,15 +80,15 @@ def data_folder(given: Path | None = None) -> Path:
 
 
 def experiment(name: str, data: Path | None) -> Experiment:
-    """A named experiment (a key of ``NAMED``) from the data folder, or one of a folder's own layout.
+    """The experiment of this name (a key of ``NAMED``), or that of a folder with ``queries`` and ``references``.
 
     Raises:
-        FileNotFoundError: photos are missing, or there is neither such a name nor such a folder.
+        FileNotFoundError: photos are missing, or the name is neither known nor a folder.
     """
     if name in NAMED:
         return NAMED[name](data_folder(data))
     if not Path(name).is_dir():
-        raise FileNotFoundError(f"{name}: no such folder, nor a named dataset ({', '.join(NAMED)})")
+        raise FileNotFoundError(f"{name}: no such folder, and not the name of a dataset ({', '.join(NAMED)})")
     return folder(Path(name))
 
 
@@ -104,7 +104,7 @@ def folder(root: Path) -> Experiment:
     known = [(photo, answers) for (photo, _), answers in zip(queries, right) if answers]
     unknown = tuple(photo for (photo, _), answers in zip(queries, right) if not answers)
     if not known:
-        raise FileNotFoundError(f"{root}: no query has a reference of its place; folders or files must share names")
+        raise FileNotFoundError(f"{root}: no query has a reference; queries/ and references/ must use the same names")
     return Experiment(
         RetrievalSet(root.name, tuple(photo for photo, _ in known), database, tuple(answers for _, answers in known)),
         RetrievalSet("strangers", unknown, database, (frozenset(),) * len(unknown)) if unknown else None,
@@ -113,7 +113,7 @@ def folder(root: Path) -> Experiment:
 
 
 def places(root: Path) -> list[tuple[Path, str]]:
-    """Photos and the name of their place: their sub-folder's, or their own without suffix where there is none."""
+    """Each photo with the name of its place: the name of its sub-folder, or of its file if there is no sub-folder."""
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder of photos")
     found = sorted(path for path in root.rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES)
@@ -130,7 +130,7 @@ def smvs(data: Path) -> Experiment:
 
 
 def phototourism(data: Path) -> Experiment:
-    """23 photos of five landmarks from far apart, each asked among the others and 428 photos of other things."""
+    """23 photos of five landmarks from distant viewpoints, each searched among the others and 428 other photos."""
     photos = _photos(data / "sacre_coeur/mapping") + _photos(data / "superglue_phototourism/phototourism_sample_images")
     # sacre_coeur's files are numbers alone; the others begin with the landmark's name.
     names = [photo.stem.rstrip("0123456789_") or "sacre_coeur" for photo in photos]
@@ -154,16 +154,16 @@ def among_themselves(
     others: Sequence[Path] = (),
     overlapping: Callable[[str, str], bool] = lambda a, b: False,
 ) -> RetrievalSet:
-    """Photos asked among all of them and ``others``; right are the other photos of a query's label.
+    """Each photo is searched among all photos and ``others``; photos with its label are right answers.
 
-    Photos that are alone with their label do not ask.
+    A photo whose label no other photo has is not a query.
 
     Args:
-        name: of the set.
-        photos: with one label each.
-        labels: of the photos.
+        name: name of the set.
+        photos: the photos.
+        labels: one label for each photo.
         others: photos that are wrong answers to every query.
-        overlapping: whether photos of two different labels may show the same; those are not counted.
+        overlapping: whether photos of two different labels may show the same thing. Such photos do not count.
     """
     queries, relevant, ignored = [], [], []
     for i, label in enumerate(labels):
@@ -177,9 +177,9 @@ def among_themselves(
 
 
 def buildings(data: Path) -> RetrievalSet:
-    """60 photos of San Francisco buildings, asked among 60 reference photos and 428 photos of other things.
+    """60 photos of buildings in San Francisco, searched among 60 references and 428 photos of other things.
 
-    Right are the reference of the same name and those of the same building, as ``same_building.csv`` and
+    The right answers are the reference of the same name and those of the same building, as ``same_building.csv`` and
     ``lists/smvs_same_building.csv`` (found by looking at the photos) group them.
     """
     queries, references = _photos(data / "smvs_landmarks/Query"), _photos(data / "smvs_landmarks/Reference")
@@ -192,14 +192,14 @@ def buildings(data: Path) -> RetrievalSet:
 
 
 def strangers(data: Path) -> RetrievalSet:
-    """128 photos of other things, asked against the buildings' references and landmarks: every answer is wrong."""
+    """128 photos of other things, searched among references of buildings and landmarks: every answer is wrong."""
     queries = other_things(data)
     database = _photos(data / "smvs_landmarks/Reference") + landmark_distractors(data)
     return RetrievalSet("strangers", queries, database, (frozenset(),) * len(queries))
 
 
 def same_building(data: Path) -> dict[str, frozenset[str]]:
-    """For every photo (file name without suffix) that shares its building with others: all photos of that building."""
+    """For each photo (file name without suffix) whose building other photos show too: all photos of this building."""
     rows: set[tuple[str, str]] = set()
     for path in (data / "smvs_landmarks/same_building.csv", LISTS / "smvs_same_building.csv"):
         with path.open(newline="", encoding="utf-8") as file:
@@ -221,7 +221,7 @@ def landmark_distractors(data: Path) -> tuple[Path, ...]:
 
 def _photos(folder: Path) -> tuple[Path, ...]:
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder of photos; --data names the folder above it")
+        raise FileNotFoundError(f"{folder}: no such folder of photos; --data must name its parent folder")
     return tuple(sorted(path for path in folder.iterdir() if path.suffix.lower() in PHOTO_SUFFIXES))
 
 
@@ -234,4 +234,4 @@ def _existing(paths: Iterable[Path]) -> tuple[Path, ...]:
 
 
 NAMED: dict[str, Callable[[Path], Experiment]] = {"smvs": smvs, "phototourism": phototourism}
-"""The experiments on photos of the data folder."""
+"""The experiments with photos of the data folder."""

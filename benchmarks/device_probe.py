@@ -1,9 +1,11 @@
-"""One extraction in a process of its own: how long it compiles, what memory it takes, how it scales over devices.
+"""Measures one extraction in a process of its own: time to compile, memory, and scaling over devices.
 
     python -m benchmarks.device_probe --devices 1 --size 480 640 --scales 7 --batch 1
 
-A process of its own, because the number of simulated devices is fixed when JAX starts, and so that its peak memory is
-that of the one program. Prints one JSON object.
+Photos: none; the pixels are random.
+
+It runs in a process of its own because the number of simulated devices is fixed when JAX starts, and because the peak
+memory must be that of one program. It prints one JSON object.
 """
 
 import dataclasses
@@ -33,13 +35,13 @@ class Options:
     """Compiles and runs one extraction.
 
     Attributes:
-        model: name or folder.
-        devices: so many of this machine's.
+        model: name or folder of the model.
+        devices: number of devices.
         size: height and width in pixels.
-        scales: how many scales.
-        batch: photos at once, a multiple of the devices.
+        scales: number of scales.
+        batch: photos at once; a multiple of the devices.
         precision: float32 or bfloat16.
-        runs: how often it runs; 0 compiles only.
+        runs: number of runs; 0 compiles only.
     """
 
     model: str = "delf-r50"
@@ -52,7 +54,7 @@ class Options:
 
 
 def probe(options: Options) -> dict[str, Any]:
-    """Measures in this process."""
+    """Runs the measurement in this process."""
     devices = jax.local_devices()
     if len(devices) < options.devices:
         return {"devices": options.devices, "skipped": f"this machine has {len(devices)}"}

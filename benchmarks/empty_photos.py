@@ -1,6 +1,7 @@
-"""How often something is found where the object is, and where it is not.
+"""How often is something found in photos with the object, and in photos without it?
 
-Empty photos are the largest strips beside the true boxes of test photos: the same places and light, without the bird.
+Photos without the object are the largest strips beside the true boxes of test photos: the same places and light, but no
+bird.
 """
 
 import functools
@@ -18,7 +19,7 @@ from localization.predictor import Predictor
 def measure(
     predictor: Predictor, train: Sequence[AnnotatedPhoto], test: Sequence[AnnotatedPhoto], *, smallest_side: int = 64
 ) -> list[dict[str, Any]]:
-    """Shares found of whole and of empty photos, at the zero level and after two calibrations.
+    """Fractions of photos with and without the object in which something is found: at threshold 0, and calibrated.
 
     ``own boxes`` calibrates on strips of the training photos beside what the predictor itself finds there, which needs
     no truth; ``true boxes`` on strips beside their true boxes, as a user's own empty photos would. Strips narrower than

@@ -1,11 +1,11 @@
-"""What stops one row of a benchmark, while the others are measured."""
+"""Errors that stop one row of a benchmark; the other rows are still measured."""
 
 from delf_jax.errors import DelfError
 
 
 class Unavailable(DelfError):
-    """A row needs something that is not here, and says what."""
+    """A row needs something that is missing; the message says what."""
 
 
 class PeerMissing(Unavailable):
-    """A peer's package or weights are not here."""
+    """The package or the weights of a peer are missing."""

@@ -1,4 +1,4 @@
-"""Whether explanations point at what they should: training places inside the object, in photos of the same class."""
+"""Do explanations point to the right places: inside the object, in photos of the same class?"""
 
 from collections.abc import Sequence
 from typing import Any

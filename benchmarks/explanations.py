@@ -1,4 +1,4 @@
-"""How long an explanation takes once its points are indexed, beside brute force over all of them."""
+"""Time of an explanation with an index of the training points, compared with brute force over all points."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -21,10 +21,10 @@ Query = Float[np.ndarray, "m c"]
 
 
 def measure(predictor: Predictor, queries: Sequence[Query], *, rounds: int) -> list[dict[str, Any]]:
-    """Milliseconds a query of the exact and the approximate explainer, and of two forms of brute force.
+    """Milliseconds per query of the exact and the approximate explainer, and of two forms of brute force.
 
-    Explanations are centred, of both signs, ten points each, at most one a photo; brute force only computes the values
-    of all points and sorts them.
+    Explanations are centred and have ten points of each sign, at most one per photo. Brute force only computes the
+    values of all points and sorts them.
 
     Args:
         predictor: fitted with points.

@@ -1,4 +1,4 @@
-"""Features kept on disk between runs, under what decided them: the method, its settings and weights, and the photo."""
+"""Keeps features on disk between runs. The key is the method, its settings and weights, and the photo's content."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ from delf_jax.files import atomic
 
 
 class Extract(Protocol):
-    """Turns photos into features, in the order given."""
+    """Computes the features of photos, in the given order."""
 
     def __call__(self, photos: Sequence[Path], /) -> list[LocalFeatures]: ...
 
@@ -21,7 +21,7 @@ class Extract(Protocol):
 def cached_features(
     extract: Extract, photos: Sequence[Path], *, description: Mapping[str, Any], folder: Path, batch: int = 64
 ) -> list[LocalFeatures]:
-    """Features of every photo, extracted only where ``folder`` does not hold them yet.
+    """Features of every photo; only those that are not in ``folder`` yet are extracted.
 
     Args:
         extract: called with the missing photos, ``batch`` at a time, so that an interrupted run loses little.
@@ -46,7 +46,7 @@ def cached_by_key(
     folder: Path,
     batch: int = 64,
 ) -> list[LocalFeatures]:
-    """``cached_features`` of whatever has a key: ``extract`` is called with the rows of ``keys`` that are missing."""
+    """As ``cached_features``, for anything with a key: ``extract`` gets the positions of the missing ``keys``."""
     kept = folder / hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:16]
     kept.mkdir(parents=True, exist_ok=True)
     files = [kept / f"{key}.npz" for key in keys]
@@ -59,12 +59,12 @@ def cached_by_key(
 
 
 def photo_key(photo: Path) -> str:
-    """Of the content: photos are copied and mounted anew, and names and times change."""
+    """A hash of the content, because names and times change when photos are copied."""
     return hashlib.sha256(photo.read_bytes()).hexdigest()[:24]
 
 
 def strongest(features: LocalFeatures, count: int) -> LocalFeatures:
-    """The first ``count`` features of one photo, which are those of the highest scores."""
+    """The first ``count`` features of a photo; they have the highest scores."""
     return LocalFeatures(
         keypoints=features.keypoints[:count],
         scales=features.scales[:count],

@@ -1,4 +1,4 @@
-"""The global peer: one GeM descriptor a photo, of the same backbone."""
+"""The global peer: one GeM descriptor per photo, from the same backbone."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,19 +20,19 @@ POWER = 3.0
 
 
 class GlobalDescriptors:
-    """GeM (p = 3) of conv5, the mean of unit vectors over three scales, as DELG section 4.2 describes photos."""
+    """GeM (p = 3) of conv5, averaged over three scales as unit vectors (DELG, section 4.2)."""
 
     def __init__(self) -> None:
         self._extractor = delf_jax.load(head=Head(), scorer="norm")
 
     @property
     def description(self) -> dict[str, Any]:
-        """Everything besides the photo that decides the descriptor, as plain JSON values."""
+        """Everything on which the descriptor depends besides the photo, as JSON values."""
         kept = {"layer": LAYER, "scales": SCALES, "power": POWER, "max_side": self._extractor.settings.max_side}
         return {"method": "gem", "weights": self._extractor.fingerprint, **kept}
 
     def __call__(self, photos: Sequence[Path]) -> list[LocalFeatures]:
-        """The descriptor of each photo, as its one feature.
+        """The descriptor of each photo, as its only feature.
 
         Raises:
             ImageError: names the first photo that cannot be used.
@@ -45,7 +45,7 @@ class GlobalDescriptors:
         return [found[place] for place in range(len(photos))]
 
     def cached(self, photos: Sequence[Path], folder: Path) -> Float[np.ndarray, "n c"]:
-        """Unit descriptors of all photos; computed only for those that ``folder`` does not hold yet."""
+        """Unit descriptors of all photos; only those that are not in ``folder`` yet are computed."""
         kept = cached_features(self, photos, description=self.description, folder=folder)
         return np.concatenate([one.descriptors for one in kept])
 

@@ -1,11 +1,14 @@
-"""Time and memory against the number of photos and of descriptors.
+"""Time and memory for growing numbers of photos and descriptors.
 
     python -m benchmarks.growth --full --model FOLDER --model-name "random, 8 channels" --json growth.json
 
+Photos: the packaged photos.
+
 Every row is measured in a process of its own. Extraction and fitting read JPEG tiles of 160 x 120 pixels, cut from the
-packaged photos. Their memory can grow with the photos whatever the model, so a small one (``tests.tiny_model`` writes
-one) leaves time for more of them. Indexes hold 100 features a photo: real ones of the packaged photos, seen from
-elsewhere and with noise (``growth_photos.warped``), as no time would be left to extract so many.
+packaged photos. Their memory may grow with the number of photos, whatever the model is. So a small model (one that
+``tests.tiny_model`` writes) leaves time for more photos. Indexes hold 100 features per photo: real features of the
+packaged photos, seen from other viewpoints and with noise (``growth_photos.warped``), because extracting so many would
+take too long.
 """
 
 import dataclasses
@@ -39,16 +42,16 @@ _LARGE_INDEXES = ((50_000, 0), (100_000, 10))
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """Measures growth.
+    """Measures time and memory for growing data.
 
     Attributes:
-        json: write the results to this file too, after every row.
-        full: up to 100 000 photos, for extraction and fitting only with a small model in less than hours, and indexes
-            of 5 million descriptors, which takes 10 GB of memory, and of 10 million in ten shards.
-        parts: only these; ``index`` measures search too.
-        model: name or folder, of extraction and fitting.
-        model_name: what the results call it, if not as ``model`` does.
-        work: folder for photos, features and indexes, which takes 12 GB with --full.
+        json: also write the results to this file, after every row.
+        full: use up to 100 000 photos (extraction and fitting then take hours, unless the model is small), an index of
+            5 million descriptors (10 GB of memory), and one of 10 million in ten shards.
+        parts: measure only these parts; ``index`` includes search.
+        model: name or folder of the model for extraction and fitting.
+        model_name: name of the model in the results (default: as in ``model``).
+        work: folder for photos, features and indexes (12 GB with --full).
     """
 
     json: Annotated[Path | None, arg(metavar="FILE")] = None
@@ -60,7 +63,7 @@ class Options:
 
 
 def main(options: Options) -> Rows:
-    """Measures the parts asked for, prints the table, and returns its rows."""
+    """Measures the chosen parts, prints the table, and returns its rows."""
     start_jax()
     described = {
         "full": options.full,
@@ -96,7 +99,7 @@ def _passes(options: Options, data: Path, counts: Sequence[int]) -> Iterator[dic
 
 
 def _indexes(options: Options, data: Path) -> Iterator[dict[str, Any]]:
-    """Indexes and searches in them."""
+    """Indexing and search."""
     if "index" not in options.parts:
         return
     growth_photos.save_features(data / "features.npz", growth_photos.real_features())
@@ -130,7 +133,7 @@ def _of_process(options: growth_probe.Options) -> dict[str, Any]:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows as plain text."""
+    """The rows as text."""
     lines = []
     for row in rows:
         what = f"{row['part']} in {row['shards']} shards" if row.get("in_shards") else row["part"]

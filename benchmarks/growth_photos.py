@@ -1,4 +1,4 @@
-"""Photos and features in any number, made from the packaged photos."""
+"""Makes any number of photos and features from the packaged photos."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -36,7 +36,7 @@ def write_tiles(folder: Path, count: int, *, seed: int = 0) -> None:
 
 
 def real_features() -> list[LocalFeatures]:
-    """Features of the packaged photos by the packaged model, at one scale; every cell, so that all have enough."""
+    """Features of the packaged photos by the packaged model, at one scale. Every cell is kept, so all have enough."""
     extractor = delf_jax.load("delf-r50", scales=(1.0,), max_side=512, detection="cells")
     return extractor(sorted(PHOTOS.glob("*.jpg")))
 
@@ -68,7 +68,7 @@ def open_features(path: Path) -> list[LocalFeatures]:
 def warped(
     sources: Sequence[LocalFeatures], count: int, *, start: int = 0, seed: int = 0
 ) -> Iterator[tuple[str, LocalFeatures]]:
-    """Named photos of 100 features each: a random part of a real photo's, seen from elsewhere.
+    """Photos with names and 100 features each: random features of a real photo, seen from another viewpoint.
 
     Keypoints are turned, resized and moved; descriptors get noise and unit length again. Photo i is of source
     ``i % len(sources)`` and depends on nothing but i and the seed.

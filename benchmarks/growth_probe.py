@@ -1,9 +1,11 @@
-"""One measurement of ``benchmarks.growth`` in a process of its own, so that its peak memory is that of the one job.
+"""Measures one job of ``benchmarks.growth`` in a process of its own, so that the peak memory is that of this job.
 
     python -m benchmarks.growth_probe extract --photos 1000 --data FOLDER
 
-Prints one JSON object. Memory is the resident set in megabytes, pages of mapped files included: what the process held
-before the job, and the most it held.
+Photos: the tiles and features that ``benchmarks.growth`` has written to FOLDER.
+
+It prints one JSON object. Memory is the resident set in megabytes, including pages of mapped files: what the process
+held before the job, and the most that it held.
 """
 
 import dataclasses
@@ -35,12 +37,12 @@ class Options:
     """Measures one job.
 
     Attributes:
-        part: the job.
-        photos: how many; for ``search`` the size of the index that ``index`` left.
-        data: folder with tiles and features.
-        model: name or folder, of ``extract`` and ``fit-localizer``.
-        shards: of the index; 0 for one index.
-        points: keep training positions for explanations.
+        part: the job that is measured.
+        photos: number of photos; for ``search`` the size of the index that ``index`` has built.
+        data: folder with the tiles and features.
+        model: name or folder of the model for ``extract`` and ``fit-localizer``.
+        shards: number of shards of the index; 0 for one index without shards.
+        points: keep training points for explanations.
     """
 
     part: Positional[Literal["extract", "fit-localizer", "index", "search"]]
@@ -52,7 +54,7 @@ class Options:
 
 
 def probe(options: Options) -> dict[str, Any]:
-    """Measures in this process."""
+    """Runs the measurement in this process."""
     return {"extract": _extract, "fit-localizer": _fit, "index": _index, "search": _search}[options.part](options)
 
 

@@ -1,11 +1,13 @@
-"""Landmarks seen from everywhere: does a photo rank the others of its landmark first?
+"""Landmarks from all viewpoints: does a photo rank the other photos of its landmark first?
 
     python -m benchmarks.landmarks_map --fold-heads HEAD_A HEAD_B --json benchmarks/results/landmarks_map.json
 
-The 254 photos of ``landmarks/val`` in two halves of 14 classes (``lists/landmark_folds.csv``); every photo that is not
-alone with its landmark is asked among the others of its half. Nothing has seen a class that it is tested on: HEAD_A,
-asked about half A, was trained on ``landmarks/train`` photos of half B, and projection and foreground vector are fitted
-there too. The monuments of one site in Delhi are neither right nor wrong for one another.
+Photos: ``landmarks`` in the data folder.
+
+The 254 photos of ``landmarks/val`` are split into two halves of 14 classes (``lists/landmark_folds.csv``). Each photo
+is searched among the others of its half, unless it is the only one of its landmark. No method has seen a class on which
+it is tested: HEAD_A, for queries of half A, was trained on ``landmarks/train`` photos of half B, and PCA and foreground
+vector are fitted there too. The monuments of one site in Delhi count neither as right nor as wrong for each other.
 """
 
 import csv
@@ -49,14 +51,14 @@ class Options:
     """Measures class mAP of global, local and fused ranking.
 
     Attributes:
-        fold_heads: heads for the queries of half A and of half B, each trained without that half; without them no
-            attention is measured.
-        data: folder of the photos with ground truth; default $DELF_SHARED, then ../shared/data beside the repository.
-        json: write the results to this file too.
-        cache: features are kept here between runs.
-        features: features a photo.
-        verify: photos verified for each query.
-        seed: of the verification.
+        fold_heads: head files for the queries of half A and of half B, each trained without that half. Without them,
+            attention is not measured.
+        data: folder of the photos with ground truth (default: $DELF_SHARED, then ../shared/data beside the repository).
+        json: also write the results to this file.
+        cache: folder where features are kept between runs.
+        features: most features per photo.
+        verify: number of photos that are verified for each query.
+        seed: random seed of the verification.
     """
 
     fold_heads: tuple[Path, Path] | None = None
@@ -70,7 +72,7 @@ class Options:
 
 @dataclasses.dataclass(frozen=True)
 class Half:
-    """The photos of one half of the classes, asked among themselves, and those that may be learned from.
+    """The photos of one half of the classes, each searched among the others, and the photos for training.
 
     Attributes:
         asked: queries and database.
@@ -132,7 +134,7 @@ def half(data: Path, fold: str) -> Half:
 
 
 def rank(one: Half, head_path: Path, options: Options) -> dict[str, list[list[int]]]:
-    """For every kind of ranking and every query the photos of the database, best first, without ignored ones."""
+    """For every kind of ranking and every query: the photos of the database, best first, without ignored ones."""
     asked, photos = one.asked, one.asked.database
     vectors = GlobalDescriptors().cached(photos, options.cache)
     places = {photo: place for place, photo in enumerate(photos)}
@@ -172,7 +174,7 @@ def ordered(scores: Float[np.ndarray, " n"], ignored: frozenset[int]) -> list[in
 
 
 def votes_of(answers: Sequence[Answer], count: int) -> Float[np.ndarray, " n"]:
-    """Votes of every photo; 0 where there were none."""
+    """The votes of every photo; 0 if it has none."""
     votes = np.zeros(count)
     for answer in answers:
         votes[answer.photo] = answer.confidence
@@ -180,7 +182,7 @@ def votes_of(answers: Sequence[Answer], count: int) -> Float[np.ndarray, " n"]:
 
 
 def standardised(scores: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """Scores of one query with mean 0 and deviation 1 over the photos, so that two kinds of them can be added."""
+    """Scores of one query, scaled to mean 0 and standard deviation 1, so that two kinds of scores can be added."""
     return (scores - scores.mean()) / max(float(scores.std()), 1e-12)
 
 

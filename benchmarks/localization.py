@@ -1,10 +1,12 @@
-"""What localization adds to the encoder's own time, and how long an explanation takes.
+"""Time that localization adds to the encoder, and time of an explanation.
 
     python -m benchmarks.localization --json benchmarks/results/localization.json
 
-Three parts: fitting and localizing beside the encoder alone, photo by photo in turns; explanations of places in other
-photos by the training points of 300; and the official computation in PyTorch on the same feature maps, where PyTorch is
-installed.
+Photos: ``cub10`` in the data folder if it is there, otherwise the packaged photos.
+
+There are three parts. Fitting and localizing are compared with the encoder alone, photo by photo in turns. Places in
+other photos are explained by the training points of 300 photos. The official computation in PyTorch runs on the same
+feature maps, if PyTorch is installed.
 """
 
 import dataclasses
@@ -45,15 +47,15 @@ class Options:
 
     Attributes:
         data: folder of the photos with ground truth; default $DELF_SHARED, then ../shared/data beside the repository;
-            without its cub10, views of the packaged photos are taken.
-        json: write the results to this file too.
-        model: of the encoder.
-        layer: of the encoder; default the deepest.
-        max_side: photos are reduced to this longest side, in pixels.
-        cost_photos: photos of the first part.
-        batch: of these photos measured at once.
-        points_photos: photos whose points explain.
-        queries: places explained.
+            without cub10 in it, warped copies of the packaged photos are used.
+        json: also write the results to this file.
+        model: model of the encoder.
+        layer: layer of the encoder (default: the deepest).
+        max_side: reduce photos to this longest side, in pixels.
+        cost_photos: number of photos in the first part.
+        batch: number of these photos that are computed at once.
+        points_photos: number of photos whose points explain places.
+        queries: number of places that are explained.
         rounds: how often everything is measured.
     """
 
@@ -103,7 +105,7 @@ def main(options: Options) -> list[dict[str, Any]]:
 def cost(
     encoder: localization.ExtractorEncoder, predictor: Predictor, photos: Photos, options: Options
 ) -> list[dict[str, Any]]:
-    """Milliseconds a photo of the encoder alone and with what comes after it; every photo is decoded beforehand."""
+    """Milliseconds per photo of the encoder alone, and with fitting or localizing. Photos are decoded before."""
     names = list(photos)
     batches = [{n: photos[n] for n in names[i : i + options.batch]} for i in range(0, len(names), options.batch)]
     ways: dict[str, Callable[[Photos], object]] = {
@@ -132,7 +134,7 @@ def cost(
 
 
 def host_part(encoder: localization.ExtractorEncoder, photos: Photos, options: Options) -> dict[str, Any]:
-    """Milliseconds a photo that the sums take after they have left the device."""
+    """Milliseconds per photo that adding the sums on the host takes."""
     dense = next(iter(feature_maps(encoder, dict(list(photos.items())[:1])).values()))
     where = np.ones(dense.shape[:2], bool)
     sums = jax.device_get(position_sums(dense, where))
@@ -173,7 +175,7 @@ def places(maps: Mapping[str, np.ndarray], count: int) -> list[np.ndarray]:
 
 
 def load(options: Options, count: int) -> dict[str, np.ndarray]:
-    """So many photos, reduced and decoded: birds of cub10, its training photos first, then views of packaged ones."""
+    """``count`` reduced photos: birds of cub10, training photos first, then warped copies of packaged photos."""
     photos: dict[str, np.ndarray] = {}
     try:
         listed = datasets.read(str(data_folder(options.data) / "cub10"))
@@ -190,7 +192,7 @@ def load(options: Options, count: int) -> dict[str, np.ndarray]:
 
 
 def view(photo: UInt8[np.ndarray, "h w 3"], generator: np.random.Generator) -> UInt8[np.ndarray, "h w 3"]:
-    """The photo as seen from elsewhere: its corners moved by up to a fifth of its sides."""
+    """The photo seen from another viewpoint: its corners are moved by up to a fifth of its sides."""
     height, width = photo.shape[:2]
     corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
     moved = corners + generator.uniform(-0.2, 0.2, (4, 2)).astype(np.float32) * (width, height)
@@ -199,7 +201,7 @@ def view(photo: UInt8[np.ndarray, "h w 3"], generator: np.random.Generator) -> U
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows as plain text."""
+    """The rows as text."""
     lines = []
     for row in rows:
         cells = [f"{row['part']:22}{row['what']:42}"]

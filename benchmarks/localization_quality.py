@@ -1,10 +1,12 @@
-"""How good the boxes, maps and explanations are, beside what looks at nothing.
+"""Accuracy of boxes, maps and explanations, compared with baselines that do not look at the photo.
 
     python -m benchmarks.localization_quality --json benchmarks/results/localization_quality.json
 
-Six CUB classes (w* fitted on their train photos without boxes, measured on their test photos in the official crop) and
-coco128 (whole photos, several objects). Every accuracy is given at the best threshold of the measured photos, which is
-an oracle, and at the default one, which was chosen without them.
+Photos: ``cub10``, ``coco128`` and ``landmarks`` in the data folder.
+
+The data are six CUB classes (w* is fitted on their train photos without boxes, and measured on their test photos in the
+official crop) and coco128 (whole photos with several objects). Each accuracy is given at the best threshold on the
+measured photos, which is an oracle, and at the default threshold, which was chosen without them.
 """
 
 import dataclasses
@@ -43,9 +45,9 @@ class Options:
     """Measures localization and explanations on real photos.
 
     Attributes:
-        data: folder of the photos with ground truth; default $DELF_SHARED, then ../shared/data beside the repository.
-        json: write the results to this file too, after every part; rows of parts that are not measured stay in it.
-        parts: what to measure.
+        data: folder of the photos with ground truth (default: $DELF_SHARED, then ../shared/data beside the repository).
+        json: also write the results to this file, after every part. Rows of parts that are not measured stay in it.
+        parts: the parts to measure.
         landmarks: photos of each class of landmarks/train that w* is fitted on for the zero-shot rows.
     """
 
@@ -56,7 +58,7 @@ class Options:
 
 
 def main(options: Options) -> list[Row]:
-    """Measures all parts, prints each as it is done, and returns the rows."""
+    """Measures all parts, prints each one when it is done, and returns the rows."""
     data = data_folder(options.data)
     rows = [row for row in _known_rows(options.json) if row["part"] not in options.parts]
     print(f"{'':44}oracle    at   default    at   small middle large   PxAP  PIoU", flush=True)
@@ -75,7 +77,7 @@ def main(options: Options) -> list[Row]:
 
 
 class _Measure:
-    """One method a part, each giving its rows; what several parts need is made once."""
+    """One method per part, which gives its rows. Results that several parts need are computed once."""
 
     def __init__(self, data: Path, landmarks: int) -> None:
         cub = datasets.read(data / "cub10")
@@ -102,12 +104,12 @@ class _Measure:
         )
 
     def whole(self) -> list[Row]:
-        """coco128, fitted on the same photos, which have no labels to leak."""
+        """coco128, fitted on the same photos. This is fair, because fitting uses no labels."""
         photos, encoder = FittingPhotos(self.coco, side=None), localization.backbone_encoder("delf-r50", layer="conv5")
         return _measured(localization.fit(photos, encoder=encoder, max_points=0), self.coco, protocol=FULL)
 
     def explanations(self) -> list[Row]:
-        """Whether training places shown are inside birds, and of the same class."""
+        """Are the training places of explanations inside birds, and of the same class?"""
         return explanation_quality.measure(self.predictor, self.train, self.test)
 
     def conv4(self) -> list[Row]:
@@ -123,7 +125,7 @@ class _Measure:
         return _measured(fit_squashed(self.train, "conv5", stride=1), self.test)
 
     def empty(self) -> list[Row]:
-        """What is found where there is no bird; every other training photo calibrates."""
+        """What is found in photos without a bird. Half of the training photos calibrate the threshold."""
         return empty_photos.measure(self.predictor, self.train[::2], self.test)
 
 

@@ -1,11 +1,13 @@
-"""The default map threshold, chosen without the test photos of any benchmark.
+"""Chooses the default map threshold, without the test photos of any benchmark.
 
     python -m benchmarks.map_threshold --json benchmarks/results/map_threshold.json
 
-Three cases in which w* has seen neither the photos nor their kind of object, or not the photos: w* of five CUB classes
-on the train photos of the sixth, each in turn; w* of coco128 on the CUB train photos; w* of each half of coco128 on the
-other. In each, thresholds that lose no more than two standard errors against the best one cannot be told from it. The
-middle of those that are allowed in all three is the default.
+Photos: ``cub10`` and ``coco128`` in the data folder.
+
+In three cases w* has not seen the photos, and in two of them not even their kind of object: w* of five CUB classes on
+the train photos of the sixth (each class in turn), w* of coco128 on the CUB train photos, and w* of each half of
+coco128 on the other half. In each case, a threshold is allowed if it is at most two standard errors worse than the best
+one. The default is the middle of the thresholds that all three cases allow.
 """
 
 import dataclasses
@@ -39,9 +41,9 @@ class Options:
     """Chooses the threshold of each layer.
 
     Attributes:
-        data: folder of the photos with ground truth; default $DELF_SHARED, then ../shared/data beside the repository.
-        json: write the results to this file too.
-        layers: maps to choose for.
+        data: folder of the photos with ground truth (default: $DELF_SHARED, then ../shared/data beside the repository).
+        json: also write the results to this file.
+        layers: layers whose threshold is chosen.
     """
 
     data: Path | None = None
@@ -50,7 +52,7 @@ class Options:
 
 
 def main(options: Options) -> list[dict[str, Any]]:
-    """Chooses, prints and returns one row a layer."""
+    """Chooses and prints the threshold of each layer. Returns one row per layer."""
     data = data_folder(options.data)
     rows = []
     for layer in options.layers:
@@ -68,14 +70,14 @@ def main(options: Options) -> list[dict[str, Any]]:
 
 
 def indistinguishable(ious: Ious) -> Bool[np.ndarray, " t"]:
-    """Thresholds whose share of right boxes is within two standard errors of the best."""
+    """The thresholds whose fraction of right boxes is within two standard errors of the best one."""
     accuracy = (ious >= 0.5).mean(axis=0)
     best = float(accuracy.max())
     return accuracy >= best - 2 * math.sqrt(best * (1 - best) / len(ious)) - 1e-9
 
 
 def middle(allowed: Sequence[Bool[np.ndarray, " t"]]) -> float:
-    """The middle of the thresholds that all cases allow, or that most of them do."""
+    """The middle of the thresholds that all cases allow, or else of those that most cases allow."""
     votes = np.sum(allowed, axis=0)
     return float(np.median(THRESHOLDS[votes == votes.max()]))
 

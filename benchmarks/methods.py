@@ -1,8 +1,8 @@
-"""What is compared: every method that turns photos into local features, and how its features like to be matched.
+"""The methods that ``benchmarks.accuracy`` compares: how each computes features, and how they are matched.
 
-A row of the packaged model is named by its scorer (``norm``, ``foreground``, ``learned``), by the dimension of its
-descriptors where that is not the head's own (``learned-40``; 1024 is without projection), and ends in ``-adapt`` where
-projection and foreground vector are fitted on the searched photos.
+Rows of the packaged model are named by the scorer (``norm``, ``foreground``, ``learned``), then by the dimension of the
+descriptors if it is not that of the head (``learned-40``; 1024 means without PCA), and then ``-adapt`` if PCA and
+foreground vector are fitted to the searched photos.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from benchmarks.feature_cache import Extract
 from benchmarks.peer_matching import Matching
 from benchmarks.raw_features import RawFeatures, with_head
 from benchmarks.rootsift import RootSift
-from delf_cli import fitting
+from delf_cli import head_fitting
 from delf_cli.report import Report
 from delf_jax.errors import DelfError
 from delf_jax.extraction.head import Head
@@ -33,7 +33,7 @@ from delf_jax.settings import Scorer
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """One row of the table before a budget of features is chosen.
+    """One method of the table, for any number of features.
 
     Attributes:
         name: what ``--methods`` calls it.
@@ -52,7 +52,7 @@ class Method:
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What a method is made for.
+    """The settings for which a method is made.
 
     Attributes:
         max_features: the largest budget that will be asked for.
@@ -80,7 +80,7 @@ def method(name: str, request: Request) -> Method:
         return PEERS[name](request)
     found = re.fullmatch(rf"({'|'.join(get_args(Scorer))})(?:-([0-9]+))?(-adapt)?", name)
     if not found:
-        raise DelfError(f"{name}: no such method; choose {', '.join(PEERS)} or SCORER[-DIMENSION][-adapt]")
+        raise DelfError(f"{name}: no such method; give {', '.join(PEERS)} or SCORER[-DIMENSION][-adapt]")
     scorer, dimension, adapt = cast(Scorer, found[1]), found[2], found[3]
     head = fitted_head(request.head, request.collection, request.cache) if adapt else Head.open(request.head)
     if scorer not in head.scorers:
@@ -89,7 +89,7 @@ def method(name: str, request: Request) -> Method:
 
 
 def rootsift(request: Request) -> Method:
-    """SIFT as its users run it: square-rooted descriptors, CLAHE, ratio test; keypoints exact to a few pixels."""
+    """SIFT as users run it: square-rooted descriptors, CLAHE and ratio test. Keypoints are exact to a few pixels."""
     sift = RootSift(max_features=request.max_features)
     description = {"method": "rootsift", "opencv": cv2.__version__, **dataclasses.asdict(sift)}
     matching = Matching(ratio=0.85, inlier_radius=10.0, cell=8.0)
@@ -97,7 +97,7 @@ def rootsift(request: Request) -> Method:
 
 
 def aliked(request: Request) -> Method:
-    """ALIKED with mutual nearest neighbours of cosine .75 and more, as its authors match it; keypoints exact to pixels.
+    """ALIKED as its authors match it: mutual nearest neighbours with cosine 0.75 or more, keypoints exact to pixels.
 
     Without the bound its smooth descriptors agree on a transform between any two photos.
     """
@@ -120,38 +120,38 @@ def delf(name: str, scorer: Scorer, head: Head, request: Request) -> Method:
 
 
 def of_dimension(head: Head, dimension: int) -> Head:
-    """The head with descriptors of another dimension: fewer components, or none for the backbone's own.
+    """The head with descriptors of another dimension: fewer PCA components, or no PCA for those of the backbone.
 
     Raises:
         DelfError: the head's projection has fewer, or it has an autoencoder, which has one dimension.
     """
     if head.autoencoder is not None:
-        raise DelfError(f"the head has an autoencoder of {head.dimension} dimensions; leave the dimension out")
+        raise DelfError(f"the head has an autoencoder of {head.dimension} dimensions; leave out the dimension")
     channels = 0 if head.pca is None else len(head.pca.mean)
     if head.pca is None or dimension == channels:
         return dataclasses.replace(head, pca=None)
     if not 1 <= dimension <= len(head.pca.basis):
-        raise DelfError(f"the head has {len(head.pca.basis)} dimensions; choose no more, or {channels} for all")
+        raise DelfError(f"the head has {len(head.pca.basis)} dimensions; give at most these, or {channels} for no PCA")
     pca = Pca(head.pca.mean, head.pca.basis[:dimension], head.pca.variance[:dimension])
     return dataclasses.replace(head, pca=pca)
 
 
 def fitted_head(base: Path, photos: Sequence[Path], cache: Path) -> Head:
-    """The head with projection and foreground vector fitted on photos without labels, as ``extract --adapt`` does.
+    """The head with PCA and foreground vector fitted to photos without labels, as by ``extract --adapt``.
 
     Kept in the cache, because fitting runs the encoder over every photo.
     """
     extractor = delf_jax.load(head=base)
-    digest = hashlib.sha256(f"{extractor.fingerprint}\0{fitting.DIMENSION}".encode())
+    digest = hashlib.sha256(f"{extractor.fingerprint}\0{head_fitting.DEFAULT_DIMENSION}".encode())
     for photo in photos:
         digest.update(hashlib.sha256(photo.read_bytes()).digest())
     path = cache / f"fitted-{digest.hexdigest()[:16]}.safetensors"
     if not path.exists():
-        head = fitting.adapted_head(extractor, [os.fspath(photo) for photo in photos], Report(json=False))
+        head = head_fitting.fit_head(extractor, [os.fspath(photo) for photo in photos], Report(json=False))
         cache.mkdir(parents=True, exist_ok=True)
         head.save(path)
     return Head.open(path)
 
 
 PEERS: dict[str, Callable[[Request], Method]] = {"rootsift": rootsift, "aliked": aliked}
-"""The methods that are not ours."""
+"""The methods of others."""

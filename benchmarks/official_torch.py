@@ -1,7 +1,7 @@
-"""The official localization (Song et al., ICCV 2023) as PyTorch computes it on the CPU, from the same feature maps.
+"""The official localization (Song et al., ICCV 2023) in PyTorch on the CPU, from the same feature maps.
 
-Fit: mean feature, mean unit feature, their normalised difference. Map: cosine, clamp, min-max, bilinear upsampling with
-aligned corners.
+Fit: mean feature, mean unit feature, and their normalised difference. Map: cosine, clamp, min-max, and bilinear
+upsampling with aligned corners.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ Map = Float[np.ndarray, "h w c"]
 
 
 def compare(maps: list[Map], sizes: list[tuple[int, int]], *, rounds: int) -> list[dict[str, Any]]:
-    """Two rows, fit and map: milliseconds a photo of PyTorch and of this project, and how far apart the answers are.
+    """Two rows, fit and map: milliseconds per photo of PyTorch and of this project, and how much the results differ.
 
     Args:
         maps: feature maps, float32 [h, w, C].

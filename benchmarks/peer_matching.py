@@ -14,7 +14,7 @@ from retrieval.verification.verify import CELL, INLIER_RADIUS, TRIALS
 
 
 class Answer(NamedTuple):
-    """One photo of the database as an answer.
+    """A photo of the database as an answer.
 
     Attributes:
         photo: index into the database.
@@ -104,7 +104,7 @@ def putative(
     ratio: float | None = None,
     least_cosine: float | None = None,
 ) -> tuple[Int[np.ndarray, "k 2"], Float[np.ndarray, " k"]]:
-    """Mutual nearest neighbours of unit-length descriptors, nearest first: rows of ``a`` and ``b``, and their cosines.
+    """Mutual nearest neighbours of unit-length descriptors, nearest first: their rows in ``a`` and ``b``, and cosines.
 
     The matches are those of ``retrieval.matching.mutual_nearest``, which is written for accelerators. On a CPU, NumPy
     takes a quarter of its time, and benchmarks match 20 000 pairs.
@@ -126,5 +126,5 @@ def putative(
 
 
 def _padded(count: int) -> int:
-    """The next power of two, at least 64: few shapes, so few compilations."""
+    """The next power of two, at least 64. Few shapes need few compilations."""
     return max(64, 1 << (count - 1).bit_length()) if count else 64

@@ -87,7 +87,7 @@ def judge(problem: Problem, transform: Float[np.ndarray, "c 3 3"], inliers: Bool
 
 
 def apply(transform: Float[np.ndarray, "c 3 3"], points: Float[np.ndarray, "c n 2"]) -> Float[np.ndarray, "c n 2"]:
-    """Points (x, y) under the transform of their photo."""
+    """Points (x, y), mapped by the transform of their photo."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         moved = points @ np.swapaxes(transform[:, :, :2], 1, 2) + transform[:, None, :, 2]
         return np.asarray(moved[..., :2] / moved[..., 2:])

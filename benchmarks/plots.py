@@ -1,4 +1,4 @@
-"""Result plots as SVG: lines over numbered axes, drawn without a plotting library."""
+"""Plots of results as SVG files, without a plotting library."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ _PLOTTED_FEATURES = 600
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
-    """One pair of axes.
+    """One plot with its axes.
 
     Attributes:
         title: above it.
@@ -131,6 +131,6 @@ def _text(x: float, y: float, text: str, *, anchor: str = "middle", size: int = 
 
 
 def steps(low: int, high: int, count: int) -> list[float]:
-    """Round steps that reach from ``low`` to ``high`` or a little further."""
+    """Round numbers for the axis, from ``low`` to ``high`` or a little further."""
     step = next(size for size in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10**9) if size * count >= high - low)
     return [low + step * i for i in range(-(-(high - low) // step) + 1)]

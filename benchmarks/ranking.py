@@ -1,4 +1,4 @@
-"""Asks every query of a set, with and without geometric verification."""
+"""Searches for every query of a data set, with and without geometric verification."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ from retrieval.search import SearchSettings
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Search:
-    """How queries are asked.
+    """The settings of the search.
 
     Attributes:
-        verify: photos verified for each query.
+        verify: number of photos that are verified for each query.
         threshold: answers at or below this log10_nfa are accepted.
-        seed: of the verification.
+        seed: random seed of the verification.
     """
 
     verify: int
@@ -42,7 +42,7 @@ class Answers(NamedTuple):
 def ask(
     dataset: RetrievalSet, features: Mapping[Path, LocalFeatures], matching: Matching | None, search: Search
 ) -> Answers:
-    """Asks every query of a set.
+    """Searches for every query of a set.
 
     Args:
         dataset: queries and database.

@@ -1,4 +1,4 @@
-"""What the backbone sees, kept without scorer and projection: the encoder runs once for all heads."""
+"""Keeps features of the backbone before scorer and PCA, so that the encoder runs only once for all heads."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -28,27 +28,27 @@ class RawFeatures:
 
     @property
     def description(self) -> dict[str, Any]:
-        """Everything besides the photo that decides the features, as plain JSON values."""
+        """Everything on which the features depend besides the photo, as JSON values."""
         return {"method": "delf-jax", "weights": self.extractor.fingerprint, **self.extractor.settings.to_json()}
 
     def __call__(self, photos: Sequence[Path]) -> list[LocalFeatures]:
-        """Features of each photo, in the order given."""
+        """Features of each photo, in the given order."""
         return self.extractor(photos)
 
     def cached(self, photos: Sequence[Path], folder: Path) -> list[LocalFeatures]:
-        """As a call, but only for photos that ``folder`` does not hold yet."""
+        """As a call, but only photos that are not in ``folder`` yet are computed."""
         return cached_features(self, photos, description=self.description, folder=folder)
 
 
 def score(raw: LocalFeatures, arrays: Mapping[str, Any], scorer: Scorer) -> Float[np.ndarray, " n"]:
-    """Scores of raw features by a head's arrays."""
+    """The scores that the arrays of a head give raw features."""
     return _in_buckets(lambda dense: attention.score(dense, arrays, scorer), _dense(raw))
 
 
 def with_head(
     raw: LocalFeatures, arrays: Mapping[str, Any], scorer: Scorer, *, max_features: int | None = None
 ) -> LocalFeatures:
-    """Raw features as a head scores and projects them, strongest first; those without a score are left out.
+    """Raw features after the scores and the PCA of a head, strongest first. Those without a score are left out.
 
     Args:
         raw: of one photo.
@@ -69,12 +69,12 @@ def with_head(
 
 
 def _dense(raw: LocalFeatures) -> Float[np.ndarray, "n c"]:
-    """The un-normalised dense features that raw features were made of."""
+    """The dense features, not normalised, from which raw features were made."""
     return np.asarray(raw.descriptors * raw.scores[:, None])
 
 
 def _in_buckets(function: Callable[[np.ndarray], Array], rows: Float[np.ndarray, "n c"]) -> np.ndarray:
-    """Applies a function of rows to few different numbers of rows, since each is compiled anew."""
+    """Applies a function to rows, padded to few different lengths, because each length is compiled again."""
     padded = np.zeros((max(256, 1 << (len(rows) - 1).bit_length()), rows.shape[1]), np.float32)
     padded[: len(rows)] = rows
     return np.asarray(function(padded))[: len(rows)]

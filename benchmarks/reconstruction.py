@@ -2,6 +2,8 @@
 
     python -m benchmarks.reconstruction --json benchmarks/results/reconstruction.json
 
+Photos: ``sceaux`` in the data folder.
+
 Eleven photos of a castle (sceaux, calibrated). Ours: features, matches and fundamental matrices of all pairs as
 `delf-jax export --format colmap` writes them, then COLMAP's incremental mapper. Theirs: COLMAP's SIFT at full size and
 the same mapper. Poses are compared after the similarity that aligns the camera centres best.
@@ -35,8 +37,8 @@ class Options:
     """Reconstructs the scene twice and compares the poses.
 
     Attributes:
-        data: folder of the photos with ground truth; default $DELF_SHARED, then ../shared/data beside the repository.
-        max_side: size that our features are computed at.
+        data: folder of the photos with ground truth (default: $DELF_SHARED, then ../shared/data beside the repository).
+        max_side: longest side of the photos for our features, in pixels.
         scales: image scales of our features.
         tolerance: factor of COLMAP's error limits, which are for keypoints of the full-size photo; our features are
             found in photos reduced from 1416 pixels.
@@ -79,7 +81,7 @@ class Agreement(NamedTuple):
 
 
 def main(options: Options) -> list[dict[str, Any]]:
-    """Reconstructs twice, prints, and returns one row each."""
+    """Reconstructs the scene twice, prints the results, and returns one row for each."""
     folder = data_folder(options.data) / "sceaux" / "images"
     with tempfile.TemporaryDirectory() as scratch:
         asked: dict[str, Any] = {"max_side": options.max_side, "scales": options.scales, "tolerance": options.tolerance}

@@ -1,4 +1,4 @@
-"""The classical peer: SIFT of OpenCV on contrast-equalised photos, with square-rooted descriptors."""
+"""RootSIFT, the classical peer: SIFT of OpenCV on contrast-equalised photos, with square-rooted descriptors."""
 
 import dataclasses
 from pathlib import Path

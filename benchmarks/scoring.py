@@ -1,4 +1,4 @@
-"""The numbers of one row of the accuracy table."""
+"""Computes the numbers of one row of the accuracy table."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,7 +29,7 @@ COLUMNS = (
 
 
 def verified(experiment: Experiment, known: Answers, unknown: Answers, *, threshold: float) -> dict[str, Any]:
-    """The numbers with geometric verification, in percent but for counts and confidences.
+    """The numbers with geometric verification. They are percentages, except counts and confidences.
 
     Photos that were not verified follow in the order of their votes. Besides ``voted``'s: ``accepted_right``, queries
     whose first answer is right and accepted, and how many wrong ones and strangers are accepted.

@@ -1,10 +1,13 @@
-"""Nearest neighbours and whole queries: recall, time and memory beside faiss, on real descriptors.
+"""Recall, time and memory of nearest-neighbour search and of whole queries, compared with faiss.
 
     python -m benchmarks.search --full --json benchmarks/results/search.json --plot docs/images/search.svg
 
-Each method is swept over its settings for its curve; then the quickest setting of each that finds 95 % of the true 60
-nearest neighbours, which are those that ``Index.search`` asks for, takes turns with all the others, 1000 queries at
-once and one at a time, on two threads. The last part splits a whole query, photo in and ranked answer out, by stage.
+Photos: those of the data folder if it is there, otherwise the packaged photos.
+
+Each method runs with many settings, which gives its curve. Then the fastest setting of each method that finds 95 % of
+the true 60 nearest neighbours (the number that ``Index.search`` asks for) is timed in turns with all the others: 1000
+queries at once, and one at a time, on two threads. The last part splits a whole query, from photo to ranked answer,
+into its stages.
 """
 
 import dataclasses
@@ -49,16 +52,16 @@ SLOW_BATCH, SLOW_SINGLE = 2.0, 0.01
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """Measures search.
+    """Measures nearest-neighbour search.
 
     Attributes:
-        json: write the results to this file too.
-        plot: draw the curves into this SVG file.
-        full: a million descriptors, and the methods of faiss that are slow to build.
-        descriptors: how many are indexed, if not 200 000, or a million with --full.
-        parts: only these.
-        rounds: turns of every method.
-        data: folder of the photos with ground truth; without one the packaged photos are warped.
+        json: also write the results to this file.
+        plot: also draw the curves to this SVG file.
+        full: index a million descriptors, and include the methods of faiss that are slow to build.
+        descriptors: number of indexed descriptors (default: 200 000, or a million with --full).
+        parts: measure only these parts.
+        rounds: number of turns of every method.
+        data: folder of the photos with ground truth; without it warped copies of the packaged photos are used.
         cache: folder where descriptors are kept.
     """
 
@@ -268,7 +271,7 @@ def draw(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _front(points: Sequence[Mapping[str, Any]], key: str, queries: int) -> list[tuple[float, float]]:
-    """(recall, thousand queries a second) of the settings that no other beats in both, from 0.85 recall on."""
+    """(recall, thousand queries per second) of the settings that no other one beats in both, from recall 0.85 on."""
     best: list[tuple[float, float]] = []
     for point in sorted(points, key=lambda p: p[key]):
         found = point[f"recall{NEIGHBOURS}"]

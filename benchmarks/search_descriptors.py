@@ -1,8 +1,8 @@
-"""A million real descriptors: features at random places of warped real photos, kept on disk between runs.
+"""A million real descriptors for ``benchmarks.search``, kept on disk between runs.
 
-Extraction finds some 150 peaks in a photo of 400 pixels, in three seconds. So that a million descriptors take minutes,
-features are read, interpolated as those of ``peaks`` are, at random places of the map, two a cell, and every photo is
-seen again from elsewhere (``delf_jax.training.augmentation.Warp``).
+Extraction finds about 150 peaks in a photo of 400 pixels, in three seconds. To get a million descriptors in minutes,
+features are interpolated at random places of the map, two per cell, as at peaks. Every photo is also used in warped
+copies (``delf_jax.training.augmentation.Warp``).
 """
 
 from collections.abc import Sequence

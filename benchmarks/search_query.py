@@ -1,4 +1,4 @@
-"""A whole query, photo in and ranked answer out, stage by stage, against an index of ten thousand photos."""
+"""Time of each stage of a whole query, from photo to ranked answer, with an index of ten thousand photos."""
 
 import itertools
 import time

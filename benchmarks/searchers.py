@@ -1,4 +1,4 @@
-"""What is compared in search: this project's backends and faiss's indexes, and the settings that each is swept over."""
+"""The methods that ``benchmarks.search`` compares: our backends and faiss's indexes, with their settings."""
 
 import contextlib
 import ctypes

@@ -1,9 +1,11 @@
-"""How many photos a second this machine turns into features, beside PyTorch, and what bounds it.
+"""Photos per second on this machine, compared with PyTorch, and what limits the speed.
 
     python -m benchmarks.throughput --json benchmarks/results/throughput.json --plot docs/images/throughput.svg
 
-Backbone and whole extraction take turns with PyTorch (extra [peers]) on the same photos; then the milliseconds of each
-stage, the batch job from JPEG files to a store, time to compile, memory, and several devices.
+Photos: the packaged photos.
+
+Backbone and whole extraction take turns with PyTorch (extra [peers]) on the same photos. It also measures the
+milliseconds of each stage, the batch job from JPEG files to a store, time to compile, memory, and several devices.
 """
 
 import dataclasses
@@ -43,14 +45,15 @@ class Options:
     """Measures throughput.
 
     Attributes:
-        json: write the results to this file too.
-        plot: draw them into this SVG file.
-        full: every size, pyramid, batch size and precision beside every way of PyTorch; takes hours on two cores.
-        parts: only these.
-        scales: of the cases only those with so many scales.
-        model: name or folder.
-        budget: seconds that each case may take, roughly; at least three rounds are measured.
-        rounds: turns of the stages and of the batch job.
+        json: also write the results to this file.
+        plot: also draw the results to this SVG file.
+        full: measure every size, pyramid, batch size and precision, and every mode of PyTorch. This takes hours on two
+            cores.
+        parts: measure only these parts.
+        scales: measure only the cases with this number of scales.
+        model: name or folder of the model.
+        budget: approximate seconds for each case; at least three rounds are measured.
+        rounds: number of turns of the stages and of the batch job.
     """
 
     json: Annotated[Path | None, arg(metavar="FILE")] = None
@@ -155,7 +158,7 @@ def _torch_product(a: np.ndarray, b: np.ndarray, precision: Precision) -> Any:
 
 
 def draw(path: Path, rows: Rows) -> None:
-    """Photos a second of whole extraction against the number of scales, one panel a size, batch of the first case."""
+    """Plots photos per second of whole extraction against the number of scales, with one panel per photo size."""
     panels = []
     measured = [row for row in rows if row["part"] == "extraction" and "photos_per_s" in row]
     for size in dict.fromkeys(row["size"] for row in measured):
@@ -173,7 +176,7 @@ def draw(path: Path, rows: Rows) -> None:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows as plain text."""
+    """The rows as text."""
     lines = []
     for row in rows:
         where = f"{row.get('size', ''):>9}"

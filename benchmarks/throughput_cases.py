@@ -1,4 +1,4 @@
-"""The rows of ``benchmarks.throughput`` that stand beside PyTorch: backbone and whole extraction, in turns."""
+"""The rows of ``benchmarks.throughput`` with a PyTorch peer: backbone and whole extraction, timed in turns."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Where the time of a photo goes: milliseconds a stage, and the batch job beside extraction alone."""
+"""The time of each stage of extraction, and the batch job compared with extraction alone."""
 
 import collections
 import copy
@@ -29,7 +29,7 @@ _WRITTEN_AT_ONCE = 64
 
 
 def stages(extractor: Extractor, photos: Sequence[Path], size: tuple[int, int], *, rounds: int) -> list[dict[str, Any]]:
-    """Milliseconds a photo of decode, transfer, pyramid, backbone, selection and write, each by itself.
+    """Milliseconds per photo of each stage alone: decode, transfer, pyramid, backbone, selection and write.
 
     The extractor's program does pyramid, backbone and selection in one; the row ``whole program`` is that one.
 
@@ -85,7 +85,7 @@ def stages(extractor: Extractor, photos: Sequence[Path], size: tuple[int, int], 
 
 
 def batch_job(extractor: Extractor, photos: Sequence[Path], *, rounds: int) -> list[dict[str, Any]]:
-    """JPEG files to a store beside the same photos, decoded before, to features: photos a second of both.
+    """Photos per second of the batch job (JPEG files to a store), and of extraction alone (decoded photos).
 
     Args:
         extractor: of the job; its buckets are compiled before anything counts.

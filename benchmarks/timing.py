@@ -1,4 +1,4 @@
-"""Clocks of the benchmarks: medians with interquartile ranges, and alternatives timed turn by turn."""
+"""Timing for benchmarks: medians with interquartile ranges, and alternatives that are timed in turns."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence

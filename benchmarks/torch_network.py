@@ -1,4 +1,4 @@
-"""The same network with the same weights in PyTorch, and the official way to extract with it."""
+"""The same network with the same weights in PyTorch, and extraction as the official code does it."""
 
 import functools
 import math

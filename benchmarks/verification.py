@@ -1,6 +1,8 @@
-"""Time and success of geometric verification beside its peers, on planted problems.
+"""Time and success of geometric verification, compared with its peers on random problems with a known answer.
 
     python -m benchmarks.verification --json benchmarks/results/verification.json
+
+Photos: none; the matches are random.
 
 Photos have 640x480 pixels. A given share of the putative matches is random; the errors of the others are 1 to 3 pixels.
 A photo is a success if the found and the planted transform move the true matches, on average, to points less than 5

@@ -1,4 +1,5 @@
-"""The command `delf-jax`: one file a subcommand; ``options``, ``report`` and ``main`` are shared by all.
+"""The command `delf-jax`: one file for each subcommand, named after it; ``main`` finds and runs them.
 
-``web`` is the page in the browser, ``demo`` the story on packaged photos.
+``options`` holds the shared options, ``report`` what is printed, ``exit_codes`` how the command ends.
+``web`` is the page of `delf-jax serve`, ``demo`` is `delf-jax demo` with the packaged photos.
 """

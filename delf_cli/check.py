@@ -1,4 +1,4 @@
-"""`delf-jax check`: is everything there, and is it what was written."""
+"""`delf-jax check`: verifies the files of a feature store, an index or a predictor."""
 
 import dataclasses
 import json
@@ -16,11 +16,12 @@ from delf_jax.files.envelope import stated_format
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Check:
-    """Check a feature store, an index or a predictor: checksums, counts, and what is damaged.
+    """Check a feature store, an index or a predictor for missing and damaged files.
 
     Attributes:
-        path: the folder to check.
-        repair: leave out what is damaged, so that the rest can be used and `delf-jax extract` computes it again.
+        path: the folder to check. A feature store may be an address.
+        repair: remove damaged parts from a feature store. The rest can be used, and `delf-jax extract` computes the
+            removed photos again.
         json: print one JSON line.
     """
 
@@ -31,7 +32,7 @@ class Check:
     example: ClassVar[str] = "delf-jax check features --repair"
 
     def run(self, report: Report) -> None:
-        """Checks the folder; damage that stays makes the exit code 1."""
+        """Checks the folder. The exit code is 1 if there is damage that is not repaired."""
         kind = kind_of(self.path)
         look = {"store": _store, "index": _index, "predictor": _predictor}[kind]
         found = look(self.path, repair=self.repair)
@@ -48,8 +49,8 @@ class Check:
         report.result(record, _sentences(self.path, kind, found))
 
 
-class Found(NamedTuple):
-    """What a folder holds, what was damaged in it, and what of that no repair has mended."""
+class CheckResult(NamedTuple):
+    """What a folder holds, the damage that was found, and the damage that remains after the repair."""
 
     counts: dict[str, Any]
     damaged: list[dict[str, str]]
@@ -57,16 +58,16 @@ class Found(NamedTuple):
 
 
 def kind_of(path: str) -> str:
-    """``store``, ``index`` or ``predictor``, whatever state it is in.
+    """Whether the folder is a ``store``, an ``index`` or a ``predictor``, even if it is damaged.
 
     Raises:
-        DelfError: there is nothing that can be checked.
+        DelfError: it is none of them.
     """
     if "://" in path:
         return "store"
     folder = Path(path)
     if not folder.is_dir():
-        raise DelfError(f"{path}: there is no such folder; name a feature store, an index or a predictor")
+        raise DelfError(f"{path}: no such folder; name a feature store, an index or a predictor")
     has_parts = os.path.isdir(folder / "parts")
     try:
         text = (folder / "manifest.json").read_bytes()
@@ -74,7 +75,7 @@ def kind_of(path: str) -> str:
         if has_parts:
             return "store"
         reason = "it has no manifest.json" if isinstance(error, FileNotFoundError) else str(error.strerror)
-        raise DelfError(f"{path}: neither feature store nor index nor predictor, {reason}") from None
+        raise DelfError(f"{path}: this is not a feature store, an index or a predictor ({reason})") from None
     try:
         stated = stated_format(json.loads(text))
     except (ValueError, TypeError, AttributeError):
@@ -88,7 +89,7 @@ def kind_of(path: str) -> str:
     return named.get(str(stated)) or ("store" if has_parts else "index")
 
 
-def _store(path: str, *, repair: bool) -> Found:
+def _store(path: str, *, repair: bool) -> CheckResult:
     from delf_jax.store import repair as store_repair
     from delf_jax.store.reader import FeatureStore
 
@@ -108,23 +109,25 @@ def _store(path: str, *, repair: bool) -> Found:
         "last_run": runs[-1].to_json() if runs else None,
     }
     listed = [[{"file": damage.name, "reason": damage.reason} for damage in damages] for damages in (damaged, left)]
-    return Found(counts, listed[0], listed[1])
+    return CheckResult(counts, listed[0], listed[1])
 
 
-def _index(path: str, *, repair: bool) -> Found:
+def _index(path: str, *, repair: bool) -> CheckResult:
     from retrieval.indexing import manifest
 
     if repair:
-        raise UsageError(f"{path}: an index is not repaired but built again, with `delf-jax index STORE --out {path}`")
+        raise UsageError(
+            f"{path}: an index cannot be repaired; build it again with `delf-jax index STORE --out {path}`"
+        )
     if manifest.is_sharded(Path(path)):
         return _shards(Path(path))
     described = manifest.read(Path(path))
     counts = {name: described.get(name) for name in ("photos", "features", "dimension", "backend", "fingerprint")}
     damaged = [{"reason": reason} for reason in manifest.damage(Path(path), described)]
-    return Found(counts, damaged, damaged)
+    return CheckResult(counts, damaged, damaged)
 
 
-def _shards(path: Path) -> Found:
+def _shards(path: Path) -> CheckResult:
     from retrieval.sharding.layout import HEAD, Layout
 
     layout = Layout.read(path)
@@ -141,27 +144,27 @@ def _shards(path: Path) -> Found:
         for name, reasons in layout.damage(path).items()
         for reason in reasons
     ]
-    return Found(counts, damaged, damaged)
+    return CheckResult(counts, damaged, damaged)
 
 
-def _predictor(path: str, *, repair: bool) -> Found:
+def _predictor(path: str, *, repair: bool) -> CheckResult:
     from localization import Predictor, predictor_files
 
     if repair:
-        raise UsageError(f"{path}: a predictor is not repaired but fitted again, with `delf-jax fit-localizer`")
+        raise UsageError(f"{path}: a predictor cannot be repaired; fit it again with `delf-jax fit-localizer`")
     manifest = predictor_files.read_manifest(Path(path))
     names = predictor_files.damaged_files(Path(path), manifest)
-    damaged = [{"file": name, "reason": "it is missing or damaged"} for name in names]
+    damaged = [{"file": name, "reason": "missing or damaged"} for name in names]
     counts: dict[str, Any] = {"files": len(manifest["files"])}
     if not damaged:
         opened = Predictor.open(path)
         counts = {"photos": opened.statistics.photos, "points": len(opened.points) if opened.points else 0} | counts
-    return Found(counts, damaged, damaged)
+    return CheckResult(counts, damaged, damaged)
 
 
-def _sentences(path: str, kind: str, found: Found) -> str:
+def _sentences(path: str, kind: str, found: CheckResult) -> str:
     held = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in found.counts.items() if type(value) is int)
-    lines = [f"{path}: {kind} of {held}"]
+    lines = [f"{path}: {kind} with {held}"]
     lines += [": ".join(entry.values()) for entry in found.damaged]
     last = found.counts.get("last_run")
     if last:
@@ -170,17 +173,19 @@ def _sentences(path: str, kind: str, found: Found) -> str:
             f"devices idle {100 * last['device_idle_share']:.0f} %"
         )
     if len(found.left) < len(found.damaged):
-        lines.append("repaired: what was damaged is left out or made anew; `delf-jax extract` does the rest")
+        lines.append(
+            "repaired: damaged files were removed or written again; run `delf-jax extract` for the removed photos"
+        )
     if not found.damaged:
-        lines.append("everything is there and as it was written")
+        lines.append("no damage found")
     elif found.left and kind == "index" and all("shard" in entry for entry in found.left):
-        lines.append(f"damaged: build these shards again with `delf-jax index STORE --out {path} --rebuild`")
+        lines.append(f"damaged; build these shards again with `delf-jax index STORE --out {path} --rebuild`")
     elif found.left and kind == "index":
-        lines.append("damaged: build it again with `delf-jax index`")
+        lines.append("damaged; build it again with `delf-jax index`")
     elif found.left and kind == "predictor":
-        lines.append("damaged: fit it again with `delf-jax fit-localizer`")
+        lines.append("damaged; fit it again with `delf-jax fit-localizer`")
     elif any(entry["file"] != "head.safetensors" for entry in found.left):
-        lines.append(f"damaged: `delf-jax check {path} --repair` keeps the rest")
+        lines.append(f"damaged; `delf-jax check {path} --repair` removes the damaged parts and keeps the rest")
     elif found.left:
-        lines.append("damaged: put back the head file that the store was made with, or extract into another folder")
+        lines.append("damaged; put back the original head file, or extract into another folder")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""`delf-jax codebook`: the visual words of a feature store, for aggregated search."""
+"""`delf-jax codebook`: fits visual words to a feature store by k-means, for ASMK search."""
 
 import dataclasses
 from typing import Annotated, ClassVar
@@ -11,16 +11,17 @@ from delf_cli.report import Report
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Codebook:
-    """Divide the descriptors of a feature store into visual words, for `index --asmk` (k-means).
+    """Fit a codebook of visual words to the descriptors of a feature store (k-means), for `index --asmk`.
 
-    Take other photos than those that are searched: words fitted to the photos themselves flatter a benchmark.
+    For a fair benchmark, take other photos than those that are searched.
 
     Attributes:
         store: feature store, as written by `delf-jax extract`.
-        out: the codebook, a file.
-        words: how many; the papers take 65536 for millions of descriptors. At most one for ten descriptors is wise.
-        sample: descriptors that are looked at, drawn from all photos; bounds the memory.
-        iterations: of k-means at most.
+        out: the codebook file to write.
+        words: number of visual words. The papers take 65536 for millions of descriptors. Take at least ten descriptors
+            per word.
+        sample: number of descriptors that k-means uses, drawn from all photos. It limits the memory.
+        iterations: most iterations of k-means.
         json: print one JSON line with the counts.
     """
 
@@ -34,12 +35,14 @@ class Codebook:
     example: ClassVar[str] = "delf-jax codebook other_features --out codebook.safetensors --words 8192"
 
     def run(self, report: Report) -> None:
-        """Reads the store once, and writes the codebook whole or not at all."""
+        """Fits the words and writes the codebook."""
         for name in ("words", "sample", "iterations"):
             if getattr(self, name) < 1:
                 raise UsageError(f"--{name} is {getattr(self, name)}; it must be at least 1")
         if self.words > self.sample:
-            raise UsageError(f"--words is {self.words}, more than the {self.sample} descriptors of --sample")
+            raise UsageError(
+                f"--words is {self.words}, but --sample is only {self.sample}; give fewer words or a larger sample"
+            )
         from delf_cli import environment
 
         environment.start_jax()

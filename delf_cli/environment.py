@@ -1,4 +1,4 @@
-"""What a process of the command sets up around JAX: quiet logs, and programs compiled once and kept on disk."""
+"""Sets up the process of the command: quiet libraries, fast memory, and the compilation cache of JAX on disk."""
 
 import ctypes
 import os
@@ -7,36 +7,36 @@ import warnings
 
 from delf_jax.cache import cache_folder
 
-# Programs of small buckets compile in a fraction of a second each, and there are about a dozen of them.
+# Small size buckets compile in a fraction of a second each, but there are about a dozen of them.
 _SMALLEST_COMPILE_SECONDS = 0.1
 
-# Parameters of mallopt(3): M_MMAP_MAX, no block of its own from the system; M_TRIM_THRESHOLD, nothing back to it;
-# M_ARENA_MAX, one heap, as the other ones have no room for large blocks.
+# Parameters of mallopt(3). M_MMAP_MAX = 0: take no block directly from the system. M_TRIM_THRESHOLD = -1: give nothing
+# back to the system. M_ARENA_MAX = 1: use one heap, because the others have no room for large blocks.
 _MALLOC = {-4: 0, -1: -1, -8: 1}
 
 
-def quiet() -> None:
-    """Keeps the C++ logs of XLA and friends off stderr, unless the user asked for them. Before JAX is imported."""
+def quiet_libraries() -> None:
+    """Turns off the C++ logs of XLA and gRPC, unless the user asked for them. Call it before JAX is imported."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    # What Pillow thinks of a damaged photo's metadata matters to nobody; that a photo is damaged is told.
+    # Pillow warns about damaged metadata. The command itself reports photos that are damaged.
     warnings.filterwarnings("ignore", module="PIL")
 
 
 def quiet_absl() -> None:
-    """Keeps off stderr what Orbax says of a slow disk, and of errors that it raises too, and TFDS of others' sets."""
+    """Turns off the log of Orbax and TFDS, which repeats errors and warns about slow disks."""
     from absl import logging
 
     logging.set_verbosity(logging.FATAL)
 
 
 def keep_memory() -> None:
-    """Makes glibc's malloc keep the memory that it was given back, for the next photo. Call it early.
+    """Makes glibc's malloc keep freed memory for the next photo. Call it early.
 
-    XLA's programs on CPU take hundreds of megabytes anew at every call. Left alone, malloc takes blocks as large as
-    these from the system and returns them, and the system clears every page each time: a tenth of the time of a photo
-    (``benchmarks/NOTES.md``). It holds for the whole process, so the library does not call it. Whoever sets one of
-    malloc's variables, even to nothing (``GLIBC_TUNABLES=``), has malloc as it is.
+    On the CPU, a program of XLA allocates hundreds of megabytes at every call. By default malloc takes such large
+    blocks from the system and returns them, and the system clears every page each time. This costs a tenth of the time
+    of a photo (``benchmarks/NOTES.md``). The setting holds for the whole process, so only the command uses it, not the
+    library. It does nothing if one of malloc's environment variables is set, even if empty (``GLIBC_TUNABLES=``).
     """
     if any(name.startswith(("GLIBC_TUNABLES", "MALLOC_")) for name in os.environ):
         return
@@ -47,10 +47,10 @@ def keep_memory() -> None:
 
 
 def start_jax() -> None:
-    """Imports JAX with the persistent compilation cache on.
+    """Imports JAX and turns on its persistent compilation cache.
 
-    ``JAX_COMPILATION_CACHE_DIR`` decides where it is set (empty: no cache). A folder that cannot be written means no
-    cache, not a failure: only time is lost.
+    If ``JAX_COMPILATION_CACHE_DIR`` is set, it names the folder (empty: no cache). If the folder cannot be written,
+    there is no cache: programs are then compiled again in every run.
     """
     import jax
 

@@ -1,4 +1,4 @@
-"""`delf-jax evaluate localization`: how good boxes and masks are, on photos whose truth is known."""
+"""`delf-jax evaluate localization`: accuracy of boxes and maps on photos with true boxes or masks."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -26,27 +26,27 @@ _SHOWN = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluateLocalization:
-    """Measure localization on photos with true boxes, beside the baselines.
+    """Measure localization on photos with true boxes, and compare it with baselines.
 
-    Without --predictor, one is fitted to the training split (to all photos where the layout has no split), with their
-    classes if they have any, never with their boxes. GT-Known is the share of photos whose box meets the true one at
-    IoU 0.5, CorLoc the share whose box meets any of several; Top-1 and Top-5 ask for the right class too. Where there
-    are true masks, PxAP and PIoU compare every pixel, at no threshold.
+    Without --predictor, a predictor is fitted to the training split, or to all photos if there is no split. It may use
+    class labels, but never boxes. GT-Known is the share of photos whose box has IoU 0.5 or more with the true box.
+    CorLoc is the same if any of several true boxes may match. Top-1 and Top-5 also require the right class. With true
+    masks, PxAP and PIoU compare every pixel, without a threshold.
 
     Attributes:
-        data: folder of the data set, or a CSV file with columns file,xmin,ymin,xmax,ymax and maybe label.
-        layout: how photos and boxes lie there; tfds is what TFDS prepared as ArrayRecord.
+        data: folder of the data set, or a CSV file with the columns file,xmin,ymin,xmax,ymax and, optionally, label.
+        layout: layout of the data set; tfds means prepared by TFDS as ArrayRecord.
         predictor: evaluate this predictor, as written by `delf-jax fit-localizer`.
-        layer: where none is given, fit one on this layer.
-        model: and on this model.
-        conv5_stride: 1 computes conv5 as fine as conv4.
-        max_side: whole photos are reduced to this longest side, in pixels.
-        protocol: how photos are shown: squashed to 480 and cropped to 448 (fine-grained), 256 and 224 (imagenet),
-            wsolevaluation's 224, or whole photos in their own shape (full).
-        map_scales: the map is the mean over these scales of the photo.
-        probe: predict classes by a linear probe too, which reads the training photos once more.
-        validation: choose the map threshold on so many photos held out of the training split; with 0 it is the best on
-            the test photos themselves, which is labelled oracle.
+        layer: layer of the predictor that is fitted.
+        model: model of the predictor that is fitted.
+        conv5_stride: 1 makes conv5 as fine as conv4.
+        max_side: reduce whole photos to this longest side, in pixels.
+        protocol: how photos are prepared. fine-grained resizes to 480 and crops to 448, imagenet resizes to 256 and
+            crops to 224, wsolevaluation resizes to 224, full keeps whole photos in their own shape.
+        map_scales: average the maps of the photo at these scales.
+        probe: also predict classes by a linear probe. This reads the training photos once more.
+        validation: choose the map threshold on this many photos, held out from the training split. With 0 it is the
+            best threshold on the test photos themselves; the result says oracle then.
         json: print one JSON line per method.
     """
 
@@ -55,7 +55,7 @@ class EvaluateLocalization:
     predictor: Annotated[str | None, arg(help_behavior_hint="(default: fitted to the training split)")] = None
     layer: Annotated[str | None, arg(help_behavior_hint="(default: the deepest, conv5 of a ResNet)")] = None
     model: str = "delf-r50"
-    conv5_stride: Annotated[Literal[1, 2] | None, arg(help_behavior_hint="(default: as trained)")] = None
+    conv5_stride: Annotated[Literal[1, 2] | None, arg(help_behavior_hint="(default: that of the model)")] = None
     max_side: int = 448
     protocol: Literal["fine-grained", "imagenet", "wsolevaluation", "full"] = "fine-grained"
     map_scales: tuple[float, ...] = (1.0,)
@@ -66,7 +66,7 @@ class EvaluateLocalization:
     example: ClassVar[str] = "delf-jax evaluate localization CUB_200_2011/ --layout cub"
 
     def run(self, report: Report) -> None:
-        """Fits if need be, localizes every test photo, and prints the table."""
+        """Fits a predictor if none is given, localizes every test photo, and prints the table."""
         self._check()
         from delf_cli import environment
 
@@ -85,7 +85,7 @@ class EvaluateLocalization:
             chosen = evaluation.evaluate(predictor, validation, **options) if validation else None
             measured = evaluation.evaluate(predictor, test, **options)
         failed = [*fitted.failed.values(), *(chosen.failed if chosen else ()), *measured.failed]
-        # Without a split, photos are both fitted and measured.
+        # Without a split, the same photo can fail in fitting and in testing. It is reported once.
         for source, error in {error.source: error for error in failed}.items():
             report.failure("image", source, error.reason)
         report.succeeded += len(measured.areas)
@@ -114,11 +114,11 @@ class EvaluateLocalization:
         if self.max_side < 16:
             raise UsageError(f"--max-side is {self.max_side}; it must be at least 16 pixels")
         if not self.map_scales or not all(0 < scale <= 4 for scale in self.map_scales):
-            raise UsageError(f"--map-scales is {self.map_scales}; give scales above 0 and at most 4")
+            raise UsageError(f"--map-scales is {self.map_scales}; each scale must be above 0 and at most 4")
         if self.predictor is not None and self.conv5_stride is not None:
-            raise UsageError("--conv5-stride is the predictor's own; leave it out with --predictor")
+            raise UsageError("--conv5-stride is a setting of the predictor; leave it out with --predictor")
         if self.predictor is not None and self.layer is not None:
-            raise UsageError("--layer is the predictor's own; leave it out with --predictor")
+            raise UsageError("--layer is a setting of the predictor; leave it out with --predictor")
 
     def _predictor(
         self, fitted: "FittingPhotos", photos: Sequence["AnnotatedPhoto"], protocol: "Protocol"
@@ -142,7 +142,7 @@ class EvaluateLocalization:
 
         labels = _labels(photos)
         if len(set(labels.values())) < 2:
-            raise UsageError(f"--probe needs training photos of two or more classes; {self.data} has none")
+            raise UsageError(f"--probe needs training photos of two or more classes, which {self.data} does not have")
         return {
             "linear probe": classes.linear_probe(
                 classes.mean_features(fitted, encoder=predictor.running_encoder), labels
@@ -159,7 +159,7 @@ class EvaluateLocalization:
     ) -> str:
         from localization.evaluation.protocols import PROTOCOLS
 
-        source = f"chosen on {len(chosen.areas)} held-out photos" if chosen else "oracle: the best on these photos"
+        source = f"chosen on {len(chosen.areas)} held-out photos" if chosen else "oracle, the best on these test photos"
         encoder, protocol = predictor.statistics.encoder, PROTOCOLS[self.protocol]
         lines = [
             f"{self.data}: {len(measured.areas)} photos, protocol {protocol.name}, {encoder.get('layer', 'features')}, "
@@ -196,17 +196,17 @@ def _labels(photos: Sequence["AnnotatedPhoto"]) -> dict[str, str]:
 def _split(
     photos: Sequence["AnnotatedPhoto"], validation: int, name: str
 ) -> tuple[list["AnnotatedPhoto"], list["AnnotatedPhoto"], list["AnnotatedPhoto"]]:
-    """Photos to fit on, to choose the threshold on, and to test on."""
+    """The photos for fitting, for choosing the threshold, and for the test."""
     boxed = [photo for photo in photos if photo.boxes]
     if not boxed:
-        raise UsageError(f"{name}: none of its {len(photos)} photos has a true box; check the folder and --layout")
+        raise UsageError(f"{name}: none of the {len(photos)} photos has a true box; check the folder and --layout")
     train = [photo for photo in photos if photo.train]
     test = [photo for photo in boxed if not photo.train]
     if not train or not test:
         train, test = list(photos), boxed
     held_out = [photo for photo in train if photo.boxes]
     if validation >= len(held_out):
-        raise UsageError(f"--validation is {validation}, but only {len(held_out)} photos can be held out; take fewer")
+        raise UsageError(f"--validation is {validation}, and there are only {len(held_out)} training photos with boxes")
     chosen = held_out[:: max(1, len(held_out) // validation)][:validation] if validation else []
     paths = {photo.path for photo in chosen}
     return [p for p in train if p.path not in paths], chosen, [p for p in test if p.path not in paths]

@@ -1,4 +1,4 @@
-"""`delf-jax evaluate retrieval`: the public benchmarks of instance search, by their authors' measures."""
+"""`delf-jax evaluate retrieval`: accuracy of search on the public benchmarks, with their official measures."""
 
 import contextlib
 import dataclasses
@@ -11,49 +11,47 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from tyro.conf import Positional, arg
 
-from delf_cli import cropping
+from delf_cli import benchmark_features
 from delf_cli.options import ExtractionOptions, UsageError
 from delf_cli.report import Report
-from delf_jax.errors import ImageError
 
 if TYPE_CHECKING:
     import delf_jax.extractor
     import retrieval
     from delf_jax.features import LocalFeatures
-    from retrieval.evaluation.datasets import Benchmark
     from retrieval.evaluation.evaluation import Scores
     from retrieval.evaluation.rank_all import Ranking
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluateRetrieval:
-    """Measure search on a public benchmark, from its folder and ground truth as they are distributed.
+    """Measure search on a public benchmark, with its photos and ground truth as they are published.
 
-    ROxford and RParis: Easy, Medium and Hard, mAP and mP@k with junk taken out, queries cropped to their boxes. Oxford,
-    Paris, Holidays: mAP. UKBench: N-S score. Google Landmarks v2: mAP@100 (Public and Private) and GAP.
-    docs/benchmarks.md says what each folder holds and what the numbers mean.
+    ROxford and RParis: mAP and mP@k for Easy, Medium and Hard, without junk, queries cropped to their boxes. Oxford,
+    Paris and Holidays: mAP. UKBench: N-S score. Google Landmarks v2: mAP@100 (Public and Private) and GAP.
+    docs/benchmarks.md describes each folder and each number.
 
     Attributes:
-        folder: the benchmark's photos and ground truth.
-        dataset: which benchmark it is.
-        features: feature store of the searched photos, made or completed as by `delf-jax extract`.
-        distractors: stores or indices of photos that are wrong for every query, such as parts of ROxford's million.
-        first_stage: votes of nearest descriptors, or asmk, word by word.
+        folder: folder with the photos and the ground truth of the benchmark.
+        dataset: name of the benchmark.
+        features: feature store of the searched photos. It is made or completed as `delf-jax extract` does.
+        distractors: stores or indexes of photos that are wrong for every query, such as parts of the ROxford 1M set.
+        first_stage: votes counts the nearest descriptors, asmk compares visual words.
         codebook: visual words for asmk, as written by `delf-jax codebook` from other photos.
-        kernel: of asmk; binary keeps a bit a dimension (ASMK*), float the residuals themselves (ASMK).
-        idf: weight words by the square of their inverse document frequency.
-        assignments: words that each descriptor of a query belongs to.
-        regions: predictor of `delf-jax fit-localizer`; every searched photo is represented by itself and the boxes that
-            it finds there (Detect-to-Retrieve's regional aggregation; asmk only).
-        verify: photos whose geometry is checked per query; 0 ranks by the first stage alone.
-        backend: of the index, for votes.
-        strangers: ask those queries too that have no right answer, for GAP (gldv2 has 116 thousand).
+        kernel: kernel of asmk. binary stores one bit per dimension (ASMK*), float stores the residuals (ASMK).
+        idf: weight visual words by the square of their inverse document frequency.
+        assignments: number of visual words to which each descriptor of a query is assigned.
+        regions: predictor, as written by `delf-jax fit-localizer`. Each searched photo is then represented by itself
+            and by the boxes found in it (regional aggregation of Detect-to-Retrieve; only with asmk).
+        verify: number of photos per query whose geometry is verified; 0 ranks by the first stage only.
+        backend: backend of the index for votes.
+        strangers: also use the queries without a right answer, for GAP (gldv2 has 116 thousand of them).
         json: print one JSON line per task.
     """
 
     folder: Annotated[Positional[str], arg(metavar="FOLDER")]
     dataset: Literal["roxford5k", "rparis6k", "oxford5k", "paris6k", "gldv2", "holidays", "ukbench"]
-    features: Annotated[str | None, arg(metavar="STORE", help_behavior_hint="(default: not kept)")] = None
+    features: Annotated[str | None, arg(metavar="STORE", help_behavior_hint="(default: a temporary store)")] = None
     distractors: Annotated[tuple[str, ...], arg(metavar="STORE...", help_behavior_hint="(default: none)")] = ()
     first_stage: Literal["votes", "asmk"] = "votes"
     codebook: Annotated[str | None, arg(help_behavior_hint="(required for asmk)")] = None
@@ -72,7 +70,7 @@ class EvaluateRetrieval:
     )
 
     def run(self, report: Report) -> None:
-        """Extracts what the store lacks, asks every query, and prints the measures."""
+        """Extracts the photos that the store lacks, searches for every query, and prints the measures."""
         self._check()
         self.extraction.check()
         from retrieval.evaluation import datasets, evaluation
@@ -83,9 +81,11 @@ class EvaluateRetrieval:
         extractor = self._extractor()
         with contextlib.ExitStack() as stack:
             store = self.features or os.path.join(stack.enter_context(tempfile.TemporaryDirectory()), "features")
-            names = self._extract(extractor, benchmark, store, report)
-            queries = self._queries(extractor, benchmark, report)
-            regions = self._regions(extractor, names, report)
+            names = benchmark_features.extract_database(extractor, benchmark, store, report, head=self.extraction.head)
+            queries = benchmark_features.extract_queries(extractor, benchmark, report)
+            regions = {}
+            if self.regions is not None:
+                regions = benchmark_features.extract_regions(extractor, self.regions, names, report)
             shards = self._shards(store, names, regions, extractor.fingerprint)
             with report.progress("searching", "searches") as advance:
                 ranked = rank_all(
@@ -103,7 +103,7 @@ class EvaluateRetrieval:
             report.result(self._record(scores, len(names)), _sentence(self.dataset, scores))
 
     def _extractor(self) -> "delf_jax.extractor.Extractor":
-        """That of the store if there is one, with what was given in place of its settings."""
+        """The extractor with the settings of the store, if there is one, changed by the options that were given."""
         from delf_jax.store.reader import FeatureStore
 
         if self.features is None or not os.path.exists(self.features):
@@ -117,83 +117,18 @@ class EvaluateRetrieval:
         if self.assignments < 1:
             raise UsageError(f"--assignments is {self.assignments}; it must be at least 1")
         if self.first_stage == "asmk" and self.codebook is None:
-            raise UsageError("--first-stage asmk needs --codebook; make one of other photos with `delf-jax codebook`")
+            raise UsageError("--first-stage asmk needs --codebook; make one from other photos with `delf-jax codebook`")
         given = [name for name in ("codebook", "regions") if getattr(self, name) is not None]
         given += [name for name in ("idf",) if self.idf]
         if self.first_stage == "votes" and given:
-            raise UsageError(f"--{given[0]} is for --first-stage asmk; add that, or leave it out")
+            raise UsageError(f"--{given[0]} is for --first-stage asmk; give that too, or leave it out")
         if self.strangers and self.dataset != "gldv2":
-            raise UsageError(f"--strangers: {self.dataset} has no query without a right answer; leave it out")
-
-    def _extract(
-        self, extractor: "delf_jax.extractor.Extractor", benchmark: "Benchmark", store: str, report: Report
-    ) -> list[str]:
-        """Completes the store, and gives the names of the benchmark's photos that it has, in the store's order."""
-        from delf_jax.job import extraction_job
-        from delf_jax.store.reader import FeatureStore
-
-        photos = [str(path) for path in benchmark.database]
-        with report.progress("extracting") as advance:
-            done = extraction_job.run(
-                extractor,
-                photos,
-                store,
-                progress=lambda now: (
-                    advance(now.done + now.skipped + now.failed, now.total) if report.watched else None
-                ),
-                head=self.extraction.head,
-            )
-        for path, reason in done.failed:
-            report.failure("image", path, reason)
-        wanted = set(photos)
-        return [photo.path for photo in FeatureStore.open(store) if photo.path in wanted]
-
-    def _queries(
-        self, extractor: "delf_jax.extractor.Extractor", benchmark: "Benchmark", report: Report
-    ) -> "list[LocalFeatures]":
-        from delf_jax.features import LocalFeatures
-
-        paths = [str(query.photo) for query in benchmark.queries]
-        boxes = [None if query.box is None else cropping.whole(query.box) for query in benchmark.queries]
-        found = [LocalFeatures.empty((1, 1), extractor.dimension)] * len(paths)
-        with report.progress("reading queries", "queries") as advance:
-            stream = cropping.stream(extractor, paths, boxes, as_in_whole=True)
-            for done, (position, features) in enumerate(stream):
-                if isinstance(features, ImageError):
-                    report.failure("query", paths[position], features.reason)
-                else:
-                    found[position] = features
-                advance(done + 1, len(paths))
-        return found
-
-    def _regions(
-        self, extractor: "delf_jax.extractor.Extractor", names: Sequence[str], report: Report
-    ) -> "dict[str, list[LocalFeatures]]":
-        """Features of the parts of each photo that the predictor finds."""
-        if self.regions is None:
-            return {}
-        import localization
-
-        predictor = localization.Predictor.open(self.regions)
-        parts: list[tuple[str, cropping.Box]] = []
-        with report.progress("finding regions") as advance:
-            for done, (name, found) in enumerate(predictor.localize_stream((name, name) for name in names)):
-                if not isinstance(found, ImageError):
-                    parts += [(name, cropping.whole(box[:4])) for box in found.boxes]
-                advance(done + 1, len(names))
-        kept: dict[str, list[LocalFeatures]] = {}
-        with report.progress("extracting regions", "regions") as advance:
-            stream = cropping.stream(extractor, [name for name, _ in parts], [box for _, box in parts])
-            for done, (position, features) in enumerate(stream):
-                if not isinstance(features, ImageError):
-                    kept.setdefault(parts[position][0], []).append(features)
-                advance(done + 1, len(parts))
-        return kept
+            raise UsageError(f"--strangers: {self.dataset} has no queries without a right answer; leave it out")
 
     def _shards(
         self, store: str, names: Sequence[str], regions: "Mapping[str, list[LocalFeatures]]", fingerprint: str
     ) -> "list[Callable[[], retrieval.Index]]":
-        """Opens the index of the searched photos, which stays, and those of distractors, which do not."""
+        """Functions that open the index of the searched photos, which stays in memory, and those of the distractors."""
         import retrieval
         from delf_jax.store.reader import FeatureStore
         from retrieval import asmk
@@ -236,7 +171,7 @@ class EvaluateRetrieval:
 
 
 def _in_database(ranked: "Ranking", places: Sequence[int], photos: int) -> "Ranking":
-    """Places in the index as places in the database: some photos may have failed; distractors come after all."""
+    """Turns places in the index into places in the database, where photos may have failed. Distractors come last."""
     import numpy as np
 
     mapped = np.array([*places], np.int64)
@@ -246,7 +181,7 @@ def _in_database(ranked: "Ranking", places: Sequence[int], photos: int) -> "Rank
 
 
 def _sentence(dataset: str, scores: "Scores") -> str:
-    """The measures that the benchmark's authors report."""
+    """The measures that the authors of the benchmark report."""
     name = f"{dataset} {scores.task}".strip()
     if scores.kentucky is not None:
         return f"{name}: N-S score {scores.kentucky:.3f} of 4 ({scores.queries} queries)"

@@ -1,11 +1,11 @@
-"""`delf-jax explain`: the training positions that a place of a photo owes its activation to."""
+"""`delf-jax explain`: shows the training places that cause the activation at a place of a photo."""
 
 import dataclasses
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from tyro.conf import Positional, arg
 
-from delf_cli import pictures
+from delf_cli import result_pictures
 from delf_cli.options import UsageError
 from delf_cli.report import Report
 from delf_jax.errors import ImageError
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Explain:
-    """Show which training photos, and where in them, make a place of a photo foreground or hold it back.
+    """Show which places of the training photos speak for or against the object at a place of a photo.
 
     Attributes:
-        predictor: as written by `delf-jax fit-localizer`, with its points.
+        predictor: as written by `delf-jax fit-localizer`, without --no-points.
         photo: the photo to explain.
-        at: a place, x and y in pixels of the upright photo.
-        box: a region instead, x0,y0,x1,y1 in pixels.
-        top: training positions of each sign.
-        per_photo: training positions of one photo at most; 0 for any number.
-        ranking: by value, by value against the average place (centred), or by similarity (local).
-        plot: file for a picture of the photo, its map, and the training places.
-        json: print one JSON line; positions that hold back have negative importance.
+        at: the place, x and y in pixels of the upright photo.
+        box: a region in place of --at, x0,y0,x1,y1 in pixels.
+        top: number of training places for the object, and against it.
+        per_photo: most training places of the same photo; 0 for any number.
+        ranking: sort by value, by value compared with an average place (centred), or by similarity (local).
+        plot: write a picture of the photo, its map and the training places to this file.
+        json: print one JSON line. Places against the object have negative importance.
     """
 
     predictor: Annotated[Positional[str], arg(metavar="PREDICTOR")]
@@ -43,15 +43,15 @@ class Explain:
     example: ClassVar[str] = "delf-jax explain bird-predictor photo.jpg --at 210,140"
 
     def run(self, report: Report) -> None:
-        """Explains one place, box or photo."""
+        """Explains one place, one box, or the whole photo."""
         if self.at is not None and self.box is not None:
-            raise UsageError("give either --at or --box")
+            raise UsageError("give either --at or --box, not both")
         if self.top < 1:
             raise UsageError(f"--top is {self.top}; it must be at least 1")
         if self.per_photo < 0:
             raise UsageError(f"--per-photo is {self.per_photo}; it must be at least 0")
         if self.plot is not None:
-            pictures.require_format(self.plot)
+            result_pictures.require_format(self.plot)
         where = _numbers("--at", self.at, 2) or _numbers("--box", self.box, 4)
         from delf_cli import environment
 
@@ -72,8 +72,8 @@ class Explain:
                 from localization.draw import backdrop, draw_explanation
 
                 (found,) = predictor.localize([self.photo])
-                pixels = backdrop(found) if self.photo.endswith(".npy") else pictures.pixels_of(self.photo)
-                pictures.save(self.plot, draw_explanation(pixels, found, explained, where))
+                pixels = backdrop(found) if self.photo.endswith(".npy") else result_pictures.load_pixels(self.photo)
+                result_pictures.save(self.plot, draw_explanation(pixels, found, explained, where))
         except ImageError as error:
             report.failure("image", self.photo, error.reason)
             return
@@ -100,7 +100,7 @@ def _numbers(option: str, text: str | None, count: int) -> Any:
     except ValueError:
         numbers = ()
     if len(numbers) != count:
-        raise UsageError(f"{option} is {text!r}; give {count} numbers with commas between them")
+        raise UsageError(f"{option} is {text!r}; give {count} numbers, separated by commas")
     return numbers
 
 

@@ -1,4 +1,4 @@
-"""`delf-jax extract`: photos to a feature store."""
+"""`delf-jax extract`: computes the local features of photos and writes a feature store."""
 
 import dataclasses
 import functools
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from tyro.conf import arg
 
-from delf_cli import fitting, photos
+from delf_cli import head_fitting, input_photos
+from delf_cli.distributed_options import DistributedOptions
 from delf_cli.options import ExtractionOptions, Photos, UsageError
 from delf_cli.report import Report
-from delf_cli.spreading import SpreadingOptions
 from delf_jax.errors import StoreError
 
 if TYPE_CHECKING:
@@ -21,35 +21,35 @@ if TYPE_CHECKING:
     import delf_jax.job.extraction_job
     from delf_jax.job.processes import Group
 
-# Enough for 128 dimensions many times over; a million photos need not be read twice.
+# Many times more than 128 dimensions need. So a million photos are not read twice.
 _ADAPT_PHOTOS = 300
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Extract:
-    """Compute the local features of photos and keep them in a store.
+    """Compute the local features of photos and write them to a feature store.
 
-    The same command again goes on where it stopped: photos that are in the store are left alone, changed ones are done
-    anew, and photos that could not be read are listed with the reason.
+    If it was stopped, run the same command again and it continues. Photos in the store are skipped, changed photos are
+    computed again, and photos that cannot be read are listed with the reason.
 
     Attributes:
-        paths: photos, folders (searched in depth), globs or addresses such as s3://bucket/photos.
-        out: the feature store, a folder or an address; made if it is not there.
-        adapt: fit PCA and foreground vector to these photos first (no labels needed) and keep them in the store.
-        verify: compare the contents of photos already done with what was done, not only their size and time.
-        workers: threads that decode photos.
-        metrics: text file for Prometheus, kept up to date while the job runs; the store keeps a report of the run too.
-        json: print JSON lines: every photo that failed, then the counts.
+        paths: photos, folders (with all their subfolders), globs, or addresses such as s3://bucket/photos.
+        out: the feature store, a folder or an address; made if it does not exist.
+        adapt: first fit PCA and foreground vector to these photos (no labels needed), and keep them in the store.
+        verify: also compare the contents of photos that are in the store, not only their size and time.
+        workers: number of threads that decode photos.
+        metrics: text file with metrics for Prometheus, updated while the job runs.
+        json: print JSON lines: one for every photo that failed, then one with the counts.
     """
 
     paths: Photos
     out: Annotated[str, arg(metavar="STORE")]
     adapt: bool = False
     verify: bool = False
-    workers: Annotated[int | None, arg(help_behavior_hint="(default: by processor)")] = None
+    workers: Annotated[int | None, arg(help_behavior_hint="(default: depends on the CPU)")] = None
     metrics: Annotated[str | None, arg(metavar="FILE", help_behavior_hint="(default: none)")] = None
     extraction: ExtractionOptions
-    spreading: SpreadingOptions
+    distributed: DistributedOptions
     json: bool = False
 
     example: ClassVar[str] = "delf-jax extract photos/ 'more/*.jpg' --out features --max-features 1000"
@@ -58,20 +58,22 @@ class Extract:
         """Runs the batch job."""
         if self.workers is not None and self.workers < 1:
             raise UsageError(f"--workers is {self.workers}; it must be at least 1")
-        if self.adapt and self.spreading.coordinator is not None:
-            raise UsageError("--adapt fits in one process; run `delf-jax pca` first and give --head to all")
+        if self.adapt and self.distributed.coordinator is not None:
+            raise UsageError(
+                "--adapt works in one process only; run `delf-jax pca` first, and give --head to all processes"
+            )
         if self.adapt and self.extraction.head is not None:
-            raise UsageError("--adapt fits a head of its own; give either --adapt or --head")
+            raise UsageError("give either --adapt or --head, not both: --adapt fits a new head")
         self.extraction.check()
-        self.spreading.check()
-        if not photos.exist(self.paths, report):
+        self.distributed.check()
+        if not input_photos.any_exist(self.paths, report):
             return
-        self.spreading.leave_accelerators()
-        group = self.spreading.join()
-        kept = _kept_head(self.out) if self.extraction.head is None else None
-        if kept is not None:
-            report.note(f"{self.out}: going on with the head that this store carries")
-            self._extract(report, group, head=kept)
+        self.distributed.leave_accelerators()
+        group = self.distributed.join()
+        stored = _head_of_store(self.out) if self.extraction.head is None else None
+        if stored is not None:
+            report.note(f"{self.out}: using the head that is kept in this store")
+            self._extract(report, group, head=stored)
         elif self.adapt:
             with tempfile.TemporaryDirectory() as folder:
                 path = os.path.join(folder, "head.safetensors")
@@ -81,10 +83,10 @@ class Extract:
             self._extract(report, group, head=self.extraction.head)
 
     def _extract(self, report: Report, group: "Group | None", *, head: str | os.PathLike[str] | None) -> None:
-        if self.spreading.ray is None:
+        if self.distributed.ray is None:
             self._run_job(self.extraction.load(head=head), report, group, head=head)
         else:
-            with self.spreading.on_ray(self.extraction, head=head) as extractor:
+            with self.distributed.on_ray(self.extraction, head=head) as extractor:
                 self._run_job(extractor, report, None, head=head)
 
     def _run_job(
@@ -109,7 +111,7 @@ class Extract:
                 self.paths,
                 self.out,
                 verify=self.verify,
-                progress=show if report.watched else None,
+                progress=show if report.shows_progress else None,
                 workers=self.workers,
                 head=head,
                 metrics=self.metrics,
@@ -130,24 +132,24 @@ class Extract:
             "seconds": round(seconds, 3),
             "photos_per_second": round(rate, 3),
         }
-        counts = [f"{result.done} photos done at {rate:.1f} a second"]
+        counts = [f"{result.done} photos done, {rate:.1f} per second"]
         if result.skipped:
-            counts.append(f"{result.skipped} were there already")
+            counts.append(f"{result.skipped} skipped (already done)")
         if result.failed:
             counts.append(f"{len(result.failed)} failed")
-        report.result(record, f"{self.out}: {', '.join(counts)}; it holds {result.stored} photos")
+        report.result(record, f"{self.out}: {', '.join(counts)}; {result.stored} photos in the store")
 
     def _adapted(self, report: Report) -> "delf_jax.extraction.head.Head":
-        """The model's head, with PCA and foreground vector fitted to a sample spread evenly over the photos."""
-        found, _ = photos.look(self.paths)
+        """The model's head, with PCA and foreground vector fitted to an even sample of the photos."""
+        found, _ = input_photos.find_with_errors(self.paths)
         sample = [photo.path for photo in found[:: -(-len(found) // _ADAPT_PHOTOS)]]
-        # Fitting needs no scorer, and the head may lack the one that it is about to get.
+        # Fitting needs no scorer, and this head may lack the foreground vector until it is fitted.
         extractor = dataclasses.replace(self.extraction, scorer="norm").load()
-        return fitting.adapted_head(extractor, sample, report, workers=self.workers)
+        return head_fitting.fit_head(extractor, sample, report, workers=self.workers)
 
 
-def _kept_head(out: str) -> Path | None:
-    """The head of the store to go on with; None where there is no store yet, or it has none."""
+def _head_of_store(out: str) -> Path | None:
+    """The head that the store keeps; None if there is no store yet, or if it keeps none."""
     from delf_jax.store.reader import FeatureStore
 
     try:

@@ -1,4 +1,4 @@
-"""`delf-jax index`: a feature store to a search index."""
+"""`delf-jax index`: builds a search index from a feature store, or changes an index."""
 
 import dataclasses
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -15,20 +15,19 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Index:
-    """Build a search index from a feature store, add a store to an index, or take photos out of it.
+    """Build a search index from a feature store, add photos to an index, or remove photos from it.
 
-    An index in shards is searched like any other, in one process or with `delf-jax search --ray` in many.
+    An index in shards is searched like any other: in one process, or in many with `delf-jax search --ray`.
 
     Attributes:
         store: feature store, as written by `delf-jax extract`.
-        out: the index, a folder.
-        backend: scann is the fast one, where it has a wheel; exact runs everywhere; auto takes the best at hand.
-        shards: build so many indexes that are searched as one. Building holds one of them in memory.
-        add: add the store's photos to the index at --out instead of building it anew.
-        asmk: codebook of `delf-jax codebook`; the index can then be searched word by word too (ASMK*).
-        remove: names of photos to take out of the index at --out, as they were extracted.
-        rebuild: build the damaged shards of the index at --out again, of those photos of the store that no other shard
-            holds.
+        out: folder of the index.
+        backend: scann is fast but not available on every system. exact runs everywhere. auto takes scann if it can.
+        shards: number of shards. Each shard is an index of its own; while building, only one is in memory.
+        add: add the photos of the store to the index at --out.
+        asmk: codebook, as written by `delf-jax codebook`. The index then also supports search by visual words (ASMK*).
+        remove: names of photos to remove from the index at --out, written as in the store.
+        rebuild: build the damaged shards of the index at --out again, from the photos that no other shard has.
         json: print one JSON line with the counts.
     """
 
@@ -47,22 +46,26 @@ class Index:
     example: ClassVar[str] = "delf-jax index features --out index"
 
     def run(self, report: Report) -> None:
-        """Builds or changes the index, and saves it whole or not at all."""
+        """Builds or changes the index, and saves it completely or not at all."""
         if self.store is None and not self.remove and self.asmk is None:
-            raise UsageError("index needs a feature store: name the one that `delf-jax extract` wrote")
+            raise UsageError("index needs a feature store: name one that `delf-jax extract` has written")
         if self.store is None and self.add:
-            raise UsageError("--add needs the feature store whose photos to add")
+            raise UsageError("--add needs a feature store: name the one whose photos are added")
         if self.store is not None and self.remove and not self.add:
-            raise UsageError("--remove takes photos out of the index at --out; leave the store out, or say --add too")
+            raise UsageError(
+                "--remove changes the index at --out and needs no store; leave out the store, or give --add too"
+            )
         if self.rebuild and (self.store is None or self.add or self.remove):
-            raise UsageError("--rebuild needs the feature store of the whole index, and neither --add nor --remove")
+            raise UsageError(
+                "--rebuild needs the feature store of the whole index, and cannot be combined with --add or --remove"
+            )
         if self.shards is not None and self.shards < 1:
             raise UsageError(f"--shards is {self.shards}; it must be at least 1")
         for option, value in (("--backend", self.backend != "auto"), ("--shards", self.shards is not None)):
             if value and (self.add or self.rebuild or self.store is None):
-                raise UsageError(f"{option} is chosen when an index is built; leave it out with what changes one")
+                raise UsageError(f"{option} is chosen when an index is built; leave it out when you change an index")
         if self.asmk is not None and self.shards is not None:
-            raise UsageError("--asmk is for one index; leave out --shards, or --asmk")
+            raise UsageError("--asmk does not work with shards; leave out --shards or --asmk")
         index = self._index(report)
         words = self._aggregate(index, report)
         report.succeeded += 1
@@ -105,13 +108,13 @@ class Index:
         return index
 
     def _aggregate(self, index: "retrieval.Index | retrieval.ShardedIndex", report: Report) -> int:
-        """Adds the words of --asmk; how many words the index has now."""
+        """Adds the visual words of --asmk. Returns the number of visual words that the index has now."""
         import retrieval
         from retrieval import asmk
 
         if not isinstance(index, retrieval.Index):
             if self.asmk is not None:
-                raise UsageError(f"{self.out}: is in shards, and --asmk is for one index; leave it out")
+                raise UsageError(f"{self.out}: this index is in shards, which --asmk does not support; leave it out")
             return 0
         if self.asmk is not None:
             codebook = asmk.Codebook.open(self.asmk)
@@ -128,11 +131,15 @@ class Index:
         import retrieval
 
         if not isinstance(index, retrieval.ShardedIndex):
-            raise UsageError(f"{self.out}: is not in shards; leave out --rebuild to build it again as a whole")
+            raise UsageError(
+                f"{self.out}: this index is not in shards; leave out --rebuild to build the whole index again"
+            )
         assert store is not None
         before = len(index)
         rebuilt = index.rebuild(store)
         for name, reasons in rebuilt.items():
-            report.note(f"shard {name} was damaged ({reasons[0]}) and is built again")
+            report.note(f"shard {name} was damaged ({reasons[0]}) and has been built again")
         if rebuilt and len(index) < before:
-            report.note(f"{before - len(index)} photos of them are not in {self.store}; extract them and --add them")
+            report.note(
+                f"{before - len(index)} of its photos are not in {self.store}; extract them, and --add that store"
+            )

@@ -1,8 +1,8 @@
-"""Ctrl-C, and SIGTERM with which schedulers end jobs: a KeyboardInterrupt that does not get lost.
+"""Ctrl-C and SIGTERM (which schedulers send to end a job) as a KeyboardInterrupt that is never lost.
 
-Python raises it between any two instructions of the main thread. In ``__del__`` and in callbacks of weak references and
-of the garbage collector, where JAX has one, it ends nothing; some libraries catch whatever is raised in them; and
-compiled modules that are just being loaded crash.
+Python raises KeyboardInterrupt between any two instructions of the main thread, and it can be lost. Python ignores
+exceptions in ``__del__`` and in callbacks of weak references and of the garbage collector (JAX has one), and some
+libraries catch every exception. While a compiled module is loaded, the exception can even crash the process.
 """
 
 import contextlib
@@ -17,45 +17,45 @@ from typing import Any
 
 from delf_jax.errors import DelfError
 
-_SECONDS_BETWEEN_LOOKS = 0.1
+_SECONDS_BETWEEN_CHECKS = 0.1
 _LOADING = (ExtensionFileLoader.create_module.__code__, ExtensionFileLoader.exec_module.__code__)
-_CAN_LOOK_AGAIN = hasattr(signal, "setitimer")  # not on Windows
+_HAS_TIMER = hasattr(signal, "setitimer")  # not on Windows
 
 
-class _Asked(KeyboardInterrupt):
-    """Knows weak references, which tell whether it is still on its way."""
+class _Interrupt(KeyboardInterrupt):
+    """Allows weak references, unlike KeyboardInterrupt. They tell whether the exception is still being handled."""
 
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """SIGINT and SIGTERM raise KeyboardInterrupt in the block, and raise it again if it went under without ending it.
+    """SIGINT and SIGTERM raise KeyboardInterrupt in the block, again and again until it ends the block.
 
-    Outside the main thread nothing changes: there the host program handles signals. A signal that the process was told
-    to ignore, as shells tell jobs in the background, stays ignored.
+    Outside the main thread this does nothing: there the host program handles signals. Signals that the process ignores
+    stay ignored (shells let background jobs ignore SIGINT).
 
     Raises:
-        KeyboardInterrupt: also in the place of errors that libraries make of one.
+        KeyboardInterrupt: also if a library turned it into another exception.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    asked = False
-    last: Callable[[], _Asked | None] = lambda: None  # noqa: E731
+    interrupted = False
+    last: Callable[[], _Interrupt | None] = lambda: None  # noqa: E731
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        nonlocal asked, last
-        if not asked and _CAN_LOOK_AGAIN:
-            signal.setitimer(signal.ITIMER_REAL, _SECONDS_BETWEEN_LOOKS, _SECONDS_BETWEEN_LOOKS)
-        asked = True
-        on_its_way = number not in (signal.SIGINT, signal.SIGTERM) and last() is not None
-        if on_its_way or (_CAN_LOOK_AGAIN and _is_loading(frame)):
+        nonlocal interrupted, last
+        if not interrupted and _HAS_TIMER:
+            signal.setitimer(signal.ITIMER_REAL, _SECONDS_BETWEEN_CHECKS, _SECONDS_BETWEEN_CHECKS)
+        interrupted = True
+        is_being_handled = number not in (signal.SIGINT, signal.SIGTERM) and last() is not None
+        if is_being_handled or (_HAS_TIMER and _is_loading(frame)):
             return
-        error = _Asked()
+        error = _Interrupt()
         last = weakref.ref(error)
         try:
             raise error
         finally:
-            del error  # or this frame, which the error knows, would keep it
+            del error  # the exception refers to this frame, which would keep it alive
 
     with _handling(interrupt):
         try:
@@ -63,7 +63,7 @@ def interruptible() -> Iterator[None]:
         except (DelfError, OSError):
             raise
         except Exception as error:
-            if asked:
+            if interrupted:
                 raise KeyboardInterrupt from error
             raise
 
@@ -77,7 +77,7 @@ def _is_loading(frame: FrameType | None) -> bool:
 @contextlib.contextmanager
 def _handling(interrupt: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     numbers = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
-    if _CAN_LOOK_AGAIN:
+    if _HAS_TIMER:
         numbers.append(signal.SIGALRM)
     before = {number: signal.getsignal(number) for number in numbers}
     show = sys.unraisablehook
@@ -92,7 +92,7 @@ def _handling(interrupt: Callable[[int, FrameType | None], None]) -> Iterator[No
         sys.unraisablehook = show_others
         yield
     finally:
-        if _CAN_LOOK_AGAIN:
+        if _HAS_TIMER:
             signal.setitimer(signal.ITIMER_REAL, 0)
         sys.unraisablehook = show
         for number, handler in before.items():

@@ -1,4 +1,4 @@
-"""Classes of photos for `fit-localizer --labels`: from their folders, from a CSV file, or found by clustering."""
+"""The classes of photos for `fit-localizer --labels`: from folders, from a CSV file, or by clustering."""
 
 import csv
 import os
@@ -14,12 +14,12 @@ _CLUSTER = "cluster:"
 
 
 def check(rule: str) -> None:
-    """Raises UsageError unless ``rule`` is one that ``of_photos`` can follow."""
+    """Raises UsageError if ``of_photos`` does not know this rule."""
     if rule in ("none", "folders"):
         return
     if rule.startswith(_CLUSTER):
         if not rule.removeprefix(_CLUSTER).isdecimal() or _clusters(rule) < 2:
-            raise UsageError(f"--labels is {rule!r}; give the number of clusters, 2 or more, as in cluster:5")
+            raise UsageError(f"--labels is {rule!r}; give the number of clusters, at least 2, for example cluster:5")
     elif not os.path.isfile(rule):
         raise UsageError(f"--labels is {rule!r}; give folders, cluster:NUMBER, or a CSV file with columns file,label")
 
@@ -27,16 +27,17 @@ def check(rule: str) -> None:
 def of_photos(
     rule: str, paths: Sequence[str], photos: Iterable[str], encoder: "localization.encoders.base.Encoder"
 ) -> Mapping[str, str] | None:
-    """The class of each photo by its path; None for the rule ``none``. Photos without a class are left out.
+    """The class of each photo, by its path; None for the rule ``none``. Photos without a class are left out.
 
     Args:
-        rule: ``none``, ``folders`` (the folder a photo lies in), ``cluster:NUMBER``, or a CSV file.
-        paths: of the photos.
-        photos: the same, as clustering reads them: it computes the features of each.
+        rule: ``none``, ``folders`` (the name of the photo's folder), ``cluster:NUMBER``, or the path of a CSV file.
+        paths: paths of the photos.
+        photos: the same paths, for clustering, which computes the features of each photo.
+        encoder: computes these features.
 
     Raises:
-        UsageError: none of the photos has a class.
-        PredictorError: fewer photos than clusters.
+        UsageError: no photo has a class.
+        PredictorError: there are fewer photos than clusters.
     """
     if rule == "none":
         return None
@@ -45,13 +46,15 @@ def of_photos(
     if rule.startswith(_CLUSTER):
         from localization.foreground import classes
 
-        # Photos that cannot be read are told when they fail to be fitted.
+        # Unreadable photos are reported later, when they are fitted.
         means = classes.mean_features(photos, encoder=encoder, on_error=lambda error: None)
         return classes.cluster(means, _clusters(rule))
     known = _read(rule)
     labels = {path: known[path] for path in paths if path in known}
     if not labels:
-        raise UsageError(f"{rule}: it has a label for none of the photos; its files are taken relative to its folder")
+        raise UsageError(
+            f"{rule}: it has no label for any of the photos; its paths are relative to the folder of the CSV file"
+        )
     return labels
 
 
@@ -65,8 +68,8 @@ def _read(file: str) -> dict[str, str]:
         with open(file, newline="", encoding="utf-8-sig") as stream:
             rows = csv.DictReader(stream)
             if not {"file", "label"} <= set(rows.fieldnames or ()):
-                raise UsageError(f"{file}: its first line has to name the columns file,label")
+                raise UsageError(f"{file}: the first line must name the columns: file,label")
             given = [(row["file"], row["label"]) for row in rows if row["file"] and row["label"]]
     except (csv.Error, UnicodeDecodeError) as error:
-        raise UsageError(f"{file}: not a readable CSV file ({error}); give columns file,label") from error
+        raise UsageError(f"{file}: not a readable CSV file ({error}); write one with the columns file,label") from error
     return {name if "://" in name else os.path.normpath(os.path.join(folder, name)): label for name, label in given}

@@ -1,4 +1,4 @@
-"""The folder that `delf-jax localize --out` fills: pictures of every photo, and the boxes as JSON lines and COCO."""
+"""The folder that `delf-jax localize --out` writes: a heat-map and a mask of every photo, boxes as JSON and COCO."""
 
 import hashlib
 import json
@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from delf_cli import pictures
+from delf_cli import result_pictures
 from delf_cli.options import UsageError
 from delf_jax.files import json_files
 from delf_jax.photos.find import PhotoFile
@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 _LINES, _COCO = "localizations.jsonl", "coco.json"
 
 
-class Findings:
-    """What was found so far. A photo's line is written after its pictures, so what has a line is whole.
+class LocalizationResults:
+    """The results so far. The line of a photo is written after its pictures, so a photo with a line is complete.
 
     Args:
-        folder: made if it is not there.
-        recipe: anything that results depend on besides the photo; lines of another recipe do not count.
+        folder: path of the folder; made if it does not exist.
+        recipe: text that holds everything on which results depend besides the photo. Results of another recipe are
+            computed again.
     """
 
     def __init__(self, folder: str, *, recipe: str) -> None:
@@ -30,7 +31,7 @@ class Findings:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
-            raise UsageError(f"{folder}: is, or lies under, a file; choose a folder for --out") from error
+            raise UsageError(f"{folder}: this is a file, or lies inside a file; choose a folder for --out") from error
         self._recipe = recipe
         self._lines: dict[str, dict[str, Any]] = {}
         try:
@@ -45,21 +46,21 @@ class Findings:
         self._begin = "" if text.endswith("\n") or not text else "\n"
 
     def known(self, photo: PhotoFile) -> dict[str, Any] | None:
-        """The record of a photo that was done before and has not changed since."""
+        """The record of a photo that is done and has not changed since; None otherwise."""
         entry = self._lines.get(photo.path)
         if entry is None or entry["stamp"] != self._stamp(photo) or not (self._folder / entry["file"]).is_file():
             return None
         return {name: entry[name] for name in ("image", "found", "score", "boxes", "label") if name in entry}
 
     def add(self, photo: PhotoFile, found: "localization.Localization", record: dict[str, Any]) -> None:
-        """Draws a photo's heat-map and mask, and then writes its line; ImageError where the photo is gone."""
+        """Draws the heat-map and the mask of a photo, then writes its line; ImageError if the photo is gone."""
         from localization.draw import backdrop, draw_localization, number_masks
 
-        pixels = backdrop(found) if photo.path.endswith(".npy") else pictures.pixels_of(photo.path)
+        pixels = backdrop(found) if photo.path.endswith(".npy") else result_pictures.load_pixels(photo.path)
         file = self._lines[photo.path]["file"] if photo.path in self._lines else self._free_name(photo.path)
-        pictures.save(os.path.join(self._folder, file), draw_localization(pixels, found))
+        result_pictures.save(os.path.join(self._folder, file), draw_localization(pixels, found))
         mask = os.path.join(self._folder, f"{os.path.splitext(file)[0]}_mask.png")
-        pictures.save(mask, number_masks(found))
+        result_pictures.save(mask, number_masks(found))
         height, width = found.image_size
         areas = [round(float(mask.mean()) * height * width, 1) for mask in found.masks]
         size = {"height": height, "width": width}
@@ -71,7 +72,7 @@ class Findings:
         self._taken.add(file)
 
     def finish(self) -> None:
-        """Leaves one line a photo, and writes all of them as a COCO data set with scores, classes as categories."""
+        """Keeps one line per photo, and writes all boxes as a COCO data set, with classes as categories."""
         from delf_jax.files import atomic
 
         lines = "".join(f"{json.dumps(entry)}\n" for entry in self._lines.values())
@@ -98,7 +99,7 @@ class Findings:
         return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
     def _free_name(self, path: str) -> str:
-        """A file name that no other photo's picture has; photos of one name in several folders get a number."""
+        """A file name for the picture that no other photo uses. Photos with the same name get a number."""
         stem = os.path.splitext(os.path.basename(path))[0]
         name, number = f"{stem}.jpg", 1
         while name in self._taken:
@@ -108,11 +109,11 @@ class Findings:
 
 
 def _entry(line: str) -> dict[str, Any] | None:
-    """What a line says; None where it was cut short when a run was killed, or is not ours: that photo is done again."""
+    """The content of a line; None if it was cut off when a run was killed, or is not ours. Its photo is done again."""
     try:
         entry = json_files.loads_object(line)
         file = entry["file"]
-        # Pictures are written where it says: that must not be elsewhere.
+        # Pictures are written to this name, so it must not lead out of the folder.
         named = all(isinstance(entry[name], str) for name in ("image", "file", "stamp"))
         if not named or os.path.basename(file) != file or not file.endswith(".jpg") or not file.isprintable():
             return None

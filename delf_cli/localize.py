@@ -1,4 +1,4 @@
-"""`delf-jax localize`: where the object is in photos."""
+"""`delf-jax localize`: finds the object in photos."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from tyro.conf import Positional, arg
 
-from delf_cli import photos
+from delf_cli import input_photos
 from delf_cli.options import Photos, UsageError
 from delf_cli.report import Report
 from delf_jax.errors import ImageError
 
 if TYPE_CHECKING:
     import localization
-    from delf_cli.localization_results import Findings
+    from delf_cli.localization_results import LocalizationResults
     from delf_jax.photos.find import PhotoFile
 
 
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 class Localize:
     """Find the object in photos: boxes [x0, y0, x1, y1, score] in pixels of the upright photo, largest first.
 
-    With --out the same command again goes on where it stopped: photos that are done are left alone, changed ones are
-    done anew.
+    If it was stopped, run the same command with the same --out again and it continues. Photos that are done are
+    skipped, changed photos are done again.
 
     Attributes:
         predictor: as written by `delf-jax fit-localizer`.
-        photos: photos, folders, globs or addresses; .npy files where the predictor was fitted on feature maps.
+        photos: photos, folders, globs or addresses; or .npy files if the predictor was fitted on feature maps.
         out: folder for a heat-map and a mask of every photo, and coco.json with all boxes.
-        label: look for objects of this class, one that the predictor was fitted with (fit-localizer --labels).
-        classify: predict the class of each photo and look for objects of that one.
-        threshold: share of the map's maximum above which a pixel belongs to an object.
-        edges: move outlines to the edges in the photo.
-        map_scales: look at each photo at these scales and take the mean; above 1 finds small objects better. The
-            default threshold was chosen at 1 alone: several scales suit a lower one.
-        batch_size: photos computed at once on each device.
+        label: find objects of this class. The predictor must have it (fit-localizer --labels).
+        classify: predict the class of each photo, and find objects of this class.
+        threshold: a pixel belongs to an object if the map is above this fraction of its maximum.
+        edges: move the outlines of objects to edges in the photo.
+        map_scales: average the maps of the photo at these scales. Scales above 1 find small objects better. The default
+            threshold was chosen for scale 1 only; with several scales a lower one is better.
+        batch_size: number of photos that each device computes at once.
         json: print one JSON line per photo.
     """
 
@@ -43,54 +43,54 @@ class Localize:
     photos: Photos
     out: Annotated[str | None, arg(metavar="DIR", help_behavior_hint="(default: no pictures)")] = None
     label: Annotated[str | None, arg(help_behavior_hint="(default: objects of all classes)")] = None
-    classify: Annotated[Literal["nearest-mean"] | None, arg(help_behavior_hint="(default: do not)")] = None
+    classify: Annotated[Literal["nearest-mean"] | None, arg(help_behavior_hint="(default: no classes)")] = None
     threshold: Annotated[float | None, arg(help_behavior_hint="(default: the predictor's own)")] = None
     edges: bool = False
     map_scales: tuple[float, ...] = (1.0,)
-    batch_size: Annotated[int | None, arg(help_behavior_hint="(default: by device)")] = None
+    batch_size: Annotated[int | None, arg(help_behavior_hint="(default: depends on the device)")] = None
     json: bool = False
 
     example: ClassVar[str] = "delf-jax localize bird-predictor photos/ --out found"
 
     def run(self, report: Report) -> None:
-        """Localizes in every photo, in the order given; finding nothing is an answer too."""
+        """Finds the objects of every photo, in the given order. "Nothing found" is an answer, not a failure."""
         if self.threshold is not None and not 0 <= self.threshold < 1:
             raise UsageError(f"--threshold is {self.threshold}; it must be at least 0 and below 1")
         if self.label is not None and self.classify is not None:
-            raise UsageError("give either --label or --classify")
+            raise UsageError("give either --label or --classify, not both")
         if self.batch_size is not None and self.batch_size < 1:
             raise UsageError(f"--batch-size is {self.batch_size}; it must be at least 1")
-        photos.require_names(self.photos)
+        input_photos.require_names(self.photos)
         from delf_cli import environment
 
         environment.keep_memory()
         environment.start_jax()
-        from delf_cli.localization_results import Findings
+        from delf_cli.localization_results import LocalizationResults
 
         predictor = self._predictor()
-        files = photos.find_files(self.photos, report)
+        files = input_photos.find_files(self.photos, report)
         if not files:
             return
-        findings = None if self.out is None else Findings(self.out, recipe=self._recipe(predictor))
+        results = None if self.out is None else LocalizationResults(self.out, recipe=self._recipe(predictor))
         answers: dict[int, dict[str, Any] | ImageError] = {}
-        following = 0
+        next_position = 0
         with report.progress("localizing") as advance:
-            for position, answer in self._answers(predictor, files, findings):
+            for position, answer in self._answers(predictor, files, results):
                 answers[position] = answer
-                while following in answers:
-                    _tell(files[following].path, answers.pop(following), report)
-                    following += 1
-                    advance(following, len(files))
-        if findings is not None and report.succeeded:
-            findings.finish()
+                while next_position in answers:
+                    _report_answer(files[next_position].path, answers.pop(next_position), report)
+                    next_position += 1
+                    advance(next_position, len(files))
+        if results is not None and report.succeeded:
+            results.finish()
 
     def _answers(
-        self, predictor: "localization.Predictor", files: "list[PhotoFile]", findings: "Findings | None"
+        self, predictor: "localization.Predictor", files: "list[PhotoFile]", results: "LocalizationResults | None"
     ) -> Iterator[tuple[int, dict[str, Any] | ImageError]]:
-        """The record of each photo, out of order; those done before come first, from the folder."""
+        """The record of each photo, in any order. Photos that were done before come first."""
         todo = []
         for position, photo in enumerate(files):
-            record = findings.known(photo) if findings is not None else None
+            record = results.known(photo) if results is not None else None
             if record is None:
                 todo.append(position)
             else:
@@ -113,15 +113,15 @@ class Localize:
                 continue
             record = _record(files[position].path, found)
             try:
-                if findings is not None:
-                    findings.add(files[position], found, record)
+                if results is not None:
+                    results.add(files[position], found, record)
             except ImageError as error:
                 yield position, error
                 continue
             yield position, record
 
     def _predictor(self) -> "localization.Predictor":
-        """The predictor, once it is sure that it has the class, or classes, that are asked for."""
+        """Opens the predictor and checks that it has the classes that the options need."""
         from localization import Predictor
         from localization.encoders.choosing import open_encoder
         from localization.foreground import classes
@@ -135,7 +135,7 @@ class Localize:
         return dataclasses.replace(predictor, encoder=encoder)
 
     def _recipe(self, predictor: "localization.Predictor") -> str:
-        """Everything that the boxes depend on besides the photo."""
+        """Everything on which the boxes depend besides the photo."""
         threshold = predictor.map_threshold if self.threshold is None else self.threshold
         manifest = (Path(self.predictor) / "manifest.json").read_text()
         return f"{manifest} {threshold} {self.edges} {self.label} {self.classify} {self.map_scales}"
@@ -147,12 +147,12 @@ def _record(path: str, found: "localization.Localization") -> dict[str, Any]:
     return record if found.label is None else record | {"label": found.label}
 
 
-def _tell(path: str, answer: dict[str, Any] | ImageError, report: Report) -> None:
+def _report_answer(path: str, answer: dict[str, Any] | ImageError, report: Report) -> None:
     if isinstance(answer, ImageError):
         report.failure("image", path, answer.reason)
         return
     report.succeeded += 1
-    what = f" {answer['label']}" if "label" in answer else ""
-    lines = [f"{path}: {'found' if answer['found'] else 'nothing found:'}{what}, score {answer['score']:.3f}"]
+    label = f"{answer['label']}, " if "label" in answer else ""
+    lines = [f"{path}: {'found' if answer['found'] else 'nothing found'}, {label}score {answer['score']:.3f}"]
     lines += ["  " + "  ".join(f"{edge:8.1f}" for edge in box[:4]) + f"  score {box[4]:.3f}" for box in answer["boxes"]]
     report.result(answer, "\n".join(lines))

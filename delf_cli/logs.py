@@ -1,4 +1,4 @@
-"""`--log-level`: what the libraries tell of their work, as one JSON object a line on stderr."""
+"""`--log-level`: the libraries' log as JSON lines on stderr."""
 
 import json
 import logging
@@ -7,23 +7,23 @@ import time
 from collections.abc import Sequence
 
 from delf_cli.options import UsageError
-from delf_cli.report import plain
+from delf_cli.report import jsonable
 
 LEVELS = ("debug", "info", "warning", "error")
-HELP = f"Every subcommand takes --log-level {'|'.join(LEVELS)} too: its work as JSON lines on stderr."
+HELP = f"--log-level {'|'.join(LEVELS)}: print the log as JSON lines on stderr. Every subcommand has this option."
 _PACKAGES = ("delf_jax", "retrieval", "localization")
 _OPTION = "--log-level"
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 def take_level(args: Sequence[str]) -> tuple[str | None, list[str]]:
-    """The level that ``--log-level LEVEL`` gives, wherever it stands, and the other arguments.
+    """The level given by ``--log-level LEVEL`` anywhere among the arguments (None: not given), and the other arguments.
 
     >>> take_level(["extract", "--log-level", "info", "photos"])
     ('info', ['extract', 'photos'])
 
     Raises:
-        UsageError: there is no such level.
+        UsageError: the level does not exist.
     """
     level, others = None, []
     rest = iter(args)
@@ -34,12 +34,12 @@ def take_level(args: Sequence[str]) -> tuple[str | None, list[str]]:
             continue
         level = value if equals else next(rest, "")
         if level not in LEVELS:
-            raise UsageError(f"{_OPTION} is {level!r}; it is {', '.join(LEVELS[:-1])} or {LEVELS[-1]}")
+            raise UsageError(f"{_OPTION} is {level!r}; it must be {', '.join(LEVELS[:-1])} or {LEVELS[-1]}")
     return level, others
 
 
 def start(level: str | None) -> None:
-    """Lets the packages log to stderr from ``level`` on; from warnings on where None."""
+    """Makes the packages log to stderr, from ``level`` on (None: from warnings on)."""
     handler = _ToStderr()
     handler.setFormatter(JsonLines())
     for package in _PACKAGES:
@@ -51,15 +51,15 @@ def start(level: str | None) -> None:
 
 class _ToStderr(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        # Looked up at every line, because a progress bar puts a stream of its own there for a while.
+        # sys.stderr is looked up for every line, because a progress bar replaces it for a while.
         print(self.format(record), file=sys.stderr, flush=True)
 
 
 class JsonLines(logging.Formatter):
-    """time (UTC), level, logger, event, the fields given as ``extra``, and the traceback where there is one."""
+    """Formats a record as JSON: time (UTC), level, logger, event, the fields of ``extra``, and the traceback if any."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line."""
+        """One line of JSON."""
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         line = {
             "time": f"{stamp}.{int(record.msecs):03d}Z",
@@ -70,4 +70,4 @@ class JsonLines(logging.Formatter):
         line |= {name: value for name, value in vars(record).items() if name not in _STANDARD}
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(plain(line), allow_nan=False, default=str)
+        return json.dumps(jsonable(line), allow_nan=False, default=str)

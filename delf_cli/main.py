@@ -1,11 +1,9 @@
-"""Entry point of `delf-jax`: finds the subcommand, runs it, and turns every outcome into an exit code.
+"""The entry point of `delf-jax`: finds the subcommand, runs it, and returns the exit code.
 
-0 done, 1 finished but some inputs failed, 2 nothing could be done, 130 interrupted. Errors that a user can mend are one
-line on stderr; only a mistake of the program itself shows a traceback.
+An error that the user can correct is one line on stderr. Only a mistake of the program itself shows a traceback.
 """
 
 import contextlib
-import errno
 import importlib
 import io
 import os
@@ -17,14 +15,14 @@ from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, NoReturn, Protocol, Union, runtime_checkable
 
 from delf_cli import environment, logs
+from delf_cli.exit_codes import DONE, INTERRUPTED, NOTHING_DONE, failure_of
 from delf_cli.interrupts import interruptible
-from delf_cli.report import INTERRUPTED, NOTHING_DONE, Report, one_line
-from delf_jax.errors import DelfError
+from delf_cli.report import Report, one_line
 
-_DESCRIPTION = "Attentive deep local features in JAX: extract, index, search, match, and explain."
+_DESCRIPTION = "Local image features in JAX: extract them, search photos, match photos, and locate objects."
 
 _COMMANDS: dict[str, str | dict[str, str]] = {
-    "demo": "delf_cli.demo.story:Demo",
+    "demo": "delf_cli.demo.command:Demo",
     "extract": "delf_cli.extract:Extract",
     "codebook": "delf_cli.codebook:Codebook",
     "index": "delf_cli.index:Index",
@@ -47,31 +45,32 @@ _COMMANDS: dict[str, str | dict[str, str]] = {
 }
 
 _GROUPS = {
-    "evaluate": "Measure the answers on photos whose truth is known.\n\nWith --json, one JSON line a result.\n\n"
+    "evaluate": "Measure accuracy on photos whose right answers are known.\n\n"
+    "With --json, each result is one JSON line.\n\n"
     "Example:\n  delf-jax evaluate retrieval roxford5k/ --dataset roxford5k",
 }
 
 
 @runtime_checkable
 class Subcommand(Protocol):
-    """A dataclass whose fields are the options; its docstring and ``example`` are the help."""
+    """A dataclass whose fields are the options. Its docstring and ``example`` are the help text."""
 
     example: ClassVar[str]
     json: bool
 
     def run(self, report: Report) -> None:
-        """Does the work; raises what stops it, reports what does not."""
+        """Does the work. Raises the errors that stop it, and reports the inputs that failed."""
 
 
 def process() -> NoReturn:
-    """Runs `delf-jax` with the process's own arguments and ends the process."""
+    """Runs `delf-jax` with the arguments of this process and ends the process."""
     try:
         code = main()
-    except KeyboardInterrupt:  # asked again while the first time was being answered
+    except KeyboardInterrupt:  # a second Ctrl-C, while the first one was being handled
         code = INTERRUPTED
     if code == INTERRUPTED:
-        # Threads still decode and devices still compute what nobody waits for any more. To wait for them takes time,
-        # and to take the interpreter apart under them can crash it.
+        # Threads may still decode photos and devices may still compute. Waiting for them takes time, and a normal exit
+        # of the interpreter while they run can crash it.
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
         os._exit(code)
@@ -79,8 +78,8 @@ def process() -> NoReturn:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Runs `delf-jax` with these arguments (the process's own when None) and returns the exit code."""
-    environment.quiet()
+    """Runs `delf-jax` with these arguments (None: those of the process) and returns the exit code."""
+    environment.quiet_libraries()
     args = sys.argv[1:] if args is None else list(args)
     try:
         with interruptible():
@@ -91,36 +90,26 @@ def main(args: Sequence[str] | None = None) -> int:
             command.run(report)
             return report.exit_code
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else (0 if end.code is None else 2)
-    except KeyboardInterrupt:
-        return _stop(
-            "interrupted; extract, train and localize go on from what is finished when they are run again", INTERRUPTED
-        )
+        return end.code if isinstance(end.code, int) else (DONE if end.code is None else NOTHING_DONE)
     except BrokenPipeError:
-        # The reader has gone; the interpreter would complain once more when it flushes at exit.
+        # The program that reads our output has ended. Python would complain again when it flushes stdout at exit.
         _detach_stdout()
         return INTERRUPTED
-    except DelfError as error:
-        return _stop(str(error))
-    except OSError as error:
-        return _stop(_explain(error))
-    except MemoryError:
-        return _stop("out of memory: use a smaller --max-side, --max-features or --batch-size")
-    except Exception as error:
-        if "RESOURCE_EXHAUSTED" in str(error):
-            return _stop("out of device memory: use a smaller --batch-size, --max-side or fewer --scales")
-        traceback.print_exc()
-        return _stop(f"this is a mistake in delf-jax, please report it: {type(error).__name__}: {error}")
+    except (KeyboardInterrupt, Exception) as error:
+        failure = failure_of(error)
+        if failure.is_bug:
+            traceback.print_exc()
+        return _stop(failure.message, failure.code)
 
 
 def _parse(args: Sequence[str]) -> Subcommand:
-    """The subcommand with its options; SystemExit after help or, with one line on stderr, after wrong usage."""
-    import tyro  # here, where an interruption is already seen to
+    """The subcommand with its options. SystemExit after --help, and after wrong usage with one line on stderr."""
+    import tyro  # only here: Ctrl-C is already handled while it loads
 
     union: Any = Union[tuple(_described(name, place, args) for name, place in _COMMANDS.items())]  # noqa: UP007
-    complaint = io.StringIO()
+    message_box = io.StringIO()
     try:
-        with contextlib.redirect_stderr(complaint):
+        with contextlib.redirect_stderr(message_box):
             parsed: Subcommand = tyro.cli(
                 union,
                 prog="delf-jax",
@@ -131,17 +120,17 @@ def _parse(args: Sequence[str]) -> Subcommand:
             return parsed
     except SystemExit as end:
         if end.code:
-            raise SystemExit(_stop(_sentence(complaint.getvalue()))) from None
+            raise SystemExit(_stop(_sentence(message_box.getvalue()), NOTHING_DONE)) from None
         raise
 
 
 def _described(name: str, place: str | dict[str, str], args: Sequence[str]) -> Any:
-    """The type tyro builds a subcommand from. The list of subcommands shows summaries, a subcommand's own help all."""
+    """The type from which tyro builds a subcommand; if another one is called, only with the first line of its help."""
     import tyro
 
-    asked = args[:1] == [name]
+    is_called = args[:1] == [name]
     if isinstance(place, dict):
-        kinds = tuple(_described(kind, own, args[1:] if asked else ()) for kind, own in place.items())
+        kinds = tuple(_described(kind, own, args[1:] if is_called else ()) for kind, own in place.items())
         command: Any = Union[kinds]  # noqa: UP007
         description = _GROUPS[name]
     else:
@@ -150,29 +139,20 @@ def _described(name: str, place: str | dict[str, str], args: Sequence[str]) -> A
         description = (command.__doc__ or "").split("Attributes:")[0].strip()
         paragraphs = [textwrap.fill(" ".join(text.split()), 80) for text in re.split(r"\n\s*\n", description)]
         description = "\n\n".join([*paragraphs, f"Example:\n  {command.example}", logs.HELP])
-    if not asked:
+    if not is_called:
         description = description.split("\n\n")[0].replace("\n", " ")
     return Annotated[command, tyro.conf.subcommand(name=name, description=description)]
 
 
 def _sentence(box: str) -> str:
-    """tyro's framed complaint as one line."""
+    """tyro's error message, which it prints in a box, as one line."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", box)
     lines = [line.strip("│ \t") for line in text.splitlines() if not line.startswith(("╭", "╰"))]
     sections = re.split(r"\s*─{3,}\s*", " ".join(filter(None, lines)))
     return "; ".join(section.rstrip(".; ") for section in sections if section)
 
 
-def _explain(error: OSError) -> str:
-    where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{where}the disk is full; make room or choose another --out, then run the same command again"
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"{where}{error.strerror}; allow access to it or choose another place"
-    return f"{where}{error.strerror or error}"
-
-
-def _stop(message: str, code: int = NOTHING_DONE) -> int:
+def _stop(message: str, code: int) -> int:
     print(f"delf-jax: {one_line(message)}", file=sys.stderr, flush=True)
     return code
 
@@ -182,7 +162,3 @@ def _detach_stdout() -> None:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())
         os.close(null)
-
-
-if __name__ == "__main__":
-    process()

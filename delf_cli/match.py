@@ -1,4 +1,4 @@
-"""`delf-jax match`: two photos, the transform between them, and how sure it is."""
+"""`delf-jax match`: matches two photos and estimates the transform between them."""
 
 import dataclasses
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Match:
-    """Match two photos and verify the matches with geometry.
+    """Match two photos and verify the matches geometrically.
 
     Attributes:
-        a: one photo.
-        b: the other; the transform leads from the first to this one.
-        geometry: kind of transform; homography suits flat scenes, fundamental scenes with depth.
-        plot: file for a picture of both photos with the matches that agree.
+        a: the first photo.
+        b: the second photo. The transform maps the first photo to the second.
+        geometry: kind of transform. homography suits flat scenes, fundamental suits scenes with depth.
+        plot: write a picture of both photos and the matches that agree to this file.
         json: print one JSON line.
     """
 
@@ -36,11 +36,11 @@ class Match:
     example: ClassVar[str] = "delf-jax match a.jpg b.jpg --plot match.png"
 
     def run(self, report: Report) -> None:
-        """Matches the two photos; that they do not match is an answer too."""
-        from delf_cli import pictures
+        """Matches the two photos. "They do not match" is an answer, not a failure."""
+        from delf_cli import result_pictures
 
         if self.plot is not None:
-            pictures.require_format(self.plot)
+            result_pictures.require_format(self.plot)
         extractor = self.extraction.load()
         found: dict[int, delf_jax.features.LocalFeatures] = {}
         for position, features, _ in extractor.stream(enumerate([self.a, self.b])):
@@ -64,8 +64,10 @@ class Match:
             name=self.b,
         )
         if self.plot is not None:
-            panels = [pictures.panel(path, found[position]) for position, path in enumerate([self.a, self.b])]
-            pictures.save(self.plot, pictures.pair(panels[0], panels[1], result))
+            panels = [
+                result_pictures.load_panel(path, found[position]) for position, path in enumerate([self.a, self.b])
+            ]
+            result_pictures.save(self.plot, result_pictures.draw_pair(panels[0], panels[1], result))
         report.succeeded += 1
         report.result(_record(result), _sentences(self, result))
 
@@ -81,15 +83,15 @@ def _record(result: "retrieval.verification.verify.Match") -> dict[str, object]:
     }
 
 
-def _sentences(asked: Match, result: "retrieval.verification.verify.Match") -> str:
-    verdict = "show the same thing" if result.accepted else "no sign that both show the same thing"
+def _sentences(command: Match, result: "retrieval.verification.verify.Match") -> str:
+    verdict = "show the same thing" if result.accepted else "no match"
     lines = [
-        f"{asked.a} and {asked.b}: {verdict}",
+        f"{command.a} and {command.b}: {verdict}",
         f"{result.inliers} of {result.putative} matches agree on one {result.model} transform, "
         f"log10 NFA {result.log10_nfa:.1f}",
     ]
     if result.accepted and result.transform is not None:
         lines += ["  ".join(f"{value:10.4g}" for value in row) for row in result.transform]
-    if asked.plot is not None:
-        lines.append(f"picture: {asked.plot}")
+    if command.plot is not None:
+        lines.append(f"picture: {command.plot}")
     return "\n".join(lines)

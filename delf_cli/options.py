@@ -17,7 +17,7 @@ Photos = Annotated[Positional[tuple[str, ...]], arg(metavar="PHOTOS...", help_be
 
 
 class UsageError(DelfError):
-    """Options that cannot be followed, alone or together."""
+    """An option has an impossible value, or options contradict each other."""
 
 
 def _shown(default: str) -> object:
@@ -26,20 +26,22 @@ def _shown(default: str) -> object:
 
 @dataclasses.dataclass(frozen=True)
 class ExtractionOptions:
-    """How features are computed. What is not given is left as it is: in the index that is searched, or the default.
+    """How features are computed. An option that is not given keeps the setting of the index or store, or the default.
 
     Attributes:
-        model: name of a packaged or imported model, or the path of a model folder or file.
-        as_released: with the scales, threshold and cells that the model's authors used, where not told otherwise.
-        head: head file (PCA, foreground vector, attention) in place of the model's own, as written by `delf-jax pca`.
-        scorer: what decides which features are kept.
-        max_features: features kept per photo, over all scales.
-        max_side: photos are first reduced to this longest side, in pixels.
+        model: name of a packaged or imported model, or path of a model folder or file.
+        as_released: use the scales, the score threshold and the feature grid of the model's authors, unless other
+            options say otherwise.
+        head: head file (PCA, foreground vector, attention) to use instead of the model's own. `delf-jax pca` and
+            `delf-jax train` write such files.
+        scorer: the score that decides which features are kept.
+        max_features: most features per photo, over all scales.
+        max_side: reduce photos to this longest side first, in pixels.
         scales: image scales of the pyramid.
-        batch_size: photos computed at once on each device.
-        precision: float32 is exact everywhere; bfloat16 is the fast one on accelerators.
-        threshold: keep features whose score is at least this.
-        quantile: keep features whose score is in the photo's own upper part above this quantile (0 to 1).
+        batch_size: number of photos that each device computes at once.
+        precision: float32 is exact on every device. bfloat16 is faster on accelerators.
+        threshold: keep only features whose score is at least this.
+        quantile: keep only features whose score is above this quantile of the photo's scores (0 to 1).
     """
 
     model: Annotated[str | None, _shown("delf-r50")] = None
@@ -49,13 +51,13 @@ class ExtractionOptions:
     max_features: Annotated[int | None, _shown(str(ExtractionSettings.max_features))] = None
     max_side: Annotated[int | None, _shown(str(ExtractionSettings.max_side))] = None
     scales: Annotated[tuple[float, ...] | None, _shown(" ".join(map(str, ExtractionSettings.scales)))] = None
-    batch_size: Annotated[int | None, _shown("by device")] = None
+    batch_size: Annotated[int | None, _shown("depends on the device")] = None
     precision: Annotated[Precision | None, _shown(ExtractionSettings.precision)] = None
     threshold: Annotated[float | None, _shown("keep all")] = None
     quantile: Annotated[float | None, _shown("keep all")] = None
 
     def settings(self, base: ExtractionSettings | None = None) -> ExtractionSettings:
-        """The base settings (None: the defaults), with what was given put in their place; UsageError if impossible."""
+        """The base settings (None: the defaults) changed by the options that were given; UsageError if impossible."""
         names = {field.name for field in dataclasses.fields(ExtractionSettings)}
         given = {name: value for name, value in vars(self).items() if name in names and value is not None}
         try:
@@ -64,7 +66,7 @@ class ExtractionOptions:
             raise UsageError(f"{error} (see --help)") from error
 
     def check(self) -> None:
-        """Raises UsageError where a value is impossible, before anything slow begins."""
+        """Raises UsageError if a value is impossible. Call it before slow work begins."""
         self.settings()
         if self.batch_size is not None and self.batch_size < 1:
             raise UsageError(f"--batch-size is {self.batch_size}; it must be at least 1")
@@ -75,7 +77,7 @@ class ExtractionOptions:
         base: ExtractionSettings | None = None,
         head: "str | os.PathLike[str] | delf_jax.extraction.head.Head | None" = None,
     ) -> "delf_jax.extractor.Extractor":
-        """The extractor for these options; ``base`` and ``head`` are those of an index or store to agree with."""
+        """The extractor for these options. ``base`` and ``head`` are those of the index or store that it belongs to."""
         self.check()
         from delf_cli import environment
 

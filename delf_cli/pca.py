@@ -1,32 +1,32 @@
-"""`delf-jax pca`: fits what a head learns from photos without labels."""
+"""`delf-jax pca`: fits the PCA and the foreground vector of a head to photos."""
 
 import dataclasses
 from typing import Annotated, ClassVar
 
 from tyro.conf import arg
 
-from delf_cli import fitting, photos
+from delf_cli import head_fitting, input_photos
 from delf_cli.options import ExtractionOptions, Photos, UsageError
 from delf_cli.report import Report
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pca:
-    """Fit the PCA of descriptors and the foreground vector w* to photos, without labels, and write a head file.
+    """Fit the PCA of descriptors and the foreground vector w* to photos without labels, and write a head file.
 
-    Other parts of the head (a trained attention) are kept.
+    The other parts of the head, such as a trained attention, stay as they are.
 
     Attributes:
         paths: photos, folders, globs or addresses.
-        out: the head file to write; give it to other subcommands with --head.
-        dimension: dimensions to keep.
-        no_whiten: keep the variances of the dimensions instead of making them equal.
+        out: the head file to write. Other subcommands take it with --head.
+        dimension: number of dimensions that descriptors keep.
+        no_whiten: do not scale the dimensions to equal variance.
         json: print one JSON line with the counts.
     """
 
     paths: Photos
     out: Annotated[str, arg(metavar="HEAD")]
-    dimension: int = fitting.DIMENSION
+    dimension: int = head_fitting.DEFAULT_DIMENSION
     no_whiten: bool = False
     extraction: ExtractionOptions
     json: bool = False
@@ -37,15 +37,15 @@ class Pca:
         """Fits and writes the head."""
         if self.dimension < 1:
             raise UsageError(f"--dimension is {self.dimension}; it must be at least 1")
-        paths = photos.find(self.paths, report)
+        paths = input_photos.find_paths(self.paths, report)
         if not paths:
             return
-        # The scorer plays no part in fitting, and a head that is still being made may lack it.
+        # Fitting needs no scorer, and this head may lack one.
         extractor = dataclasses.replace(self.extraction, scorer="norm").load()
         if extractor.head.autoencoder is not None:
-            report.note("this head describes places by its autoencoder, so the PCA will change nothing")
-        fitted = fitting.fit(extractor, paths, report)
-        projection = fitting.projection(fitted, self.dimension)
+            report.note("this head uses an autoencoder in place of PCA, so its descriptors will not change")
+        fitted = head_fitting.gather_statistics(extractor, paths, report)
+        projection = head_fitting.solve_pca(fitted, self.dimension)
         fitted_on = {"command": "delf-jax pca", "photos": fitted.photos, "features": fitted.pca.count}
         head = dataclasses.replace(
             extractor.head,
@@ -58,7 +58,7 @@ class Pca:
         report.succeeded += fitted.photos
         for error in fitted.failed:
             report.failure("image", error.source, error.reason)
-        share = fitting.variance_kept(fitted, projection)
+        share = head_fitting.variance_kept(fitted, projection)
         record = {
             "head": self.out,
             "photos": fitted.photos,

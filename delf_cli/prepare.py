@@ -1,4 +1,4 @@
-"""`delf-jax prepare`: training photos as a few large files."""
+"""`delf-jax prepare`: copies training photos into a few large files."""
 
 import dataclasses
 from typing import Annotated, ClassVar
@@ -11,16 +11,16 @@ from delf_cli.report import Report
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Prepare:
-    """Copy labelled photos into ArrayRecord shards, which `delf-jax train` reads as it reads the photos themselves.
+    """Copy labelled photos into a few large files (ArrayRecord shards) for `delf-jax train`.
 
-    Worth it for millions of photos, on object stores and on spinning disks. TensorFlow is not needed.
+    This makes training faster with millions of photos, on object stores and on slow disks. It needs no TensorFlow.
 
     Attributes:
         photos: folder of the photos.
-        out: folder to write the shards to.
+        out: folder for the shards.
         labels: folders (CLASS/photo.jpg), or a CSV list of Google Landmarks v1, v2 or v2-clean.
-        positives: photos of a list that are one class: landmark, or radius:METRES around a landmark's centre.
-        validation: share of the photos, chosen by their names, that is kept aside for validation.
+        positives: which photos of a CSV list are one class: landmark, or radius:METRES around the landmark's centre.
+        validation: fraction of the photos, chosen by their names, that is kept for validation.
         json: print one JSON line with the counts.
     """
 
@@ -36,9 +36,9 @@ class Prepare:
     def run(self, report: Report) -> None:
         """Writes the shards."""
         if not 0 <= self.validation < 1:
-            raise UsageError(f"--validation is {self.validation}; it is a share, from 0 to below 1")
+            raise UsageError(f"--validation is {self.validation}; it must be a fraction, at least 0 and below 1")
         if self.labels == "none":
-            raise UsageError("--labels none: photos without labels need no shards; train on them as they are")
+            raise UsageError("--labels none: prepare needs labels; train on photos without labels directly")
 
         from delf_cli import environment
 
@@ -63,5 +63,5 @@ class Prepare:
             "classes": len(photos.classes),
             "absent": len(photos.absent),
         }
-        absent = f"; {len(photos.absent)} listed but not there" if photos.absent else ""
+        absent = f"; {len(photos.absent)} listed photos are missing" if photos.absent else ""
         report.result(record, f"{folder}: {len(photos)} photos of {len(photos.classes)} classes{absent}")

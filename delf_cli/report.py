@@ -1,8 +1,8 @@
-"""What a subcommand says, and the exit code that follows from it.
+"""What a subcommand prints.
 
-Results go to stdout: sentences for people, or with ``--json`` one JSON object a line and nothing else. Failed inputs go
-to stderr, or with ``--json`` to stdout as ``{"image": ..., "error": ...}``. Progress is drawn on stderr when it is a
-terminal.
+Results go to stdout: sentences for people, or with ``--json`` one JSON object per line and nothing else. Failed inputs
+go to stderr, or with ``--json`` to stdout as ``{"image": ..., "error": ...}``. Progress bars are drawn on stderr if it
+is a terminal.
 """
 
 import contextlib
@@ -12,12 +12,12 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, Protocol, runtime_checkable
 
-DONE, SOME_FAILED, NOTHING_DONE, INTERRUPTED = 0, 1, 2, 130
+from delf_cli.exit_codes import DONE, NOTHING_DONE, SOME_FAILED
 
 
 @runtime_checkable
 class Advance(Protocol):
-    """Moves a progress bar to ``done`` of ``total`` (None: not known yet)."""
+    """Moves a progress bar to ``done`` of ``total`` (None: not yet known)."""
 
     def __call__(self, done: int, total: int | None = None) -> None: ...
 
@@ -31,51 +31,51 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
-def plain(value: Any) -> Any:
-    """The value as JSON can hold it: arrays become lists, numbers that are not finite become null."""
+def jsonable(value: Any) -> Any:
+    """The value in a form that JSON can hold: arrays become lists, infinite numbers and NaN become None."""
     if isinstance(value, Mapping):
-        return {str(key): plain(entry) for key, entry in value.items()}
+        return {str(key): jsonable(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(entry) for entry in value]
+        return [jsonable(entry) for entry in value]
     if hasattr(value, "tolist"):
-        return plain(value.tolist())
+        return jsonable(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
 
 
 class Report:
-    """Collects what became of the inputs while it prints.
+    """Prints results and counts the inputs that succeeded and failed.
 
     Attributes:
         json: print JSON lines instead of sentences.
-        succeeded: inputs that were dealt with, however the answer turned out.
-        failed: inputs that could not be dealt with.
-        watched: whether someone sees the progress.
+        succeeded: number of inputs that got an answer. "No match" is an answer too.
+        failed: number of inputs that could not be used.
+        shows_progress: stderr is a terminal, so progress bars are drawn.
     """
 
     def __init__(self, *, json: bool) -> None:
         self.json = json
         self.succeeded = 0
         self.failed = 0
-        self.watched = sys.stderr.isatty()
+        self.shows_progress = sys.stderr.isatty()
 
     @property
     def exit_code(self) -> int:
-        """0 done, 1 some inputs failed, 2 all of them did."""
+        """0 if no input failed, 1 if some failed, 2 if all failed (see ``exit_codes``)."""
         if not self.failed:
             return DONE
         return SOME_FAILED if self.succeeded else NOTHING_DONE
 
     def result(self, record: Mapping[str, Any], text: str) -> None:
-        """Prints an answer: the record with ``--json``, the text otherwise. Text may have several lines."""
+        """Prints an answer: the record with ``--json``, otherwise the text, which may have several lines."""
         if self.json:
-            print(json.dumps(plain(record), allow_nan=False), file=sys.stdout, flush=True)
+            print(json.dumps(jsonable(record), allow_nan=False), file=sys.stdout, flush=True)
         else:
             print("\n".join(map(one_line, text.split("\n"))), file=sys.stdout, flush=True)
 
     def failure(self, kind: Literal["image", "query", "weights"], name: str, reason: str) -> None:
-        """Counts and prints an input that failed; ``reason`` says what is wrong and how to mend it."""
+        """Counts and prints an input that failed. ``reason`` says what is wrong and what to do."""
         self.failed += 1
         if self.json:
             self.result({kind: name, "error": reason}, "")
@@ -83,14 +83,14 @@ class Report:
             print(one_line(f"{name}: {reason}"), file=sys.stderr, flush=True)
 
     def note(self, text: str) -> None:
-        """Prints something good to know, for people only, on stderr."""
+        """Prints a message for people on stderr; nothing with ``--json``."""
         if not self.json:
             print(one_line(text), file=sys.stderr, flush=True)
 
     @contextlib.contextmanager
     def progress(self, description: str, unit: str = "photos") -> Iterator[Advance]:
-        """A progress bar with rate and time left, drawn only where someone watches."""
-        if not self.watched:
+        """A progress bar with rate and time left, drawn only if stderr is a terminal."""
+        if not self.shows_progress:
             yield lambda done, total=None: None
             return
         from rich import progress

@@ -1,4 +1,4 @@
-"""`delf-jax search`: which photos of an index show the same thing."""
+"""`delf-jax search`: finds the photos of an index that show the same thing as a query photo."""
 
 import contextlib
 import dataclasses
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from tyro.conf import Positional, arg
 
-from delf_cli import cropping, photos, pictures
+from delf_cli import cropped_features, input_photos, result_pictures
 from delf_cli.options import ExtractionOptions, Photos, UsageError
 from delf_cli.report import Report
 from delf_jax.errors import ImageError
@@ -27,19 +27,20 @@ if TYPE_CHECKING:
 class Search:
     """Find the photos of an index that show the same thing as a query photo, with geometric proof.
 
-    The settings and the model are those that the index was made with, unless told otherwise.
+    Model and settings come from the index, unless options say otherwise.
 
     Attributes:
         index: the index, as written by `delf-jax index`.
         photos: query photos, folders, globs or addresses.
-        top: results shown per query.
-        first_stage: votes of nearest descriptors, or asmk, word by word, in an index made with --asmk.
-        verify: photos whose geometry is checked per query.
+        top: number of results per query.
+        first_stage: votes counts the nearest descriptors. asmk compares visual words; it needs an index made with
+            --asmk.
+        verify: number of photos per query whose geometry is verified.
         crop: foreground searches only for the largest object of the query, found by the foreground vector of the head.
-        out: folder for a picture of every query with its best results and the matches that prove them.
-        ray: hold the shards of the index on a Ray cluster: local starts one on this machine, auto finds one that runs
-            here, HOST:PORT is the head node of another. All its nodes must see the index at the same path.
-        replicas: processes that hold each shard there; while one of them lives, the shard answers.
+        out: folder for a picture of every query, its best results, and the matches that prove them.
+        ray: load the shards of the index on a Ray cluster. local starts a cluster on this machine, auto uses the one
+            that runs here, HOST:PORT is the head node of another one. All nodes must see the index at the same path.
+        replicas: number of processes that load each shard. The shard answers as long as one of them runs.
         json: print one JSON line per query.
     """
 
@@ -58,44 +59,49 @@ class Search:
     example: ClassVar[str] = "delf-jax search index query.jpg --top 5 --out found"
 
     def run(self, report: Report) -> None:
-        """Searches every query, in the order given; a query that matches nothing is an answer too."""
+        """Searches for every query, in the given order. "No match" is an answer, not a failure."""
         for name, value in (("--top", self.top), ("--verify", self.verify), ("--replicas", self.replicas)):
             if value < 1:
                 raise UsageError(f"{name} is {value}; it must be at least 1")
         if self.replicas > 1 and self.ray is None:
-            raise UsageError("--replicas belongs to --ray; say where the cluster is")
+            raise UsageError("--replicas needs --ray; say where the cluster is")
         self.extraction.check()
-        photos.require_names(self.photos)
+        input_photos.require_names(self.photos)
         with self._opened_index() as index:
             if self.first_stage == "asmk" and getattr(index, "inverted_file", None) is None:
                 raise UsageError(
-                    f"{self.index}: was made without --asmk; add words with `delf-jax index --out INDEX --asmk`"
+                    f"{self.index}: it has no visual words; add them with `delf-jax index --out INDEX --asmk CODEBOOK`"
                 )
             self._search(index, report)
 
     def _search(self, index: "SearchableIndex", report: Report) -> None:
-        queries = photos.find(self.photos, report, kind="query")
+        queries = input_photos.find_paths(self.photos, report, kind="query")
         if not queries:
             return
         extractor = self.extraction.load(base=index.settings, head=index.head_path)
         index.require(extractor.fingerprint)
         files = self._picture_files(queries)
         boxes = self._boxes(extractor, queries, report)
-        waiting: dict[int, delf_jax.features.LocalFeatures | ImageError] = {}
-        following = 0
+        answers: dict[int, delf_jax.features.LocalFeatures | ImageError] = {}
+        next_position = 0
         with report.progress("searching", "queries") as advance:
-            for position, found in cropping.stream(extractor, queries, boxes):
-                waiting[position] = found
-                while following in waiting:
-                    features = waiting.pop(following)
+            for position, found in cropped_features.extract_inside_boxes(extractor, queries, boxes):
+                answers[position] = found
+                while next_position in answers:
+                    features = answers.pop(next_position)
                     if isinstance(features, ImageError):
-                        report.failure("query", queries[following], features.reason)
+                        report.failure("query", queries[next_position], features.reason)
                     else:
                         self._answer(
-                            index, queries[following], features, files[following], report, box=boxes[following]
+                            index,
+                            queries[next_position],
+                            features,
+                            files[next_position],
+                            report,
+                            box=boxes[next_position],
                         )
-                    following += 1
-                    advance(following, len(queries))
+                    next_position += 1
+                    advance(next_position, len(queries))
 
     @contextlib.contextmanager
     def _opened_index(self) -> "Iterator[SearchableIndex]":
@@ -113,7 +119,9 @@ class Search:
 
         if not manifest.is_sharded(Path(self.index)):
             manifest.read(Path(self.index))
-            raise UsageError(f"{self.index}: is one index, not in shards; leave out --ray, or index it with --shards")
+            raise UsageError(
+                f"{self.index}: this index is not in shards; leave out --ray, or build it again with --shards"
+            )
         with (
             ray_session.connected(self.ray),
             retrieval.ShardedIndex.open(self.index, on_ray=True, replicas=self.replicas) as index,
@@ -122,17 +130,17 @@ class Search:
 
     def _boxes(
         self, extractor: "delf_jax.extractor.Extractor", queries: Sequence[str], report: Report
-    ) -> "list[cropping.Box | None]":
+    ) -> "list[cropped_features.Box | None]":
         if self.crop == "none":
             return [None] * len(queries)
         with report.progress("cropping", "queries"):
-            return cropping.foreground_boxes(extractor, queries)
+            return cropped_features.foreground_boxes(extractor, queries)
 
     def _picture_files(self, queries: list[str]) -> list[str | None]:
         if self.out is None:
             return [None] * len(queries)
         os.makedirs(self.out, exist_ok=True)
-        return [os.path.join(self.out, name) for name in pictures.file_names(queries)]
+        return [os.path.join(self.out, name) for name in result_pictures.file_names(queries)]
 
     def _answer(
         self,
@@ -142,21 +150,21 @@ class Search:
         file: str | None,
         report: Report,
         *,
-        box: cropping.Box | None,
+        box: cropped_features.Box | None,
     ) -> None:
-        # An index in shards has votes alone.
+        # An index in shards supports votes only.
         stage: dict[str, Any] = {} if self.first_stage == "votes" else {"first_stage": self.first_stage}
         result = index.search(features, verify=self.verify, top=self.top, max_side=self.extraction.max_side, **stage)
         lines = _sentences(query, features, result)
         if file is not None:
-            pictures.save(file, pictures.sheet(query, features, index, result))
+            result_pictures.save(file, result_pictures.draw_results(query, features, index, result))
             lines.append(f"  picture: {file}")
         report.succeeded += 1
         record: dict[str, object] = {"query": query, "accepted": result.accepted}
         if self.crop == "foreground":
             record["crop"] = box
             if box is not None:
-                lines.append(f"  searched for {box[0]},{box[1]} to {box[2]},{box[3]} alone")
+                lines.append(f"  searched only for the part from {box[0]},{box[1]} to {box[2]},{box[3]}")
         if result.lost:
             record["lost_shards"] = [{"shard": name, "error": reason} for name, reason in result.lost.items()]
             lines += [f"  without shard {name}: {reason}" for name, reason in result.lost.items()]
@@ -176,8 +184,8 @@ def _record(found: "retrieval.verification.verify.Match") -> dict[str, object]:
 
 def _sentences(query: str, features: "delf_jax.features.LocalFeatures", result: "retrieval.SearchResult") -> list[str]:
     if not len(features):
-        return [f"{query}: nothing to search for, it has no features (an even surface, or very small)"]
-    lines = [f"{query}: {'found' if result.accepted else 'no match'}"]
+        return [f"{query}: no features to search for (the photo is empty or very small)"]
+    lines = [f"{query}: {'match' if result.accepted else 'no match'}"]
     for found in result.matches:
         nfa = "" if found.log10_nfa is None else f"log10 NFA {found.log10_nfa:7.1f}"
         mark = "accepted" if found.accepted else "refused "

@@ -1,4 +1,4 @@
-"""`delf-jax serve`: a page to search an index, and to see where the object is, by dropping photos on it."""
+"""`delf-jax serve`: a page in the browser that searches an index and locates objects in photos."""
 
 import dataclasses
 import ipaddress
@@ -13,31 +13,31 @@ from delf_cli.report import Report
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-# What is still computed when the server is told to end is waited for this long.
+# When the server is stopped, it waits this many seconds for running computations.
 _LAST_SECONDS = 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Serve:
-    """Open a page in the browser: drop a photo, see its matches with their proof, or an honest "no match".
+    """Serve a page in the browser: drop a photo on it to see its matches with proof, or "no match".
 
-    The page needs no network, and no mouse. Photos that are dropped stay in memory, the latest few of them; nothing is
-    written. The settings and the model are those that the index was made with, unless told otherwise. Needs
-    delf-jax[web].
+    The page works offline, and without a mouse. The server keeps the latest photos in memory and writes nothing. Model
+    and settings come from the index, unless options say otherwise. It needs `pip install 'delf-jax[web]'`.
 
     Attributes:
         index: the index, as written by `delf-jax index`.
-        predictor: as written by `delf-jax fit-localizer`: the page then shows where the object is, and why.
-        host: the address to listen at. With another than the default everyone who reaches it can search the index and
+        predictor: predictor, as written by `delf-jax fit-localizer`. The page then also shows where the object is, and
+            why.
+        host: address to listen at. With any other than the default, everyone who can reach it can search the index and
             see its photos.
-        port: 0 takes any free one.
-        top: results shown per query.
-        verify: photos whose geometry is checked per query.
+        port: port to listen at; 0 takes any free port.
+        top: number of results per query.
+        verify: number of photos per query whose geometry is verified.
         json: print one JSON line with the address.
     """
 
     index: Annotated[Positional[str], arg(metavar="INDEX")]
-    predictor: Annotated[str | None, arg(help_behavior_hint="(default: search alone)")] = None
+    predictor: Annotated[str | None, arg(help_behavior_hint="(default: search only)")] = None
     host: str = "127.0.0.1"
     port: int = 8000
     top: int = 10
@@ -48,7 +48,7 @@ class Serve:
     example: ClassVar[str] = "delf-jax serve index --predictor predictor"
 
     def run(self, report: Report) -> None:
-        """Serves the page until it is interrupted."""
+        """Serves the page until it is stopped."""
         for name, value in (("--top", self.top), ("--verify", self.verify)):
             if value < 1:
                 raise UsageError(f"{name} is {value}; it must be at least 1")
@@ -65,13 +65,13 @@ class Serve:
             port = listening.getsockname()[1]
             address = f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{port}/"
             if not _is_loopback(self.host):
-                report.note(f"everyone who reaches {self.host} can search this index and see its photos")
+                report.note(f"everyone who can reach {self.host} can search this index and see its photos")
             report.succeeded += 1
-            report.result({"address": address}, f"{address} (Ctrl-C ends it)")
+            report.result({"address": address}, f"{address} (stop with Ctrl-C)")
             config = uvicorn.Config(
                 app,
                 access_log=False,
-                log_level="critical",  # what fails is logged by the application
+                log_level="critical",  # the application logs its own errors
                 server_header=False,
                 lifespan="off",
                 ws="none",
@@ -86,20 +86,20 @@ class Serve:
         environment.start_jax()
         import retrieval
         from delf_cli.web import app
-        from delf_cli.web.finder import Finder
-        from delf_cli.web.locator import Locator
+        from delf_cli.web.localizer import Localizer
+        from delf_cli.web.searcher import Searcher
         from localization import Predictor
 
         index = retrieval.Index.open(self.index)
         extractor = self.extraction.load(base=index.settings, head=index.head_path)
         index.require(extractor.fingerprint)
-        locator = None if self.predictor is None else Locator(Predictor.open(self.predictor))
-        finder = Finder(index, extractor, top=self.top, verify=self.verify)
-        return app.create(finder, locator, host=self.host)
+        localizer = None if self.predictor is None else Localizer(Predictor.open(self.predictor))
+        searcher = Searcher(index, extractor, top=self.top, verify=self.verify)
+        return app.create(searcher, localizer, host=self.host)
 
 
 def _listening(host: str, port: int) -> socket.socket:
-    """A socket bound before anything slow begins; UsageError where that cannot be."""
+    """A socket that is bound before slow work begins; UsageError if it cannot be bound."""
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except (OSError, UnicodeError) as error:

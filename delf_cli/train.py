@@ -1,17 +1,17 @@
-"""`delf-jax train`: labelled photos, or photos without labels, to an attention of their own."""
+"""`delf-jax train`: trains attention (and optionally the backbone) on photos with or without labels."""
 
 import contextlib
 import dataclasses
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from tyro.conf import arg
 
-from delf_cli import fitting, photos
+from delf_cli import head_fitting, input_photos
 from delf_cli.options import Photos, UsageError
 from delf_cli.report import Report
+from delf_cli.training_progress import show_progress
 from delf_jax.settings import Precision
 
 if TYPE_CHECKING:
@@ -21,37 +21,36 @@ if TYPE_CHECKING:
     from delf_jax.training.settings import TrainingSettings
 
 _WITH_LABELS, _WITHOUT_LABELS = "packaged-head", "self-labelled"
-_SECONDS_BETWEEN_LINES = 30
-# Enough for 128 dimensions many times over.
-_FITTED_PHOTOS = 300
+# Many times more than 128 dimensions need.
+_PHOTOS_FOR_PCA = 300
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Train:
-    """Learn which places of photos matter, from what the photos show, not where.
+    """Train the attention score from class labels of photos, or without labels.
 
-    The same command again goes on where it stopped; RUN then holds head.safetensors, to be given with --head. Where the
-    backbone was trained too, RUN is a model, to be given with --model.
+    If it was stopped, run the same command again and it continues. The result is RUN/head.safetensors; give it to other
+    subcommands with --head. If the backbone was trained too, RUN is a model; give it with --model.
 
     Attributes:
-        paths: a folder of class folders, or one that delf-jax prepare or TFDS wrote; with --labels CSV the folder of
-            the listed photos; with --labels none photos, folders, globs or addresses.
-        out: the folder of the run: head.safetensors, metrics.jsonl, preset.toml, checkpoints/.
-        preset: packaged settings by name (delg-joint, packaged-head, paper-attention, paper-descriptors,
+        paths: a folder of class folders, or a folder written by delf-jax prepare or by TFDS. With --labels CSV the
+            folder of the listed photos. With --labels none photos, folders, globs or addresses.
+        out: folder of the run, with head.safetensors, metrics.jsonl, preset.toml and checkpoints/.
+        preset: name of packaged settings (delg-joint, packaged-head, paper-attention, paper-descriptors,
             self-labelled, tiny), or a .toml file.
-        set: settings to change, as name=value.
-        labels: folders (CLASS/photo.jpg), none (each photo with its warps is its own class), a CSV list of Google
-            Landmarks, or the feature of a TFDS set that is the label.
-        positives: photos of a CSV list that are one class: landmark, or radius:METRES.
-        validation: share of the photos kept aside to choose the best checkpoint.
-        steps: steps to make, in place of the preset's epochs.
-        seed: of first parameters, order and crops.
-        precision: compute type.
-        model: name of a packaged model, or the path of a model folder or backbone file.
-        head: head file whose PCA, foreground vector and threshold are kept (with warm_start, its attention, too).
-        workers: processes that decode photos; 0 for threads.
-        tensorboard: write the metrics for TensorBoard, too (needs the extra [tensorboard]).
-        json: print one JSON line with the outcome.
+        set: settings to change, as NAME=VALUE.
+        labels: folders (CLASS/photo.jpg), none (each photo and its warped copies are a class), a CSV list of Google
+            Landmarks, or the name of the label feature of a TFDS data set.
+        positives: which photos of a CSV list are one class: landmark, or radius:METRES.
+        validation: fraction of the photos that is held out to choose the best checkpoint.
+        steps: number of training steps, in place of the preset's epochs.
+        seed: random seed of first parameters, order and crops.
+        precision: number type of the computation.
+        model: name of a packaged model, or path of a model folder or backbone file.
+        head: head file whose PCA, foreground vector and threshold are kept (and its attention, with warm_start).
+        workers: number of processes that decode photos; 0 uses threads.
+        tensorboard: also write the metrics for TensorBoard. It needs `pip install 'delf-jax[tensorboard]'`.
+        json: print one JSON line with the result.
     """
 
     paths: Photos
@@ -59,13 +58,13 @@ class Train:
     preset: Annotated[
         str | None, arg(help_behavior_hint=f"(default: {_WITH_LABELS}; with --labels none {_WITHOUT_LABELS})")
     ] = None
-    set: Annotated[tuple[str, ...], arg(metavar="NAME=VALUE...", help_behavior_hint="(default: as preset)")] = ()
+    set: Annotated[tuple[str, ...], arg(metavar="NAME=VALUE...", help_behavior_hint="(default: from the preset)")] = ()
     labels: str = "folders"
     positives: str = "landmark"
-    validation: Annotated[float | None, arg(help_behavior_hint="(default: as preset)")] = None
-    steps: Annotated[int | None, arg(help_behavior_hint="(default: as preset)")] = None
-    seed: Annotated[int | None, arg(help_behavior_hint="(default: as preset)")] = None
-    precision: Annotated[Precision | None, arg(help_behavior_hint="(default: as preset)")] = None
+    validation: Annotated[float | None, arg(help_behavior_hint="(default: from the preset)")] = None
+    steps: Annotated[int | None, arg(help_behavior_hint="(default: from the preset)")] = None
+    seed: Annotated[int | None, arg(help_behavior_hint="(default: from the preset)")] = None
+    precision: Annotated[Precision | None, arg(help_behavior_hint="(default: from the preset)")] = None
     model: str = "delf-r50"
     head: Annotated[str | None, arg(help_behavior_hint="(default: the model's own)")] = None
     workers: int = 0
@@ -75,9 +74,9 @@ class Train:
     example: ClassVar[str] = "delf-jax train landmarks/ --preset packaged-head --out run"
 
     def run(self, report: Report) -> None:
-        """Trains and writes the files."""
+        """Trains and writes the files of the run."""
         settings = self._settings()
-        photos.require_names(self.paths)
+        input_photos.require_names(self.paths)
         if self.workers < 0:
             raise UsageError(f"--workers is {self.workers}; it must be 0 or more")
 
@@ -95,7 +94,7 @@ class Train:
         )
         absent = getattr(training, "absent", ())
         if absent:
-            report.note(f"{self.labels}: {len(absent)} of its photos are not on the disk, the first {absent[0]}")
+            report.note(f"{self.labels}: {len(absent)} of its photos are missing, for example {absent[0]}")
         base = self._base_head()
         backbone = Backbone.open(self.model)
         network = loop.network_config(settings, backbone, classes=len(training.classes))
@@ -118,7 +117,7 @@ class Train:
             total = loop.total_steps(settings, fed.training.steps_per_epoch)
             optimizer = optimizers.optimizer_of(settings, steps=total, steps_per_epoch=fed.training.steps_per_epoch)
             steps = Steps(settings, network, backbone, optimizer, attention=attention)
-            with self._board(folder) as board, _shown(report) as show:
+            with self._summary_writer(folder) as board, show_progress(report) as show:
                 result = loop.train(steps, fed, folder, board=board, progress=show)
         for name, reason in [*fed.training.failures.items(), *fed.failures_aside.items()]:
             report.failure("image", name, reason)
@@ -135,9 +134,9 @@ class Train:
         head = exporting.trained_head(steps, result, base, notes=notes)
         if settings.changes_backbone:
             exporting.save_backbone(steps, result, folder / "backbone.safetensors", model=self.model)
-            head = self._fitted(head, training, report)
+            head = self._fit_head(head, training, report)
         head.save(folder / "head.safetensors")
-        self._say(report, folder, settings, result, photos_used)
+        self._report_result(report, folder, settings, result, photos_used)
 
     @property
     def _preset(self) -> str:
@@ -150,51 +149,51 @@ class Train:
         changes = parse_changes(self.set) | {name: value for name, value in named.items() if value is not None}
         settings = open_preset(self._preset, changes)
         if self.labels == "none" and settings.validation:
-            raise UsageError("--labels none has no photo of a known class to keep aside; leave --validation at 0")
+            raise UsageError("--labels none has no classes to validate with; leave --validation at 0")
         return settings
 
     def _base_head(self) -> "delf_jax.extraction.head.Head":
-        """The head whose untrained parts are kept; an empty one for a backbone that has none."""
+        """The head whose other parts are kept; an empty head if the backbone has none."""
         from delf_jax.extraction.head import Head
         from delf_jax.loading import model_paths
 
         path = Path(self.head) if self.head else model_paths(self.model)[1]
         return Head() if self.head is None and not path.is_file() else Head.open(path)
 
-    def _fitted(
+    def _fit_head(
         self, head: "delf_jax.extraction.head.Head", samples: "Samples", report: Report
     ) -> "delf_jax.extraction.head.Head":
-        """The head of a new backbone with PCA and foreground vector fitted to the photos trained on."""
+        """The head for a new backbone, with PCA and foreground vector fitted to the training photos."""
         import delf_jax
         from delf_jax.training.samples import PhotoList
 
         if not isinstance(samples, PhotoList):
             report.note(
-                f"{self.out}: its head has no PCA yet; fit one to photo files with delf-jax pca --model {self.out}"
+                f"{self.out}: its head has no PCA yet; fit one to photos with `delf-jax pca --model {self.out}`"
             )
             return head
 
         extractor = delf_jax.load(self.out, head=head, scorer="norm")
-        chosen = [samples.path(i) for i in range(0, len(samples), -(-len(samples) // _FITTED_PHOTOS))]
-        fitted = fitting.fit(extractor, chosen, report)
+        chosen = [samples.path(i) for i in range(0, len(samples), -(-len(samples) // _PHOTOS_FOR_PCA))]
+        fitted = head_fitting.gather_statistics(extractor, chosen, report)
         if head.autoencoder is None:
-            most = min(fitting.DIMENSION, len(fitted.pca.total), fitted.pca.count - 1)
-            head = dataclasses.replace(head, pca=fitting.projection(fitted, most))
+            most = min(head_fitting.DEFAULT_DIMENSION, len(fitted.pca.total), fitted.pca.count - 1)
+            head = dataclasses.replace(head, pca=head_fitting.solve_pca(fitted, most))
         return dataclasses.replace(head, foreground=fitted.direction())
 
     @contextlib.contextmanager
-    def _board(self, folder: Path) -> Iterator[Any]:
+    def _summary_writer(self, folder: Path) -> Iterator[Any]:
         if not self.tensorboard:
             yield None
             return
         try:
             from tensorboardX import SummaryWriter
         except ImportError:
-            raise UsageError("--tensorboard needs a package: pip install 'delf-jax[tensorboard]'") from None
+            raise UsageError("--tensorboard needs another package: pip install 'delf-jax[tensorboard]'") from None
         with SummaryWriter(str(folder / "tensorboard")) as board:
             yield board
 
-    def _say(
+    def _report_result(
         self,
         report: Report,
         folder: Path,
@@ -209,36 +208,5 @@ class Train:
         numbers = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in result.metrics.items())
         report.result(
             record,
-            f"{folder}: {result.steps} steps on {trained_on} photos; {numbers or 'finished before'}; use it with {use}",
+            f"{folder}: {result.steps} steps on {trained_on} photos; {numbers or 'was finished'}; use it with {use}",
         )
-
-
-@contextlib.contextmanager
-def _shown(report: Report) -> Iterator[Callable[["delf_jax.training.loop.Progress"], None]]:
-    """Draws a line that stands still where someone watches, and writes one now and then where nobody does."""
-    if report.watched:
-        from rich.console import Console
-        from rich.live import Live
-
-        with Live(console=Console(stderr=True), transient=True, refresh_per_second=4) as live:
-            yield lambda progress: live.update(_line(progress))
-        return
-    last = time.monotonic()
-
-    def write(progress: "delf_jax.training.loop.Progress") -> None:
-        nonlocal last
-        if progress.step == progress.steps or time.monotonic() - last >= _SECONDS_BETWEEN_LINES:
-            last = time.monotonic()
-            report.note(_line(progress))
-
-    yield write
-
-
-def _line(progress: "delf_jax.training.loop.Progress") -> str:
-    shown = ("loss", "attention_loss", "descriptor_loss", "accuracy")
-    numbers = [f"{name.replace('_', ' ')} {progress.metrics[name]:.3f}" for name in shown if name in progress.metrics]
-    minutes, seconds = divmod(round(progress.seconds_left), 60)
-    hours, minutes = divmod(minutes, 60)
-    left = f"{hours}:{minutes:02}:{seconds:02}"
-    rate = f"{progress.photos_per_second:.1f} photos/s"
-    return f"step {progress.step} of {progress.steps}  {'  '.join(numbers)}  {rate}  {left} left"

@@ -1,6 +1,6 @@
-"""`delf-jax demo`: the story that it tells, its page, and the photos that come with the package.
+"""`delf-jax demo`: ``command`` runs it, ``compute`` finds what it shows, ``page`` writes the HTML page.
 
-``PHOTOS`` is the folder of these photos; PHOTOS.md in it says where each is from.
+``PHOTOS`` is the folder of the packaged photos. PHOTOS.md in it names the source and the licence of each.
 """
 
 from pathlib import Path

@@ -1,130 +1,21 @@
-"""The demo's page: one HTML file with everything inside, made from what was found."""
+"""The demo's page: one HTML file that holds everything it shows."""
 
 import base64
-import dataclasses
 import math
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from string import Template
 
+from delf_cli.demo.story import LocatedPhoto, Place, Query, Step, Story
+
 _TEMPLATE = Path(__file__).parent / "page.html"
 _LOOK = Path(__file__).parent.parent / "look.css"
 
 
-@dataclasses.dataclass(frozen=True)
-class Candidate:
-    """A photo of the collection as an answer: its name, a small JPEG, first-stage votes, and how sure the match is."""
-
-    name: str
-    thumbnail: bytes
-    score: float
-    inliers: int
-    log10_nfa: float
-    accepted: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class Query:
-    """A question and its ranked answers. Pictures are JPEG files; None where none was drawn."""
-
-    name: str
-    features: int
-    accepted: bool
-    candidates: Sequence[Candidate]
-    photo: bytes
-    proof: bytes | None = None
-    heat: bytes | None = None
-    keypoints: bytes | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Place:
-    """A place of a training photo that explains another's: the photo as a small JPEG with the place marked."""
-
-    name: str
-    thumbnail: bytes
-    importance: float
-    similarity: float
-    share: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Located:
-    """What was found in a photo without labels, and why.
-
-    Attributes:
-        name: of the photo.
-        photo: JPEG, with the place marked that is explained.
-        heat: JPEG of the map over the photo, with the boxes.
-        score: largest cosine with the foreground direction.
-        boxes: [x0, y0, x1, y1] in pixels of the original photo, largest first.
-        excitatory, inhibitory: training places that make the marked one foreground, and that hold it back.
-        photos: how many photos the predictor was fitted on; this one was not among them.
-    """
-
-    name: str
-    photo: bytes
-    heat: bytes
-    score: float
-    boxes: Sequence[tuple[int, ...]]
-    excitatory: Sequence[Place]
-    inhibitory: Sequence[Place]
-    photos: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Step:
-    """A part of the work and the seconds that it took."""
-
-    name: str
-    seconds: float
-    note: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
-class Story:
-    """All that the page tells.
-
-    Attributes:
-        partnered: queries whose partner is in the collection, each with its name; the first one explains the features.
-        strangers: queries without a partner.
-        members: photos of the collection without a partner, each searched among the others.
-        located: photos whose object was located without labels.
-        threshold: largest log10_nfa that is accepted.
-        database: photos in the collection.
-        photos, features: counted over everything that was extracted.
-        steps: what took how long, in order.
-        environment: the machine and the versions, in words.
-    """
-
-    partnered: Sequence[tuple[Query, str]]
-    strangers: Sequence[Query]
-    members: Sequence[Query]
-    located: Sequence[Located]
-    threshold: float
-    database: int
-    photos: int
-    features: int
-    steps: Sequence[Step]
-    environment: str
-
-    @property
-    def found(self) -> int:
-        """Partnered queries that rank their partner first and accept it."""
-        return sum(
-            q.accepted and q.candidates[0].name == partner and q.candidates[0].accepted for q, partner in self.partnered
-        )
-
-    @property
-    def refused(self) -> int:
-        """Queries without a partner for which nothing was accepted."""
-        return sum(not q.accepted for q in (*self.strangers, *self.members))
-
-
 def render(story: Story) -> str:
-    """The page as HTML that needs nothing from elsewhere: pictures are data, there is no script."""
-    queries = [*(q for q, _ in story.partnered), *story.strangers, *story.members]
+    """The page as HTML. Pictures are inside it as data, and it has no scripts, so it needs no other file."""
+    queries = story.queries
     best = [q.candidates[0].log10_nfa for q in queries if q.candidates]
     surest = min(best, default=0.0)
     return Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
@@ -150,7 +41,7 @@ def _tiles(story: Story) -> str:
         (f"{story.found} of {len(story.partnered)}", "partners ranked first and accepted"),
         (f"{story.refused} of {len(story.strangers) + len(story.members)}", "photos without a partner refused"),
         (f"{story.features:,}", f"local features in {story.photos} photos"),
-        (f"{sum(step.seconds for step in story.steps):.0f} s", "from nothing to this page"),
+        (f"{sum(step.seconds for step in story.steps):.0f} s", "for everything on this page"),
     ]
     return "".join(f"<div><dd>{escape(value)}</dd><dt>{escape(label)}</dt></div>" for value, label in tiles)
 
@@ -158,16 +49,16 @@ def _tiles(story: Story) -> str:
 def _trio(query: Query) -> str:
     name = escape(query.name)
     figures = [
-        (query.photo, f"The photo {name}", "<b>The photo.</b> Upright, reduced where it is too large, never enlarged."),
+        (query.photo, f"The photo {name}", "<b>The photo.</b> Turned upright and, if it is too large, reduced."),
         (
             query.heat,
             f"Heat-map of attention over {name}",
-            "<b>Attention.</b> Bright where features are strong; the peaks away from the border become features.",
+            "<b>Attention.</b> Bright places have a high score. Peaks that are not at the border become features.",
         ),
         (
             query.keypoints,
             f"Circles around the strongest features of {name}",
-            "<b>Features.</b> The strongest of all scales; a circle's size tells its scale, yellow scores highest.",
+            "<b>Features.</b> The strongest of all scales. The circle shows the scale; yellow is the highest score.",
         ),
     ]
     return "".join(_figure(data, alt, text) for data, alt, text in figures if data)
@@ -196,7 +87,7 @@ def _card(query: Query) -> str:
 
 def _ranking(query: Query) -> str:
     if not query.candidates:
-        return "<p>No photo of the collection shares enough features to be verified.</p>"
+        return "<p>No photo of the collection has enough matching features to be verified.</p>"
     rows = "".join(
         f"<tr{' class=first' if rank == 1 and c.accepted else ''}><td>{rank}</td><td>{_image(c.thumbnail, '')}</td>"
         f'<td>{escape(c.name)}</td><td class="number">{c.inliers}</td><td class="number">{_number(c.log10_nfa)}</td>'
@@ -204,7 +95,7 @@ def _ranking(query: Query) -> str:
         for rank, c in enumerate(query.candidates, start=1)
     )
     return (
-        f"<table><caption>Ranked answers to {escape(query.name)}</caption>"
+        f"<table><caption>Ranked answers for {escape(query.name)}</caption>"
         "<thead><tr><th>#</th><th></th><th>Photo</th>"
         '<th class="number">Inliers</th><th class="number">log10 NFA</th><th>Verdict</th></tr></thead>'
         f"<tbody>{rows}</tbody></table>"
@@ -220,27 +111,31 @@ def _members(queries: Sequence[Query]) -> str:
         for best in [q.candidates[0] if q.candidates else None]
     )
     return (
-        '<div class="card"><div class="head"><h3>The collection’s own singles</h3>'
-        '<span class="count">each searched among all others</span></div><div class="scroll table">'
+        '<div class="card"><div class="head"><h3>Other photos of the collection</h3>'
+        '<span class="count">each searched among the rest of the collection</span></div><div class="scroll table">'
         "<table><thead><tr><th></th><th>Photo</th><th>Best candidate</th>"
         '<th class="number">Inliers</th><th class="number">log10 NFA</th><th>Verdict</th></tr></thead>'
         f"<tbody>{rows}</tbody></table></div></div>"
     )
 
 
-def _located(found: Located) -> str:
+def _located(found: LocatedPhoto) -> str:
     name = escape(found.name)
     boxes = f"box {', '.join(map(str, found.boxes[0]))}" if found.boxes else "nothing found"
     figures = [
-        (found.photo, f"{found.name} with a ring around one place", "The ring marks the place explained below."),
+        (
+            found.photo,
+            f"{found.name} with a ring around one place",
+            "The ring marks the place that is explained below.",
+        ),
         (found.heat, f"Map and boxes of {found.name}", f"Map and boxes; score {found.score:.2f}."),
     ]
     pair = "".join(
         f"<figure>{_image(data, alt)}<figcaption>{text}</figcaption></figure>" for data, alt, text in figures
     )
     rows = [
-        ("yes", "+", "Training places that make it foreground", found.excitatory),
-        ("no", "−", "Training places that hold it back", found.inhibitory),
+        ("yes", "+", "Training places that speak for the object", found.excitatory),
+        ("no", "−", "Training places that speak against it", found.inhibitory),
     ]
     places = "".join(
         f'<h4><span class="chip {kind}">{sign}</span> {title}</h4>'
@@ -262,7 +157,7 @@ def _place(place: Place) -> str:
 
 
 def _scientific(value: float) -> str:
-    """Two digits and a power of ten, as print sets it.
+    """Two digits and a power of ten, in HTML.
 
     >>> _scientific(-0.00346)
     '−3.5 × 10<sup>−3</sup>'
@@ -272,7 +167,7 @@ def _scientific(value: float) -> str:
 
 
 def _scale(queries: Sequence[Query], threshold: float) -> str:
-    """A dot a query on one axis, surer to the right."""
+    """One axis with a dot for each query; surer matches are further to the right."""
     answered = sorted((q for q in queries if q.candidates), key=lambda q: q.candidates[0].log10_nfa)
     values = [q.candidates[0].log10_nfa for q in answered] + [threshold, 0.0]
     left, right = _spread(max(values) + 1), _spread(min(values))
@@ -298,8 +193,8 @@ def _scale(queries: Sequence[Query], threshold: float) -> str:
 
 
 def _spread(log10_nfa: float) -> float:
-    """Square root with sign: room near the threshold, and the surest still on the page."""
-    bounded = min(max(log10_nfa, -1e4), 10.0)  # matches without hope may count as infinite
+    """Signed square root, which gives room near the threshold and keeps the surest match on the page."""
+    bounded = min(max(log10_nfa, -1e4), 10.0)  # hopeless matches may have an infinite value
     return math.copysign(math.sqrt(abs(bounded)), -bounded)
 
 
@@ -331,7 +226,7 @@ def _image(data: bytes, alt: str) -> str:
 
 
 def _number(value: float) -> str:
-    """A number with a real minus sign; the value of a hopeless match may be infinite."""
+    """A number with a true minus sign; hopeless matches may have an infinite value."""
     if not math.isfinite(value):
         return "∞" if value > 0 else "−∞"
     text = f"{value:.1f}" if isinstance(value, float) and value != round(value) else f"{round(value)}"

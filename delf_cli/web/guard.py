@@ -1,4 +1,4 @@
-"""Who may ask, and what a browser may do with the answers."""
+"""Which requests are answered, and the security headers of every answer."""
 
 import ipaddress
 import socket
@@ -19,14 +19,14 @@ _HEADERS = {
 
 
 class Guard:
-    """Refuses requests that another site may have made a browser send, and forbids the page all that it does not need.
+    """Refuses requests that another site may have sent through the user's browser, and adds the security headers.
 
-    A site can point a name of its own at this machine (DNS rebinding), and then reads what it likes unless its name in
-    the Host header is refused; addresses in figures, and names that belong to this machine, cannot be had that way.
+    In an attack by DNS rebinding, another site points a name of its own at this machine and then reads the answers. The
+    Host header holds that name, so only IP addresses and the names of this machine are accepted there.
 
     Args:
-        app: what is guarded.
-        host: the address that the server was told to listen at.
+        app: the application that is protected.
+        host: the address that the server listens at.
     """
 
     def __init__(self, app: ASGIApp, *, host: str) -> None:
@@ -34,7 +34,7 @@ class Guard:
         self._names = {"localhost", host.lower(), socket.gethostname().lower(), socket.getfqdn().lower()} - {""}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes the request on, or refuses it."""
+        """Passes the request on, or answers 403."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -48,7 +48,7 @@ class Guard:
         host, origin = headers.get("host", ""), headers.get("origin")
         reason = None
         if not self._is_own(host):
-            reason = "this address is not one of the server's own; open the one that `delf-jax serve` printed"
+            reason = "this address does not belong to the server; open the address that `delf-jax serve` printed"
         elif origin is not None and origin.partition("://")[2] != host:
             reason = "requests from other sites are refused"
         if reason is None:

@@ -1,4 +1,4 @@
-// The page: takes a photo, asks the server, shows the answers. Only the answer to the latest question is shown.
+// The page: takes a photo, asks the server, and shows the answer. Only the answer to the latest request is shown.
 
 import { element, number, showLocated, showMatches, showWhy } from "/show.js";
 import { Stage } from "/stage.js";
@@ -7,20 +7,20 @@ const $ = (id) => document.getElementById(id);
 const HINTS = {
   box: [
     "Drag a box to search for a part.",
-    " With the keyboard: Enter puts a box, arrows move it, Shift and arrows change its size, Enter searches, Escape takes it away.",
+    " With the keyboard: Enter adds a box, arrow keys move it, Shift and arrow keys resize it, Enter searches, Escape removes it.",
   ],
   place: [
-    "Click a place to see why it counts as object.",
-    " With the keyboard: arrows move the ring, Shift is faster, Enter asks.",
+    "Click a place to see why it belongs to the object.",
+    " With the keyboard: arrow keys move the ring, Shift moves it faster, Enter explains.",
   ],
 };
 
 let collection = null;
 let photo = null; // {id, name, width, height} of the latest upload
 let located = null; // the latest localization of it
-let task = null; // what the server works on for us
+let task = null; // the request that is running
 
-class Refused extends Error {}
+class RequestError extends Error {}
 
 async function ask(address, options = {}) {
   let response;
@@ -28,25 +28,25 @@ async function ask(address, options = {}) {
     response = await fetch(address, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Refused("the server cannot be reached; is delf-jax serve still running?");
+    throw new RequestError("cannot reach the server; check that delf-jax serve is still running");
   }
   const answer = await response.json().catch(() => ({ error: `the server answered ${response.status}` }));
-  if (!response.ok) throw new Refused(answer.error);
+  if (!response.ok) throw new RequestError(answer.error);
   return answer;
 }
 
 const post = (address, body, signal) =>
   ask(address, { method: "POST", signal, headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
 
-// Runs work(signal) under the progress bar, in the place of what was running; errors become the alert.
+// Runs work(signal) and shows the progress bar. It stops the request that was running; errors are shown as an alert.
 async function run(text, what, work) {
   task?.abort();
   const mine = (task = new AbortController());
   const start = performance.now();
   const tick = () => {
     const seconds = Math.floor((performance.now() - start) / 1000);
-    const patience = seconds < 5 ? "" : "; the first photo of a shape takes longest";
-    $("busy-text").textContent = seconds < 1 ? `${text} …` : `${text} … ${seconds} s${patience}`;
+    const hint = seconds < 5 ? "" : "; the first photo of each size takes longest";
+    $("busy-text").textContent = seconds < 1 ? `${text} …` : `${text} … ${seconds} s${hint}`;
   };
   $("alert").hidden = true;
   $("busy").hidden = false;
@@ -70,9 +70,9 @@ async function run(text, what, work) {
 }
 
 function complain(what, error) {
-  if (!(error instanceof Refused)) console.error(error);
+  if (!(error instanceof RequestError)) console.error(error);
   $("status").textContent = "";
-  $("alert").textContent = `${what}: ${error instanceof Refused ? error.message : "something went wrong on this page"}`;
+  $("alert").textContent = `${what}: ${error instanceof RequestError ? error.message : "something went wrong on this page; its console shows the error"}`;
   $("alert").hidden = false;
 }
 
@@ -87,7 +87,7 @@ async function take(file) {
   if (!file) return;
   const name = file.name || "pasted photo";
   if (collection && file.size > collection.max_bytes) {
-    complain(name, new Refused(`the file is larger than ${collection.max_bytes >> 20} MiB; save the photo smaller`));
+    complain(name, new RequestError(`the file is larger than ${collection.max_bytes >> 20} MiB; save the photo smaller`));
     return;
   }
   let isTaken = false;
@@ -112,19 +112,19 @@ async function take(file) {
 
 async function search(box) {
   $("whole").hidden = !box;
-  const asked = photo;
-  await run(`Searching ${number(collection?.photos ?? 0)} photos`, asked.name, async (signal) => {
-    const found = await post(`/api/photos/${asked.id}/search`, { box }, signal);
+  const query = photo;
+  await run(`Searching ${number(collection?.photos ?? 0)} photos`, query.name, async (signal) => {
+    const found = await post(`/api/photos/${query.id}/search`, { box }, signal);
     return showMatches($("panel-search"), found, collection?.photos ?? 0, Boolean(box));
   });
 }
 
 async function locate() {
-  const asked = photo;
+  const query = photo;
   $("why").replaceChildren();
   stage.place = null;
-  await run("Looking for the object", asked.name, async (signal) => {
-    located = await post(`/api/photos/${asked.id}/localize`, { label: $("label").value || null }, signal);
+  await run("Looking for the object", query.name, async (signal) => {
+    located = await post(`/api/photos/${query.id}/localize`, { label: $("label").value || null }, signal);
     stage.heat.src = `/api/maps/${located.id}.jpg`;
     showThreshold(located.threshold);
     return showBoxes(located);
@@ -134,12 +134,12 @@ async function locate() {
 
 async function explain(place) {
   if (!collection?.predictor?.explains) {
-    complain("Why", new Refused("this predictor was fitted without points; fit it again to see them"));
+    complain("Why", new RequestError("this predictor has no training points; fit it again without --no-points"));
     return;
   }
-  const asked = photo;
-  await run("Looking for the training places behind it", asked.name, async (signal) => {
-    const why = await post(`/api/photos/${asked.id}/explain`, { at: place }, signal);
+  const query = photo;
+  await run("Looking for the training places that explain it", query.name, async (signal) => {
+    const why = await post(`/api/photos/${query.id}/explain`, { at: place }, signal);
     return showWhy($("why"), why, place);
   });
 }
@@ -160,7 +160,7 @@ function showThreshold(value) {
   $("threshold-own").hidden = Math.abs(value - (collection?.predictor?.threshold ?? value)) < 0.005;
 }
 
-// While one answer is on its way the slider may move on: the latest value is asked for next, those between never.
+// The slider may move while a request runs. Then only its latest value is requested next.
 let isAsking = false;
 let wanted = null;
 
@@ -204,7 +204,7 @@ function choose(tab) {
 function describeStage() {
   const [pointer, keys] = HINTS[stage.mode];
   $("hint").replaceChildren(pointer, element("span", { className: "keys" }, keys));
-  $("stage").setAttribute("aria-label", stage.mode === "box" ? "The photo: choose a part" : "The photo: choose a place");
+  $("stage").setAttribute("aria-label", stage.mode === "box" ? "Photo: choose a part" : "Photo: choose a place");
 }
 
 async function start() {
@@ -222,7 +222,7 @@ async function start() {
   }
   $("file").addEventListener("change", () => {
     take($("file").files[0]);
-    $("file").value = ""; // the same file again is a change again
+    $("file").value = ""; // so that choosing the same file again is a change
   });
   document.addEventListener("paste", (event) => take(event.clipboardData.files[0]));
   for (const kind of ["dragover", "dragleave", "drop"]) {
@@ -259,7 +259,7 @@ async function start() {
   const predictor = collection.predictor;
   document.querySelector("[role=tablist]").hidden = !predictor;
   if (!predictor?.labels.length) return;
-  $("label").append(element("option", { value: "" }, "any"), ...predictor.labels.map((name) => element("option", { value: name }, name)));
+  $("label").append(element("option", { value: "" }, "any class"), ...predictor.labels.map((name) => element("option", { value: name }, name)));
   $("label-choice").hidden = false;
 }
 

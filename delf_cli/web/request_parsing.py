@@ -1,4 +1,4 @@
-"""What a request asks for, checked: bodies of bounded size, boxes and places inside their photo."""
+"""Reads and checks what a request asks for: bodies of limited size, boxes and places inside their photo."""
 
 import json
 import math
@@ -7,15 +7,15 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from delf_cli.cropping import Box
+from delf_cli.cropped_features import Box
 
-# A smaller part holds too few features to be searched for, in pixels of the photo.
+# In pixels of the photo. A smaller part holds too few features for a search.
 SMALLEST_BOX = 32
 _MAX_JSON = 4096
 
 
 async def body(request: Request, limit: int) -> bytes:
-    """The body; 413 as soon as it is longer than ``limit`` bytes."""
+    """The body of the request; status 413 as soon as it is longer than ``limit`` bytes."""
     too_large = HTTPException(413, f"the file is larger than {limit >> 20} MiB; save the photo smaller")
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > limit:
@@ -29,37 +29,40 @@ async def body(request: Request, limit: int) -> bytes:
 
 
 async def fields(request: Request) -> dict[str, Any]:
-    """The JSON object in the body; 422 where it is something else."""
+    """The JSON object in the body; status 422 if the body is anything else."""
     try:
-        asked = json.loads(await body(request, _MAX_JSON))
+        given = json.loads(await body(request, _MAX_JSON))
     except (ValueError, RecursionError):
-        asked = None
-    if not isinstance(asked, dict):
+        given = None
+    if not isinstance(given, dict):
         raise HTTPException(422, "the body must be a JSON object")
-    return asked
+    return given
 
 
 async def box(request: Request, size: tuple[int, int]) -> Box | None:
-    """``box`` in whole pixels inside a photo of (height, width), None for all of it; 422 where it is none or tiny."""
+    """The field ``box``, in whole pixels and clipped to a photo of (height, width); None if there is no such field.
+
+    Status 422 if it is not four numbers, or too small.
+    """
     given = (await fields(request)).get("box")
     if given is None:
         return None
     x0, y0, x1, y1 = _numbers(given, 4, "box")
     height, width = size
-    cut = max(0, round(x0)), max(0, round(y0)), min(width, round(x1)), min(height, round(y1))
-    if min(cut[2] - cut[0], cut[3] - cut[1]) < SMALLEST_BOX:
+    clipped = max(0, round(x0)), max(0, round(y0)), min(width, round(x1)), min(height, round(y1))
+    if min(clipped[2] - clipped[0], clipped[3] - clipped[1]) < SMALLEST_BOX:
         raise HTTPException(422, f"this part is too small to search for; each side needs {SMALLEST_BOX} pixels")
-    return cut
+    return clipped
 
 
 async def place(request: Request, size: tuple[int, int]) -> tuple[float, float]:
-    """``at``, (x, y) moved into a photo of (height, width); 422 where it is none."""
+    """The field ``at``, (x, y) moved into a photo of (height, width); status 422 if it is not two numbers."""
     x, y = _numbers((await fields(request)).get("at"), 2, "at")
     return min(max(x, 0.0), size[1] - 1.0), min(max(y, 0.0), size[0] - 1.0)
 
 
 def threshold(request: Request) -> float:
-    """``threshold`` of the address; 422 unless it is a number from 0 to below 1."""
+    """The parameter ``threshold`` of the address; status 422 unless it is at least 0 and below 1."""
     try:
         value = float(request.query_params.get("threshold", ""))
     except ValueError:

@@ -1,4 +1,4 @@
-// Answers of the server as parts of the page. Text is set as text, never as markup: names come from files.
+// Shows the answers of the server on the page. Text is never set as markup, because names come from files.
 
 export function element(tag, properties = {}, ...children) {
   const made = document.createElement(tag);
@@ -22,13 +22,13 @@ function power(value) {
   return [`${mantissa} × 10`.replace("-", "−"), element("sup", {}, exponent.replace("+", "").replace("-", "−"))];
 }
 
-// How sure a match is, in words: log10 of how many false alarms as good as this one chance would give.
+// How sure a match is, in words, from log10 of the expected number of false alarms.
 function confidence(match) {
-  if (match.log10_nfa === null) return ["no agreement"];
-  if (match.log10_nfa > -1) return ["chance explains it"];
+  if (match.log10_nfa === null) return ["no common transform"];
+  if (match.log10_nfa > -1) return ["this can be chance"];
   const odds = -match.log10_nfa;
-  if (odds < 6) return [`by chance once in ${number(10 ** odds)} searches`];
-  return ["by chance once in 10", element("sup", {}, number(odds)), " searches"];
+  if (odds < 6) return [`by chance only once in ${number(10 ** odds)} searches`];
+  return ["by chance only once in 10", element("sup", {}, number(odds)), " searches"];
 }
 
 function picture(source, alt, what) {
@@ -61,7 +61,7 @@ function row(match, rank, search, isOpen) {
     if (isShown && !proof.childElementCount) {
       const address = `/api/searches/${search}/${rank}.jpg`;
       const alt = `The photo beside ${match.name}, ${match.inliers} matching features joined by lines`;
-      const missing = gone("No picture: the photo’s file is no longer where it was when it was indexed.");
+      const missing = gone("No picture: the photo’s file has been moved or deleted since it was indexed.");
       proof.append(element("a", { href: address, target: "_blank", title: "Open in full size" }, picture(address, alt, missing)));
     }
     proof.hidden = !isShown;
@@ -78,12 +78,12 @@ function verdict(isGood, title, ...text) {
   return element("div", { className: `verdict ${isGood ? "yes" : "no"}` }, sign, words);
 }
 
-// The ranked matches of a search; returns the sentence that says it all.
+// Shows the ranked matches of a search. Returns one sentence for screen readers.
 export function showMatches(panel, found, photos, hasBox) {
   const accepted = found.matches.filter((match) => match.accepted);
   const refused = found.matches.filter((match) => !match.accepted);
   const what = hasBox ? "this part" : "this photo";
-  const count = `${number(found.features)} features, searched in ${number(photos)} photos in ${number(found.seconds, 1)} s.`;
+  const count = `${number(found.features)} features, ${number(photos)} photos searched in ${number(found.seconds, 1)} s.`;
   const list = (matches) =>
     element(
       "ol",
@@ -95,13 +95,13 @@ export function showMatches(panel, found, photos, hasBox) {
     const title = accepted.length === 1 ? `Found in ${accepted[0].name}` : `Found in ${accepted.length} photos`;
     panel.append(verdict(true, title, count), list(accepted));
   } else if (found.features) {
-    const why = "Nothing in this collection shows what it shows: the agreement below is what chance gives. ";
+    const why = "No photo of this collection shows the same thing. The matches below can be chance. ";
     panel.append(verdict(false, "No match", why, count));
   } else {
-    panel.append(verdict(false, "Nothing to search for", `There are no features in ${what}: an even surface, or very small.`));
+    panel.append(verdict(false, "No features", `There is nothing to search for in ${what}: it is empty or very small.`));
   }
   if (refused.length) {
-    panel.append(element("h3", { className: "list-title" }, accepted.length ? "Also looked at, and refused" : "Closest, but refused"));
+    panel.append(element("h3", { className: "list-title" }, accepted.length ? "Also compared, but refused" : "Best candidates, all refused"));
     panel.append(list(refused));
   }
   const best = accepted[0];
@@ -110,11 +110,11 @@ export function showMatches(panel, found, photos, hasBox) {
     : `No match for ${what}.`;
 }
 
-// What was located; returns the sentence that says it all.
+// Shows what was located. Returns one sentence for screen readers.
 export function showLocated(panel, located) {
   const count = located.boxes.length;
   const title = count ? `${count} ${count === 1 ? "object" : "objects"}` : "Nothing found";
-  const score = `Largest cosine with w* ${number(located.score, 3)}; the map is cut at ${number(located.threshold, 2)} of its maximum.`;
+  const score = `Largest cosine with w* is ${number(located.score, 3)}. The map is cut at ${number(located.threshold, 2)} of its maximum.`;
   panel.replaceChildren(verdict(count > 0, title, score));
   return `${title}.`;
 }
@@ -132,24 +132,24 @@ function point(entry) {
     {},
     entry.thumbnail
       ? element("img", { src: entry.thumbnail, alt: `${entry.name} with a ring around ${place}` })
-      : element("p", { className: "gone" }, "no picture kept"),
+      : element("p", { className: "gone" }, "no picture stored"),
     element("p", { className: "name" }, entry.label ? `${entry.name} (${entry.label})` : entry.name),
     element("dl", {}, ...figures.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, ...value)])),
   );
 }
 
-// The training places behind a place; returns the sentence that says it all.
+// Shows the training places that explain a place. Returns one sentence for screen readers.
 export function showWhy(panel, why, place) {
   const rows = [
-    ["yes", "+", "Training places that make it foreground", why.excitatory],
-    ["no", "−", "Training places that hold it back", why.inhibitory],
+    ["yes", "+", "Training places that speak for the object", why.excitatory],
+    ["no", "−", "Training places that speak against it", why.inhibitory],
   ];
   const lists = rows.flatMap(([kind, sign, title, entries]) => [
     element("h4", {}, element("span", { className: `chip ${kind}` }, sign), ` ${title}`),
     entries.length ? element("ul", { className: "places" }, ...entries.map(point)) : element("p", {}, "None."),
   ]);
   const title = `Why ${place.join(", ")}?`;
-  const sum = `Its cosine with w* is ${number(why.value, 3)}, the sum of the values of all training places.`;
+  const sum = `The cosine with w* is ${number(why.value, 3)}. It is the sum of the values of all training places.`;
   panel.replaceChildren(element("div", { className: "card" }, element("h3", {}, title), element("p", { className: "soft" }, sum), ...lists));
   const names = (entries) => entries.map((entry) => entry.name).slice(0, 3).join(", ") || "nothing";
   return `${title} For: ${names(why.excitatory)}. Against: ${names(why.inhibitory)}.`;

@@ -1,13 +1,14 @@
-// The photo on the page: a box or a place is chosen on it by mouse, finger or keyboard. All coordinates are pixels of
-// the upright original photo.
+// The photo on the page. The user chooses a box or a place on it by mouse, finger or keyboard. All coordinates are
+// pixels of the upright original photo.
 
 const SVG = "http://www.w3.org/2000/svg";
-const STEP = 0.02; // of the photo's longest side, for a press of an arrow key
+// Step of an arrow key, and smallest side of a box, as fractions of the photo's longest side.
+const STEP = 0.02;
 const SMALLEST = 0.04;
 
 export class Stage {
-  // root: the focusable element. onBox(box or null) and onPlace([x, y]) are called when a choice is made, onMove(text)
-  // while the keyboard moves it, onDrawing(on) when drawing with a finger begins or ends.
+  // root: the focusable element. onBox(box or null) and onPlace([x, y]) are called when the user has chosen, onMove(text)
+  // while the keyboard moves the box or place, onDrawing(on) when drawing with a finger begins or ends.
   constructor(root, { onBox, onPlace, onMove, onDrawing }) {
     Object.assign(this, { root, onBox, onPlace, onMove, onDrawing });
     this.fit = document.createElement("div");
@@ -101,7 +102,7 @@ export class Stage {
     return [Math.min(Math.max(x, 0), this.width), Math.min(Math.max(y, 0), this.height)];
   }
 
-  // A finger scrolls the page unless drawing was asked for; a mouse always draws.
+  // A finger scrolls the page, unless the user has pressed "Search a part". A mouse always draws.
   #press(event) {
     if (event.button !== 0) return;
     if (this.mode === "box" && event.pointerType === "touch" && !this.drawing) return;
@@ -145,7 +146,7 @@ export class Stage {
     this.draw();
   }
 
-  // A box in the middle, for the keyboard to move.
+  // Adds a box in the middle, which the keyboard can move.
   beginBox() {
     const { width, height } = this;
     this.box ??= [width / 4, height / 4, (3 * width) / 4, (3 * height) / 4];

@@ -101,7 +101,7 @@ def test_numbers_of_a_row_worked_by_hand() -> None:
     assert row["surest_strangers"] == {"0": 7.0, "1": 2.0}
     text = scoring.table([{"method": "toy", "features": 10, **row}, {"method": "other", "left_out": "no weights"}])
     assert "75.0" in text
-    assert "other: left out, no weights" in text
+    assert "other is left out: no weights" in text
 
 
 def test_a_scorer_that_the_head_lacks_is_left_out_and_other_names_are_refused(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from benchmarks.peer_matching import putative
 
 
 def test_missing_weights_are_named(tmp_path: Path) -> None:
-    with pytest.raises(PeerMissing, match=r"aliked-n16\.pth is not in the data folder"):
+    with pytest.raises(PeerMissing, match=r"aliked-n16\.pth is missing in the data folder"):
         assert Aliked(tmp_path / "aliked-n16.pth").description
 
 

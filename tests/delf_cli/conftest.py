@@ -72,3 +72,17 @@ def index(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Path:
     path = tmp_path_factory.mktemp("indexes") / "index"
     assert main(["index", str(store), "--out", str(path), "--backend", "exact"]) == 0
     return path
+
+
+@pytest.fixture(scope="session")
+def fit(tiny_model: Path) -> tuple[str, ...]:
+    """Options that make fitting a predictor quick."""
+    return ("--model", str(tiny_model), "--max-side", "256", "--layer", "conv4", "--max-points", "200")
+
+
+@pytest.fixture(scope="session")
+def predictor(tmp_path_factory: pytest.TempPathFactory, photos: Path, fit: tuple[str, ...]) -> Path:
+    """A predictor of the photos; not to be changed."""
+    path = tmp_path_factory.mktemp("predictors") / "p"
+    assert main(["fit-localizer", str(photos), "--out", str(path), *fit]) == 0
+    return path

@@ -64,42 +64,58 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("make", BAD, ids=lambda make: make.__name__)
-def test_bad_photo_among_good_ones(
-    make: Any, run: Run, photos: Path, index: Path, small: tuple[str, ...], tmp_path: Path
+@pytest.fixture
+def bad_photos(photos: Path, tmp_path: Path) -> dict[str, str]:
+    """A photo of each bad kind, and what is said about it."""
+    (tmp_path / "bad").mkdir()
+    said = {}
+    for make, reason in BAD.items():
+        path = tmp_path / "bad" / f"{make.__name__}.jpg"
+        make(path, photos / "box.jpg")
+        said[str(path)] = reason
+    return said
+
+
+def test_bad_photos_among_good_ones(
+    run: Run, photos: Path, index: Path, small: tuple[str, ...], bad_photos: dict[str, str], tmp_path: Path
 ) -> None:
-    bad, good = tmp_path / "bad.jpg", photos / "box.jpg"
-    make(bad, good)
-
-    done = run("extract", good, bad, "--out", tmp_path / "s", *small)
+    good = photos / "box.jpg"
+    done = run("extract", good, *bad_photos, "--out", tmp_path / "s", *small)
     assert done.code == 1
-    assert done.err.startswith(f"{bad}: ")
-    assert done.err.count("\n") == 1
-    assert BAD[make] in done.err
     assert "1 photos done" in done.out
-    assert [photo.path for photo in FeatureStore.open(tmp_path / "s")] == [str(good)]
-    assert FeatureStore.open(tmp_path / "s").failures()[0][0] == str(bad)
+    lines = done.err.splitlines()
+    assert len(lines) == len(bad_photos)
+    for path, reason in bad_photos.items():
+        (line,) = [line for line in lines if line.startswith(f"{path}: ")]
+        assert reason in line
+    store = FeatureStore.open(tmp_path / "s")
+    assert [photo.path for photo in store] == [str(good)]
+    assert {failure[0] for failure in store.failures()} == bad_photos.keys()
 
-    done = run("extract", bad, "--out", tmp_path / "nothing", *small, "--json")
-    assert done.code == 2
-    assert done.records[0]["image"] == str(bad)
-    assert BAD[make] in done.records[0]["error"]
-    assert done.err == ""
-
-    found = run("search", index, bad, good, "--json")
-    assert found.code == 1
-    failed, answered = sorted(found.records, key=lambda record: "error" not in record)
-    assert failed["query"] == str(bad)
-    assert BAD[make] in failed["error"]
+    found = run("search", index, *bad_photos, good, "--json")
+    assert (found.code, found.err) == (1, "")
+    *failed, answered = sorted(found.records, key=lambda record: "error" not in record)
     assert answered["query"] == str(good)
-    assert found.err == ""
+    for record in failed:
+        assert bad_photos[record["query"]] in record["error"]
+    assert {record["query"] for record in failed} == bad_photos.keys()
+
+
+def test_bad_photos_alone(
+    run: Run, photos: Path, index: Path, small: tuple[str, ...], bad_photos: dict[str, str], tmp_path: Path
+) -> None:
+    good, bad = photos / "box.jpg", next(path for path in bad_photos if "truncated" in path)
+    done = run("extract", *bad_photos, "--out", tmp_path / "nothing", *small, "--json")
+    assert (done.code, done.err) == (2, "")
+    for record in done.records[:-1]:
+        assert bad_photos[record["image"]] in record["error"]
     alone = run("search", index, bad)
     assert (alone.code, alone.out, alone.err.count("\n")) == (2, "", 1)
 
     matched = run("match", good, bad, *small, "--plot", tmp_path / "m.png")
     assert (matched.code, matched.out, matched.err.count("\n")) == (2, "", 1)
     assert not (tmp_path / "m.png").exists()
-    assert run("match", good, bad, *small, "--json").records[0]["image"] == str(bad)
+    assert run("match", good, bad, *small, "--json").records[0]["image"] == bad
 
     fitted = run("pca", bad, "--out", tmp_path / "head.safetensors", *small)
     assert (fitted.code, fitted.out, fitted.err.count("\n")) == (2, "", 1)
@@ -162,13 +178,13 @@ def test_full_disk_while_extracting(
 ) -> None:
     with monkeypatch.context() as patch:
         FullDisk(patch, room)
-        done = run("extract", photos, "--out", tmp_path / "s", *small)
+        done = run("extract", photos / "box.jpg", "--out", tmp_path / "s", *small)
     assert (done.code, done.out) == (2, "")
     assert done.err.count("\n") == 1
     assert "the disk is full; " in done.err
     assert not list(tmp_path.rglob("*.tmp"))
-    again = run("extract", photos, "--out", tmp_path / "s", *small, "--json")
-    assert (again.code, again.records[0]["stored"]) == (0, 5)
+    again = run("extract", photos / "box.jpg", "--out", tmp_path / "s", *small, "--json")
+    assert (again.code, again.records[0]["stored"]) == (0, 1)
 
 
 def test_full_disk_while_indexing_keeps_the_old_index(
@@ -190,7 +206,7 @@ def test_full_disk_while_drawing(
     FullDisk(monkeypatch, 0)
     done = run("search", index, photos / "box.jpg", "--out", tmp_path / "found")
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
-    assert "the disk is full; make room" in done.err
+    assert "the disk is full; free some space" in done.err
     assert not os.listdir(tmp_path / "found")
 
 
@@ -201,7 +217,7 @@ def test_no_photos_at_all(command: str, run: Run, index: Path, small: tuple[str,
     args = [index, tmp_path / "none"] if command == "search" else [tmp_path / "none", "--out", tmp_path / "x", *small]
     done = run(command, *args)
     assert (done.code, done.out) == (2, "")
-    assert done.err == f"delf-jax: {tmp_path / 'none'}: no photos there; name photos, or folders that hold some\n"
+    assert done.err == f"delf-jax: {tmp_path / 'none'}: there are no photos; name photos, or folders with photos\n"
     assert not (tmp_path / "x").exists()
 
 
@@ -285,16 +301,17 @@ def test_interrupted_extraction_keeps_what_is_done(
 ) -> None:
     many = tmp_path / "many"
     many.mkdir()
-    for number in range(40):
+    for number in range(12):
         shutil.copy(photos / "box.jpg", many / f"{number}.jpg")
     args = ["extract", str(many), "--out", str(tmp_path / "s"), *small]
     # Slow photos and small parts, so that the interruption falls between the first part and the last photo.
     slow = (
         "import sys, time, functools\n"
-        "from delf_jax import job, pipeline\n"
+        "from delf_jax.job import extraction_job as job\n"
+        "from delf_jax.photos import batching\n"
         "from delf_cli.main import main\n"
-        "load = pipeline.load_photo\n"
-        "pipeline.load_photo = lambda *args, **options: (time.sleep(0.3), load(*args, **options))[1]\n"
+        "load = batching.load_photo\n"
+        "batching.load_photo = lambda *args, **options: (time.sleep(0.5), load(*args, **options))[1]\n"
         "job.run = functools.partial(job.run, part_photos=2)\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
@@ -312,8 +329,8 @@ def test_interrupted_extraction_keeps_what_is_done(
     assert err.startswith("delf-jax: interrupted")
     assert err.count("\n") == 1
     kept = len(FeatureStore.open(tmp_path / "s"))
-    assert 2 <= kept < 40
+    assert 2 <= kept < 12
     resumed = run(*args, "--json")
     assert resumed.code == 0
-    assert (resumed.records[0]["skipped"], resumed.records[0]["stored"]) == (kept, 40)
-    assert len({photo.path for photo in FeatureStore.open(tmp_path / "s")}) == 40
+    assert (resumed.records[0]["skipped"], resumed.records[0]["stored"]) == (kept, 12)
+    assert len({photo.path for photo in FeatureStore.open(tmp_path / "s")}) == 12

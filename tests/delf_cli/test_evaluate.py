@@ -39,7 +39,7 @@ def test_baselines_stand_beside_and_thresholds_are_labelled(run: Run, boxes: Pat
     assert done.records[-1]["threshold_from"] is None
     shown = run("evaluate", "localization", boxes, "--layout", "csv", *options)
     assert shown.code == 0
-    assert "oracle: the best on these photos; the default is 0.01" in shown.out
+    assert "oracle, the best on these test photos; the default is 0.01" in shown.out
     assert "centre (baseline)" in shown.out
     assert "classes by nearest mean" in shown.out
 

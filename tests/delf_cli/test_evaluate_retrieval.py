@@ -225,7 +225,7 @@ def test_photos_that_cannot_be_read_are_listed(
         (["--regions", "predictor"], "is for --first-stage asmk"),
         (["--verify", "-1"], "at least 0"),
         (["--assignments", "0"], "at least 1"),
-        (["--strangers"], "no query without a right answer"),
+        (["--strangers"], "no queries without a right answer"),
         (["--dataset", "paris6k"], "no *_query.txt"),
         (["--distractors", "nowhere"], "no feature store"),
     ],

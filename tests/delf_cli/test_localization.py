@@ -13,19 +13,6 @@ from delf_cli.main import main
 from tests.delf_cli.conftest import Run
 
 
-@pytest.fixture(scope="session")
-def fit(tiny_model: Path) -> tuple[str, ...]:
-    return ("--model", str(tiny_model), "--max-side", "256", "--layer", "conv4", "--max-points", "200")
-
-
-@pytest.fixture(scope="session")
-def predictor(tmp_path_factory: pytest.TempPathFactory, photos: Path, fit: tuple[str, ...]) -> Path:
-    """A predictor of the five photos; not to be changed."""
-    path = tmp_path_factory.mktemp("predictors") / "p"
-    assert main(["fit-localizer", str(photos), "--out", str(path), *fit]) == 0
-    return path
-
-
 def test_fit_tells_what_it_fitted_and_what_failed(run: Run, photos: Path, fit: tuple[str, ...], tmp_path: Path) -> None:
     empty = tmp_path / "empty.jpg"
     empty.touch()
@@ -146,20 +133,20 @@ def test_explain_names_training_places(run: Run, photos: Path, predictor: Path, 
         (["fit-localizer", "X", "--out", "q", "--labels", "colour"], "give folders, cluster:NUMBER, or a CSV"),
         (["fit-localizer", "X", "--out", "q", "--labels", "cluster:many"], "number of clusters"),
         (["fit-localizer", "X", "--out", "q", "--loss", "bce"], "needs a --weight"),
-        (["fit-localizer", "X", "--out", "q", "--weight", "1"], "belongs to --loss"),
+        (["fit-localizer", "X", "--out", "q", "--weight", "1"], "is for --loss"),
         (
             ["fit-localizer", "X", "--out", "q", "--loss", "bce", "--weight", "1", "--no-points"],
             "leave out --no-points",
         ),
         (["fit-localizer", "X", "--out", "q", "--norm-quantile", "95"], "below 1"),
         (["fit-localizer", "X", "--out", "q", "--norm-cap", "9", "--norm-quantile", "0.9"], "either"),
-        (["explain", "P", "X", "--plot", "e.xyz"], "pictures are written as"),
+        (["explain", "P", "X", "--plot", "e.xyz"], "unknown picture format"),
         (["localize", "P", "X", "--threshold", "1.5"], "below 1"),
-        (["localize", "P"], "no photos were named"),
+        (["localize", "P"], "no photos were given"),
         (["localize", "nowhere", "X"], "no predictor there"),
         (["fit-localizer", "X", "--out", "q", "--max-points", "0"], "--no-points"),
         (["fit-localizer", "X", "--out", "q", "--max-side", "3"], "at least 16"),
-        (["fit-localizer", "--out", "q"], "no photos were named"),
+        (["fit-localizer", "--out", "q"], "no photos were given"),
         (["evaluate", "localization", "nowhere"], "no such folder"),
         (["evaluate", "localization", "P", "--layout", "cub"], "not in the layout cub"),
     ],
@@ -262,7 +249,7 @@ def test_classes_from_a_table_and_from_clusters(
     table.write_text("file,label\nelsewhere.jpg,wall\n")
     nothing = run("fit-localizer", photos, "--labels", table, "--out", tmp_path / "c", *fit)
     assert nothing.code == 2
-    assert "a label for none of the photos" in nothing.err
+    assert "no label for any of the photos" in nothing.err
 
 
 def test_forgotten_photos_leave_the_predictor_of_the_others(

@@ -23,18 +23,12 @@ def test_info_tells_the_parts_and_json_results_stay_alone_on_stdout(
     assert run(*args).err == ""
 
 
-def test_check_tells_the_last_run(run: Run, store: Path) -> None:
-    record = run("check", store, "--json").records[0]
-    assert (record["runs"], record["last_run"]["done"]) == (1, 5)
-    assert "last run: finished, 5 photos done in" in run("check", store).out
-
-
 def test_an_unknown_level_is_wrong_usage(run: Run) -> None:
     for args in (("--log-level", "loud"), ("--log-level",), ("--log-level=",)):
         outcome = run("check", "x", *args)
         assert outcome.code == 2
         assert outcome.err.count("\n") == 1
-        assert "it is debug, info, warning or error" in outcome.err
+        assert "it must be debug, info, warning or error" in outcome.err
 
 
 def test_help_tells_of_it(run: Run) -> None:

@@ -106,12 +106,12 @@ def test_wrong_usage_is_one_line_and_exit_code_2(
         (
             OSError(errno.ENOSPC, "No space left on device", "/full/part"),
             2,
-            "delf-jax: /full/part: the disk is full; make room",
+            "delf-jax: /full/part: the disk is full; free some space",
         ),
         (
             PermissionError(errno.EACCES, "Permission denied", "/root"),
             2,
-            "delf-jax: /root: Permission denied; allow access",
+            "delf-jax: /root: Permission denied; change its permissions",
         ),
         (MemoryError(), 2, "delf-jax: out of memory: use a smaller"),
         (

@@ -64,8 +64,8 @@ def test_options_that_do_not_fit(run: Run, sharded: Path, index: Path, store: Pa
         ),
         (["index", "--out", sharded, "--rebuild"], "index needs a feature store"),
         (["index", store, "--out", index, "--rebuild"], "is not in shards"),
-        (["search", sharded, query, "--replicas", "2"], "--replicas belongs to --ray"),
-        (["search", index, query, "--ray", "local"], "is one index, not in shards"),
+        (["search", sharded, query, "--replicas", "2"], "--replicas needs --ray"),
+        (["search", index, query, "--ray", "local"], "this index is not in shards"),
         (["search", sharded.parent / "x", query, "--ray", "local"], "no such index"),
     ):
         ended = run(*command)

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from delf_cli.localization_results import Findings
+from delf_cli.localization_results import LocalizationResults
 from delf_jax.errors import ImageError
 from delf_jax.files.folder import Folder
 from delf_jax.interchange import delf_files
@@ -237,7 +237,7 @@ def _findings_seeds(folder: Path) -> list[bytes]:
 
 def _read_findings(data: bytes, folder: Path) -> object:
     (folder / "localizations.jsonl").write_bytes(data + b"\n" + data)
-    Findings(str(folder), recipe="r").finish()
+    LocalizationResults(str(folder), recipe="r").finish()
     return None
 
 

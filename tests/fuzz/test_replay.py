@@ -17,8 +17,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from delf_cli.localization_results import Findings
-from delf_cli.pictures import file_names
+from delf_cli.localization_results import LocalizationResults
+from delf_cli.result_pictures import file_names
 from delf_jax.errors import DelfError, ImageError, ModelError
 from delf_jax.import_weights.public.archives import unpacked
 from delf_jax.import_weights.public.importing import read_h5
@@ -92,7 +92,7 @@ def test_a_list_of_findings_cannot_name_a_picture_elsewhere(tmp_path: Path) -> N
         "width": 1,
     }
     (tmp_path / "localizations.jsonl").write_text(json.dumps(entry) + "\n")
-    assert Findings(str(tmp_path), recipe="r")._lines == {}
+    assert LocalizationResults(str(tmp_path), recipe="r")._lines == {}
 
 
 def header_only(width: int, height: int) -> dict[str, bytes]:

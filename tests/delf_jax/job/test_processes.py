@@ -129,7 +129,7 @@ def test_two_processes_fit_what_one_fits(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     for i in range(12):
         np.save(tmp_path / f"{i}.npy", generator.gamma(2, size=(5, 4 + i % 3, 6)).astype(np.float32))
-    command = [sys.executable, "-m", "delf_cli.main", "fit-localizer", *map(str, sorted(tmp_path.iterdir()))]
+    command = [sys.executable, "-m", "delf_cli", "fit-localizer", *map(str, sorted(tmp_path.iterdir()))]
     command += ["--norm-quantile", "0.9", "--max-points", "100", "--json"]
     together = ["--coordinator", free_address(), "--num-processes", "2", "--out", str(tmp_path / "there")]
     started = [run([*command, *together, "--process-id", str(number)]) for number in range(2)]

@@ -162,7 +162,7 @@ def test_the_command_on_a_cluster_that_runs_already(
     photos.append(tmp_path / "missing.jpg")
     options = ["--model", tiny_model, "--max-side", "256", "--max-features", "50", "--scales", "1", "--json"]
     address = ray.get_runtime_context().gcs_address
-    command = [sys.executable, "-m", "delf_cli.main", "extract", *photos, *options]
+    command = [sys.executable, "-m", "delf_cli", "extract", *photos, *options]
     found = {}
     for name, place in {"here": [], "there": ["--ray", address, "--ray-workers", "1"]}.items():
         ended = subprocess.run(

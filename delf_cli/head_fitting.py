@@ -1,4 +1,4 @@
-"""Fits the unlabelled parts of a head (PCA, foreground vector) to photos, for `pca` and for `extract --adapt`."""
+"""Fits the PCA and the foreground vector of a head to photos without labels, for `pca` and `extract --adapt`."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     import delf_jax.extractor
     import localization.foreground.statistics
 
-DIMENSION = 128
+DEFAULT_DIMENSION = 128
 
 
-class Fitted(NamedTuple):
-    """Running sums over the usable cells of some photos, how many photos those were, and which could not be used."""
+class HeadStatistics(NamedTuple):
+    """Sums over the valid cells of some photos, the number of these photos, and the errors of the others."""
 
     pca: "delf_jax.extraction.pca.PcaStatistics"
     foreground: "localization.foreground.statistics.Statistics"
@@ -34,15 +34,15 @@ class Fitted(NamedTuple):
         return closed_form.solve(self.foreground).w.astype("float32")
 
 
-def fit(
+def gather_statistics(
     extractor: "delf_jax.extractor.Extractor", photos: Sequence[str], report: Report, *, workers: int | None = None
-) -> Fitted:
-    """Runs the encoder over the photos and sums up; a photo that cannot be used is left out.
+) -> HeadStatistics:
+    """Runs the encoder over the photos and sums up their features. Photos that cannot be used are left out.
 
-    Scales above 1 are left out: they add cells, not content, and cost the most.
+    Scales above 1 are left out: they cost the most and add cells, but no content.
 
     Raises:
-        DelfError: none of the photos could be used.
+        DelfError: no photo could be used.
     """
     from delf_jax.extraction.pca import PcaStatistics
     from localization.foreground.statistics import Statistics
@@ -65,33 +65,33 @@ def fit(
                 foreground = weighed if foreground is None else foreground + weighed
             count += 1
     if pca is None or foreground is None:
-        raise DelfError(f"nothing to fit on, none of the photos could be used; the first: {failed[0]}")
-    return Fitted(pca, foreground, count, failed)
+        raise DelfError(f"cannot fit, because no photo could be used; the first error: {failed[0]}")
+    return HeadStatistics(pca, foreground, count, failed)
 
 
-def adapted_head(
+def fit_head(
     extractor: "delf_jax.extractor.Extractor", photos: Sequence[str], report: Report, *, workers: int | None = None
 ) -> "delf_jax.extraction.head.Head":
-    """The extractor's head with PCA and foreground vector fitted to ``photos``."""
-    fitted = fit(extractor, photos, report, workers=workers)
+    """The extractor's head, with PCA and foreground vector fitted to ``photos``."""
+    fitted = gather_statistics(extractor, photos, report, workers=workers)
     before = extractor.head.pca
     return dataclasses.replace(
         extractor.head,
-        pca=projection(fitted, DIMENSION if before is None else len(before.basis)),
+        pca=solve_pca(fitted, DEFAULT_DIMENSION if before is None else len(before.basis)),
         foreground=fitted.direction(),
         notes={"fitted_on": {"command": "delf-jax extract --adapt", "photos": fitted.photos}},
     )
 
 
-def projection(fitted: Fitted, dimension: int) -> "delf_jax.extraction.pca.Pca":
-    """The fitted PCA; DelfError where the photos are too few for it."""
+def solve_pca(fitted: HeadStatistics, dimension: int) -> "delf_jax.extraction.pca.Pca":
+    """The fitted PCA; DelfError if there are too few photos for it."""
     try:
         return fitted.pca.solve(dimension)
     except ValueError as error:
         raise DelfError(f"PCA: {error}") from error
 
 
-def variance_kept(fitted: Fitted, projection: "delf_jax.extraction.pca.Pca") -> float:
+def variance_kept(fitted: HeadStatistics, projection: "delf_jax.extraction.pca.Pca") -> float:
     """Share of the variance of the unit features that the projection keeps."""
     mean = fitted.pca.total / fitted.pca.count
     return float(projection.variance.sum() / (1 - mean @ mean))

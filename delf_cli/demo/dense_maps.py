@@ -1,4 +1,4 @@
-"""The demo's maps: where the network attends, and where an object is found without labels, and why."""
+"""The maps of the demo: attention, and where an object is found without labels, with its explanation."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     import jax
     import numpy as np
 
-    from delf_cli.demo.page import Located, Place
+    from delf_cli.demo.story import LocatedPhoto, Place
     from delf_jax.extractor import Extractor
     from localization.representers.explain import RepresenterPoint
 
@@ -17,7 +17,7 @@ _THUMBNAIL_SIDE = 240
 
 
 class Maps(NamedTuple):
-    """A reduced photo, its original (height, width), its attention and dense features in cells of their own maps."""
+    """A reduced photo, its original (height, width), its attention map and its dense feature map."""
 
     pixels: "np.ndarray"
     original_size: tuple[int, int]
@@ -25,8 +25,8 @@ class Maps(NamedTuple):
     dense: "np.ndarray"
 
 
-def run(extractor: "Extractor", photos: Mapping[str, str]) -> dict[str, Maps]:
-    """The maps of photos, given by name and path, from one program a photo size.
+def compute(extractor: "Extractor", photos: Mapping[str, str]) -> dict[str, Maps]:
+    """The maps of each photo (name to path), computed by one program per photo size.
 
     Raises:
         ImageError: a photo cannot be used.
@@ -56,7 +56,7 @@ def run(extractor: "Extractor", photos: Mapping[str, str]) -> dict[str, Maps]:
 
 
 def attention_picture(extractor: "Extractor", maps: Maps) -> bytes:
-    """The scorer's map laid over the photo; JPEG."""
+    """JPEG of the attention map over the photo."""
     import numpy as np
 
     from delf_jax import drawing
@@ -68,12 +68,12 @@ def attention_picture(extractor: "Extractor", maps: Maps) -> bytes:
     return drawing.to_jpeg(drawing.draw_heat(maps.pixels, maps.attention, origin=origin, step=pitch))
 
 
-def locate(name: str, maps: Mapping[str, Maps]) -> "Located":
-    """Where a photo's object is, and why its surest place counts as object, told by all other photos."""
+def locate(name: str, maps: Mapping[str, Maps]) -> "LocatedPhoto":
+    """Locates the object of a photo with a predictor of all other photos, and explains the strongest place."""
     import numpy as np
 
     import localization
-    from delf_cli.demo.page import Located
+    from delf_cli.demo.story import LocatedPhoto
     from delf_jax import drawing
     from localization import draw
 
@@ -86,7 +86,7 @@ def locate(name: str, maps: Mapping[str, Maps]) -> "Located":
     where = float(x), float(y)
     explained = predictor.explain(source(name), where, top=_PLACES)
     pixels = maps[name].pixels
-    return Located(
+    return LocatedPhoto(
         name=name,
         photo=drawing.to_jpeg(draw.mark_place(pixels, where, maps[name].original_size)),
         heat=drawing.to_jpeg(draw.draw_localization(pixels, found)),
@@ -101,7 +101,7 @@ def locate(name: str, maps: Mapping[str, Maps]) -> "Located":
 def _place(point: "RepresenterPoint", maps: Mapping[str, Maps]) -> "Place":
     import cv2
 
-    from delf_cli.demo.page import Place
+    from delf_cli.demo.story import Place
     from delf_jax import drawing
     from localization import draw
 

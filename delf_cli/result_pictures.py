@@ -1,4 +1,4 @@
-"""Pictures of matches, drawn by ``retrieval.draw``, and any picture as a file."""
+"""Draws the matches of a search or of two photos, and saves pictures as files."""
 
 import collections
 import os
@@ -22,13 +22,13 @@ _RESULTS_ON_SHEET = 5
 
 
 def require_format(path: str) -> None:
-    """Raises UsageError where the file's name does not say a format that pictures can be written in."""
+    """Raises UsageError if the ending of the file's name is not that of a picture format that can be written."""
     if os.path.splitext(path)[1].lower() not in _FORMATS:
-        raise UsageError(f"{path}: pictures are written as {', '.join(_FORMATS)}; give the file such an ending")
+        raise UsageError(f"{path}: unknown picture format; let the name end in {', '.join(_FORMATS)}")
 
 
 def file_names(photos: Sequence[str]) -> list[str]:
-    """A file name for a picture of each photo; photos of one name in several folders get a number.
+    """A file name for the picture of each photo. Photos with the same name in different folders get a number.
 
     >>> file_names(["a/x.png", "b/x.jpg", "y"])
     ['x.jpg', 'x_2.jpg', 'y.jpg']
@@ -47,21 +47,21 @@ def file_names(photos: Sequence[str]) -> list[str]:
     return list(names)
 
 
-def panel(photo: "Source", features: "delf_jax.features.LocalFeatures") -> "retrieval.draw.Panel":
-    """A photo with its features, ready to be drawn; ImageError where it is gone."""
+def load_panel(photo: "Source", features: "delf_jax.features.LocalFeatures") -> "retrieval.draw.Panel":
+    """Loads a photo for drawing, with its features; ImageError if it is gone."""
     from retrieval.draw import Panel
 
-    return Panel(pixels_of(photo), features)
+    return Panel(load_pixels(photo), features)
 
 
-def pair(
+def draw_pair(
     left: "retrieval.draw.Panel",
     right: "retrieval.draw.Panel",
     found: "retrieval.verification.verify.Match",
     *,
     title: str = "",
 ) -> "delf_jax.drawing.Picture":
-    """Both photos, the matches that agree, and what they prove."""
+    """Draws both photos, the matches that agree, and a caption with the number of inliers and the NFA."""
     from retrieval import draw
 
     nfa = float("inf") if found.log10_nfa is None else found.log10_nfa
@@ -76,37 +76,37 @@ def pair(
     )
 
 
-def sheet(
+def draw_results(
     query: str,
     features: "delf_jax.features.LocalFeatures",
     index: "retrieval.Index | retrieval.ShardedIndex",
     result: "retrieval.SearchResult",
 ) -> "delf_jax.drawing.Picture":
-    """The query beside each of its best results; results whose photo is gone are left out."""
+    """Draws the query beside each of its best results. Results whose photo is gone are left out."""
     from delf_jax import drawing
 
-    left = panel(query, features)
+    left = load_panel(query, features)
     rows = []
     for found in result.matches[:_RESULTS_ON_SHEET]:
         try:
-            right = panel(found.image, index.features(found.image))
+            right = load_panel(found.image, index.features(found.image))
         except ImageError:
             continue
-        rows.append(pair(left, right, found, title=f"{os.path.basename(found.image)}: "))
+        rows.append(draw_pair(left, right, found, title=f"{os.path.basename(found.image)}: "))
     if not rows:
-        rows = [drawing.with_caption(left.pixels, "nothing found", accepted=False)]
+        rows = [drawing.with_caption(left.pixels, "no match", accepted=False)]
     return drawing.stack(rows)
 
 
-def pixels_of(photo: "Source") -> "delf_jax.drawing.Picture":
-    """A photo as it is drawn on; ImageError where it is gone."""
+def load_pixels(photo: "Source") -> "delf_jax.drawing.Picture":
+    """Loads the pixels of a photo for drawing; ImageError if it is gone."""
     from delf_jax.photos.load import load_photo
 
     return load_photo(photo, max_side=_MAX_SIDE).pixels
 
 
 def save(path: str, picture: "delf_jax.drawing.Picture") -> None:
-    """Writes the picture, whole or not at all."""
+    """Writes the picture to a file, completely or not at all."""
     import io
 
     from PIL import Image

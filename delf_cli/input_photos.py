@@ -1,4 +1,4 @@
-"""The photos that names on the command line mean, and what is said about names that mean none."""
+"""Finds the photos that the command line names, and reports names at which there is no photo."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
@@ -11,20 +11,20 @@ if TYPE_CHECKING:
 
 
 class NoPhotos(DelfError):
-    """Nothing was named, or nothing that was named holds a photo."""
+    """No photo was named, or there is none at the given places."""
 
 
 def require_names(names: Sequence[str]) -> None:
-    """Raises NoPhotos unless photos were named."""
+    """Raises NoPhotos if no name was given."""
     if not names:
-        raise NoPhotos("no photos were named: give files, folders, globs or addresses (see --help)")
+        raise NoPhotos("no photos were given: name files, folders, globs or addresses (see --help)")
 
 
-def exist(names: Sequence[str], report: Report) -> bool:
-    """Whether the names mean any photo at all; where they mean none, the failed names are reported.
+def any_exist(names: Sequence[str], report: Report) -> bool:
+    """Whether there is any photo at these names. If there is none, reports the names that failed.
 
     Raises:
-        NoPhotos: there is none, and no failed name says why.
+        NoPhotos: there is no photo, and no name failed.
     """
     from delf_jax.photos.find import PhotoFile, find_photos
 
@@ -38,11 +38,11 @@ def exist(names: Sequence[str], report: Report) -> bool:
     return False
 
 
-def find(names: Sequence[str], report: Report, *, kind: Literal["image", "query"] = "image") -> list[str]:
-    """Paths of all photos that the names mean; a name that means none is reported as failed.
+def find_paths(names: Sequence[str], report: Report, *, kind: Literal["image", "query"] = "image") -> list[str]:
+    """Paths of all photos at these names. Reports the names that failed.
 
     Raises:
-        NoPhotos: there is none, and no failed name says why.
+        NoPhotos: there is no photo, and no name failed.
     """
     return [photo.path for photo in find_files(names, report, kind=kind)]
 
@@ -50,16 +50,16 @@ def find(names: Sequence[str], report: Report, *, kind: Literal["image", "query"
 def find_files(
     names: Sequence[str], report: Report, *, kind: Literal["image", "query"] = "image"
 ) -> "list[delf_jax.photos.find.PhotoFile]":
-    """The same with each file's size and time."""
+    """As ``find_paths``, with the size and modification time of each file."""
     require_names(names)
-    photos, errors = look(names)
+    photos, errors = find_with_errors(names)
     if errors or not photos:
         _report(errors, names, report, kind)
     return photos
 
 
-def look(names: Sequence[str]) -> "tuple[list[delf_jax.photos.find.PhotoFile], list[ImageError]]":
-    """All photos that the names mean, and the errors of names that mean none."""
+def find_with_errors(names: Sequence[str]) -> "tuple[list[delf_jax.photos.find.PhotoFile], list[ImageError]]":
+    """All photos at these names, and the errors of the names that failed."""
     from delf_jax.photos.find import PhotoFile, find_photos
 
     photos: list[PhotoFile] = []
@@ -78,4 +78,4 @@ def _report(
     for error in errors:
         report.failure(kind, error.source, error.reason)
     if not errors:
-        raise NoPhotos(f"{', '.join(names[:3])}: no photos there; name photos, or folders that hold some")
+        raise NoPhotos(f"{', '.join(names[:3])}: there are no photos; name photos, or folders with photos")

@@ -10,10 +10,6 @@ import pytest
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs delf-jax[web,browser]")
 pytest.importorskip("uvicorn", reason="needs delf-jax[web,browser]")
 
-from delf_cli import serve as command  # noqa: E402
-from delf_cli.main import main  # noqa: E402
-from tests.delf_cli.live_page import served  # noqa: E402
-
 pytestmark = pytest.mark.slow
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = (
@@ -23,16 +19,6 @@ QUIET = (
 # Milliseconds: the first search also compiles.
 WAIT = 120_000
 sync_api.expect.set_options(timeout=WAIT)
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory, index: Path, photos: Path, tiny_model: Path) -> Iterator[str]:
-    predictor = tmp_path_factory.mktemp("predictors") / "p"
-    fit = ("--model", str(tiny_model), "--max-side", "256", "--layer", "conv4", "--max-points", "200")
-    assert main(["fit-localizer", str(photos), "--out", str(predictor), *fit]) == 0
-    options = command.ExtractionOptions()
-    with served(command.Serve(index=str(index), predictor=str(predictor), extraction=options)._app()) as address:
-        yield address
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +85,7 @@ def test_a_dropped_photo_is_found_and_a_part_of_it_too(page: Any, photos: Path) 
     page.mouse.up()
     expect(page.locator("svg .box")).to_have_count(1)
     expect(page.locator(".verdict p")).not_to_have_text(before)
-    page.get_by_role("button", name="Search all of it").click()
+    page.get_by_role("button", name="Search the whole photo").click()
     expect(page.locator("svg .box")).to_have_count(0)
 
 

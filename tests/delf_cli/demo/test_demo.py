@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from delf_cli.demo.story import LOCATED, PARTNERS, STRANGERS
+from delf_cli.demo.compute import LOCATED, PARTNERS, STRANGERS
 from delf_cli.main import main
 from tests.tiny_model import write_tiny_model
 

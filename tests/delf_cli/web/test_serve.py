@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -19,33 +18,15 @@ from PIL import Image
 httpx = pytest.importorskip("httpx", reason="needs delf-jax[web,browser]")
 pytest.importorskip("uvicorn", reason="needs delf-jax[web,browser]")
 
-from delf_cli import serve as command  # noqa: E402
-from delf_cli.main import main  # noqa: E402
-from delf_cli.web import app  # noqa: E402
-from delf_cli.web.lru_cache import Kept  # noqa: E402
+from delf_cli.web import api, app  # noqa: E402
+from delf_cli.web.lru_cache import LruCache  # noqa: E402
 from tests.conftest import ROOT  # noqa: E402
-from tests.delf_cli.conftest import SMALL, Run  # noqa: E402
-from tests.delf_cli.live_page import served  # noqa: E402
+from tests.delf_cli.conftest import Run  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, photos: Path, tiny_model: Path) -> Path:
-    """Photos, one of them to be removed later, an index of them and a predictor."""
-    folder = tmp_path_factory.mktemp("served-secret")
-    shutil.copytree(photos, folder / "photos")
-    extraction = ("--model", str(tiny_model), *SMALL)
-    assert main(["extract", str(folder / "photos"), "--out", str(folder / "store"), *extraction]) == 0
-    assert main(["index", str(folder / "store"), "--out", str(folder / "index"), "--backend", "exact"]) == 0
-    fit = ("--model", str(tiny_model), "--max-side", "256", "--layer", "conv4", "--max-points", "200")
-    assert main(["fit-localizer", str(folder / "photos"), "--out", str(folder / "predictor"), *fit]) == 0
-    return folder
-
-
-@pytest.fixture(scope="module")
-def client(folder: Path) -> Iterator[Any]:
-    options = command.ExtractionOptions()
-    made = command.Serve(index=str(folder / "index"), predictor=str(folder / "predictor"), extraction=options)
-    with served(made._app()) as address, httpx.Client(base_url=address, timeout=120) as client:
+def client(address: str) -> Iterator[Any]:
+    with httpx.Client(base_url=address, timeout=120) as client:
         yield client
 
 
@@ -56,8 +37,8 @@ def upload(client: Any, photo: Path) -> dict[str, Any]:
     return record
 
 
-def test_a_photo_of_the_index_is_found_with_its_proof(client: Any, folder: Path) -> None:
-    photo = upload(client, folder / "photos" / "graf1.jpg")
+def test_a_photo_of_the_index_is_found_with_its_proof(client: Any, photos: Path) -> None:
+    photo = upload(client, photos / "graf1.jpg")
     assert (photo["width"], photo["height"]) == (800, 640)
     found = client.post(f"/api/photos/{photo['id']}/search", json={"box": None}).json()
     best = found["matches"][0]
@@ -71,8 +52,8 @@ def test_a_photo_of_the_index_is_found_with_its_proof(client: Any, folder: Path)
     assert client.get(f"/api/searches/{found['id']}/99.jpg").status_code == 404
 
 
-def test_a_part_is_searched_alone(client: Any, folder: Path) -> None:
-    photo = upload(client, folder / "photos" / "graf1.jpg")
+def test_a_part_is_searched_alone(client: Any, photos: Path) -> None:
+    photo = upload(client, photos / "graf1.jpg")
     search = f"/api/photos/{photo['id']}/search"
     whole = client.post(search, json={"box": None}).json()
     part = client.post(search, json={"box": [-50, 0, photo["width"] / 2, photo["height"]]}).json()
@@ -93,8 +74,8 @@ def test_an_even_photo_is_an_honest_nothing(client: Any) -> None:
     assert not any(match["accepted"] for match in found["matches"])
 
 
-def test_localization_boxes_follow_the_threshold_and_places_are_explained(client: Any, folder: Path) -> None:
-    photo = upload(client, folder / "photos" / "box.jpg")
+def test_localization_boxes_follow_the_threshold_and_places_are_explained(client: Any, photos: Path) -> None:
+    photo = upload(client, photos / "box.jpg")
     located = client.post(f"/api/photos/{photo['id']}/localize", json={"label": None}).json()
     assert located["boxes"]
 
@@ -113,8 +94,8 @@ def test_localization_boxes_follow_the_threshold_and_places_are_explained(client
     assert client.post(f"/api/photos/{photo['id']}/localize", json={"label": "cat"}).status_code == 422
 
 
-def test_no_answer_tells_where_things_lie(client: Any, folder: Path) -> None:
-    photo = upload(client, folder / "photos" / "box.jpg")
+def test_no_answer_tells_where_things_lie(client: Any, photos: Path) -> None:
+    photo = upload(client, photos / "box.jpg")
     told = [
         client.get("/api/collection").text,
         client.post(f"/api/photos/{photo['id']}/search", json={}).text,
@@ -122,20 +103,20 @@ def test_no_answer_tells_where_things_lie(client: Any, folder: Path) -> None:
         client.post("/api/photos", content=b"no photo").text,
         client.get("/api/collection/99.jpg").text,
     ]
-    assert not [text for text in told if str(folder) in text or "served-secret" in text]
+    assert not [text for text in told if str(photos) in text or photos.name in text]
 
 
-def test_a_photo_whose_file_is_gone_is_found_without_picture(client: Any, folder: Path) -> None:
-    gone = folder / "photos" / "chelsea.jpg"
+def test_a_photo_whose_file_is_gone_is_found_without_picture(client: Any, photos: Path, tmp_path: Path) -> None:
+    gone = photos / "chelsea.jpg"
     photo = upload(client, gone)
-    away = gone.rename(folder / "away.jpg")
+    away = gone.rename(tmp_path / "away.jpg")
     try:
         found = client.post(f"/api/photos/{photo['id']}/search", json={}).json()
         best = found["matches"][0]
         assert (best["name"], best["accepted"]) == ("chelsea.jpg", True)
         answers = [client.get(f"/api/searches/{found['id']}/0.jpg"), client.get(f"/api/collection/{best['place']}.jpg")]
         assert [answer.status_code for answer in answers] == [404, 404]
-        assert "no longer where it was" in answers[0].json()["error"]
+        assert "moved or deleted" in answers[0].json()["error"]
     finally:
         away.rename(gone)
 
@@ -145,8 +126,8 @@ def test_a_photo_whose_file_is_gone_is_found_without_picture(client: Any, folder
     [
         ("/api/photos", b"hello", 422, "not a photo of a known format"),
         ("/api/photos", b"", 422, "empty"),
-        ("/api/photos/none/search", b"{}", 404, "forgotten"),
-        ("/api/photos/none/explain", b'{"at": [1, 2]}', 404, "forgotten"),
+        ("/api/photos/none/search", b"{}", 404, "no longer keeps"),
+        ("/api/photos/none/explain", b'{"at": [1, 2]}', 404, "no longer keeps"),
     ],
 )
 def test_what_cannot_be_answered_is_told_in_a_sentence(
@@ -157,14 +138,10 @@ def test_what_cannot_be_answered_is_told_in_a_sentence(
     assert said in answer.json()["error"]
 
 
-@pytest.mark.parametrize("body", ["", "[]", "[" * 3000, '{"box": [1, 2]}', '{"box": ["a", 0, 50, 50]}'])
-def test_bodies_that_cannot_be_read_are_refused(client: Any, folder: Path, body: str) -> None:
-    photo = upload(client, folder / "photos" / "box.jpg")
-    assert client.post(f"/api/photos/{photo['id']}/search", content=body).status_code == 422
-
-
-def test_thresholds_that_cannot_be_are_refused(client: Any, folder: Path) -> None:
-    photo = upload(client, folder / "photos" / "box.jpg")
+def test_impossible_bodies_and_thresholds_are_refused(client: Any, photos: Path) -> None:
+    photo = upload(client, photos / "box.jpg")
+    for body in ("", "[]", "[" * 3000, '{"box": [1, 2]}', '{"box": ["a", 0, 50, 50]}'):
+        assert client.post(f"/api/photos/{photo['id']}/search", content=body).status_code == 422, body
     located = client.post(f"/api/photos/{photo['id']}/localize", json={}).json()
     for threshold in ("", "x", "nan", "1", "-0.1"):
         answer = client.get(f"/api/maps/{located['id']}/boxes", params={"threshold": threshold})
@@ -172,11 +149,11 @@ def test_thresholds_that_cannot_be_are_refused(client: Any, folder: Path) -> Non
 
 
 def test_too_large_uploads_are_refused_before_they_are_decoded(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "MAX_BYTES", 1 << 20)
+    monkeypatch.setattr(api, "MAX_BYTES", 1 << 20)
     assert client.post("/api/photos", content=b"x" * ((1 << 20) + 1)).status_code == 413
     streamed = client.post("/api/photos", content=iter([b"x" * (1 << 20)] * 2))
     assert streamed.status_code == 413
-    monkeypatch.setattr(app, "MAX_PIXELS", 1000)
+    monkeypatch.setattr(api, "MAX_PIXELS", 1000)
     photo = io.BytesIO()
     Image.new("RGB", (100, 100)).save(photo, "PNG")
     refused = client.post("/api/photos", content=photo.getvalue())
@@ -199,20 +176,20 @@ def test_every_answer_carries_the_security_headers(client: Any) -> None:
 
 
 def test_the_page_names_no_other_host(client: Any) -> None:
-    for path in app._FILES:
+    for path in app.FILES:
         text = client.get(path).text.replace("http://www.w3.org/2000/svg", "")  # a name, not an address
         assert "://" not in text, path
 
 
 def test_a_failure_of_the_program_is_told_without_its_words(
-    client: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+    client: Any, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    photo = upload(client, folder / "photos" / "box.jpg")
+    photo = upload(client, photos / "box.jpg")
 
     def fail(*args: Any) -> None:
         raise RuntimeError("/secret/path")
 
-    monkeypatch.setattr("delf_cli.web.finder.Finder.search", fail)
+    monkeypatch.setattr("delf_cli.web.searcher.Searcher.search", fail)
     answer = client.post(f"/api/photos/{photo['id']}/search", json={})
     assert answer.status_code == 500
     assert "secret" not in answer.text
@@ -220,7 +197,7 @@ def test_a_failure_of_the_program_is_told_without_its_words(
 
 
 def test_the_latest_photos_are_kept_and_the_oldest_forgotten() -> None:
-    kept: Kept[bytes] = Kept(2, total=10, size=len)
+    kept: LruCache[bytes] = LruCache(2, total=10, size=len)
     first, second = kept.add(b"1"), kept.add(b"2")
     assert kept.get(first) == b"1"
     third = kept.add(b"3")
@@ -244,7 +221,7 @@ def test_options_that_cannot_be_followed_are_one_line(run: Run, index: Path) -> 
 
 @pytest.mark.slow
 def test_ctrl_c_ends_it_at_once(index: Path) -> None:
-    command = [sys.executable, "-m", "delf_cli.main", "serve", str(index), "--port", "0", "--json"]
+    command = [sys.executable, "-m", "delf_cli", "serve", str(index), "--port", "0", "--json"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         address = json.loads(process.stdout.readline())["address"]

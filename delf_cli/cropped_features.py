@@ -1,4 +1,4 @@
-"""Queries cut to their foreground, for `search --crop foreground`: found by w*, extracted alone, put back in place."""
+"""Features of a part of a photo: inside a given box, or inside the foreground found by w* (`search --crop`)."""
 
 import dataclasses
 import math
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 Box = tuple[int, int, int, int]
 
-# Where the foreground is, is seen well enough in a small photo; features are computed from the full one.
+# A small photo is enough to find the foreground. Features are computed from the full photo.
 _LOCALIZE_SIDE = 448
-# A smaller box holds too few features to be searched for.
+# A smaller box holds too few features for a search.
 _SMALLEST_SIDE = 64
 
 
 def foreground_boxes(extractor: "delf_jax.extractor.Extractor", paths: Sequence[str]) -> list[Box | None]:
-    """[x0, y0, x1, y1] in whole pixels around the largest foreground region of each photo.
+    """The box [x0, y0, x1, y1], in whole pixels, around the largest foreground region of each photo.
 
-    None where nothing was found, where it is tiny, or where the photo cannot be read, which extraction will tell.
+    None if there is no such region, if it is too small, or if the photo cannot be read (extraction reports that).
 
     Raises:
         UsageError: the head has no foreground vector.
@@ -39,11 +39,13 @@ def foreground_boxes(extractor: "delf_jax.extractor.Extractor", paths: Sequence[
     from localization.predictor import DEFAULT_MAP_THRESHOLD, MAP_THRESHOLD
 
     head = extractor.head
-    if head.foreground is None:  # the model's own head may have what the index's lacks
+    if head.foreground is None:  # the head of the index may lack it; try the model's own
         head = Head.open(loading.model_paths(extractor.settings.model)[1])
     w, layer = head.foreground, head.layer
     if w is None:
-        raise UsageError("--crop foreground needs a head with a foreground vector; make one with `delf-jax pca`")
+        raise UsageError(
+            "--crop foreground needs a foreground vector; make a head with `delf-jax pca` and give it with --head"
+        )
     sizes: dict[int, tuple[int, int]] = {}
 
     def reduced() -> "Iterator[tuple[int, np.ndarray]]":
@@ -70,23 +72,24 @@ def foreground_boxes(extractor: "delf_jax.extractor.Extractor", paths: Sequence[
     return boxes
 
 
-def whole(box: Sequence[float]) -> Box:
-    """The box of whole pixels that is nearest to [x0, y0, x1, y1] of pixel edges."""
+def round_box(box: Sequence[float]) -> Box:
+    """The box [x0, y0, x1, y1] rounded to whole pixels."""
     x0, y0, x1, y1 = map(round, box)
     return x0, y0, x1, y1
 
 
-def stream(
+def extract_inside_boxes(
     extractor: "delf_jax.extractor.Extractor",
     photos: "Sequence[Source]",
     boxes: Sequence[Box | None],
     *,
     as_in_whole: bool = False,
 ) -> Iterator[tuple[int, "delf_jax.features.LocalFeatures | ImageError"]]:
-    """Features of each photo inside its box (None: all of it), out of order, keypoints in pixels of the whole photo.
+    """Features of each photo inside its box (None: the whole photo), with the photo's position, in any order.
 
-    Boxes are clipped to their photos. ``as_in_whole`` reduces a part as the whole photo would be, which is how the
-    benchmarks' cropped queries are looked at; otherwise the part itself is reduced to the extractor's longest side.
+    Boxes are clipped to their photos. Keypoints are in pixels of the whole photo. With ``as_in_whole`` a part is
+    reduced by the same factor as its whole photo would be, as the benchmarks do with cropped queries. Otherwise the
+    part itself is reduced to the extractor's longest side.
     """
     import numpy as np
 
@@ -102,7 +105,7 @@ def stream(
             try:
                 photo = load_photo(source, max_side=None)
             except ImageError:
-                yield position, source  # extraction meets the same error, and reports it
+                yield position, source  # extraction finds the same error and reports it
                 continue
             x0, y0, x1, y1 = (max(0, edge) for edge in box)
             part = np.ascontiguousarray(photo.pixels[y0:y1, x0:x1])

@@ -6,7 +6,8 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
-from delf_cli.demo.page import Candidate, Located, Place, Query, Step, Story, render
+from delf_cli.demo.page import render
+from delf_cli.demo.story import Candidate, LocatedPhoto, Place, Query, Step, Story
 
 
 def jpeg(colour: str) -> bytes:
@@ -32,8 +33,8 @@ def query(name: str, best: str, *, log10_nfa: float) -> Query:
     )
 
 
-def located(name: str) -> Located:
-    return Located(
+def located(name: str) -> LocatedPhoto:
+    return LocatedPhoto(
         name=name,
         photo=jpeg("green"),
         heat=jpeg("black"),

@@ -1,0 +1,78 @@
+"""Search for the page: asks the index, gives answers without paths of the server, and draws their pictures."""
+
+import dataclasses
+from typing import Any
+
+from delf_cli import cropped_features, result_pictures
+from delf_cli.web.display_names import display_names
+from delf_jax import drawing
+from delf_jax.errors import ImageError
+from delf_jax.extractor import Extractor
+from delf_jax.features import LocalFeatures
+from delf_jax.photos.load import load_photo
+from retrieval import Index, SearchResult
+
+_THUMBNAIL_SIDE = 320
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SearchAnswer:
+    """The features of a query photo, and the result of the search."""
+
+    features: LocalFeatures
+    result: SearchResult
+
+
+class Searcher:
+    """Searches an index. Not thread-safe.
+
+    Args:
+        index: the index that is searched.
+        extractor: computes features of the same kind as those of the index.
+        top: most matches of an answer.
+        verify: photos of the index whose geometry is verified for a query.
+    """
+
+    def __init__(self, index: Index, extractor: Extractor, *, top: int, verify: int) -> None:
+        self.index = index
+        self._extractor, self._top, self._verify = extractor, top, verify
+        self._places = {name: place for place, name in enumerate(index.names)}
+        self._shown = display_names(index.names)
+
+    def search(self, photo: bytes, box: cropped_features.Box | None) -> SearchAnswer:
+        """Searches for a photo, or for the part inside ``box``; ImageError if the photo cannot be read."""
+        ((_, features),) = cropped_features.extract_inside_boxes(self._extractor, [photo], [box])
+        if isinstance(features, ImageError):
+            raise features
+        max_side = self._extractor.settings.max_side
+        return SearchAnswer(
+            features, self.index.search(features, verify=self._verify, top=self._top, max_side=max_side)
+        )
+
+    def record(self, answer: SearchAnswer) -> dict[str, Any]:
+        """The answer for JSON; photos of the index have their display name and their place in the index."""
+        matches = [
+            {
+                "name": self._shown[found.image],
+                "place": self._places[found.image],
+                "inliers": found.inliers,
+                "putative": found.putative,
+                "log10_nfa": found.log10_nfa,
+                "accepted": found.accepted,
+                "score": found.score,
+            }
+            for found in answer.result.matches
+        ]
+        return {"accepted": answer.result.accepted, "features": len(answer.features), "matches": matches}
+
+    def proof(self, photo: bytes, answer: SearchAnswer, rank: int) -> bytes:
+        """JPEG of the query beside its match of this rank (from 0), with lines; ImageError if a photo is gone."""
+        found = answer.result.matches[rank]
+        left = result_pictures.load_panel(photo, answer.features)
+        right = result_pictures.load_panel(found.image, self.index.features(found.image))
+        return drawing.to_jpeg(result_pictures.draw_pair(left, right, found))
+
+    def thumbnail(self, place: int) -> bytes:
+        """Small JPEG of a photo of the index; ImageError if its file is gone."""
+        pixels = load_photo(self.index.names[place], max_side=_THUMBNAIL_SIDE).pixels
+        return drawing.to_jpeg(pixels)

@@ -1,0 +1,98 @@
+"""Search, match and index: what people and programs read when all is well."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tests.delf_cli.conftest import Run
+
+
+def test_search_finds_the_photo_itself_in_the_order_of_the_queries(run: Run, index: Path, photos: Path) -> None:
+    queries = [str(photos / "graf3.jpg"), str(photos / "box.jpg"), str(photos / "chelsea.jpg")]
+    found = run("search", index, *queries, "--top", "2", "--json")
+    assert found.code == 0
+    assert found.err == ""
+    assert [record["query"] for record in found.records] == queries
+    for record in found.records:
+        assert set(record) == {"query", "accepted", "results"}
+        assert record["accepted"]
+        assert len(record["results"]) == 2
+        best = record["results"][0]
+        assert set(best) == {"image", "inliers", "log10_nfa", "accepted", "score"}
+        assert best["image"] == record["query"]
+        assert best["accepted"]
+        assert best["inliers"] > 5
+        assert best["score"] > 0
+
+
+def test_search_uses_settings_and_head_of_the_index(run: Run, index: Path, photos: Path, tmp_path: Path) -> None:
+    # The default model is another one, so this works only because the index brings its own.
+    found = run("search", index, photos / "graf3.jpg")
+    assert found.code == 0
+    assert f"{photos / 'graf3.jpg'}: match" in found.out
+
+
+def test_search_for_the_foreground_alone(run: Run, index: Path, photos: Path, tmp_path: Path) -> None:
+    query = photos / "graf1.jpg"
+    whole = run("search", index, query, "--json").records[0]
+    found = run("search", index, query, "--crop", "foreground", "--json", "--out", tmp_path / "found")
+    assert (found.code, found.err) == (0, "")
+    (record,) = found.records
+    assert set(record) == {"query", "accepted", "results", "crop"}
+    x0, y0, x1, y1 = record["crop"]
+    with Image.open(query) as photo:
+        assert 0 <= x0 < x1 <= photo.width
+        assert 0 <= y0 < y1 <= photo.height
+    assert "crop" not in whole
+    assert record["accepted"]
+    assert record["results"][0]["image"] == str(query)
+
+
+def test_search_draws_every_query(run: Run, index: Path, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "copy").mkdir()
+    shutil.copy(photos / "box.jpg", tmp_path / "copy")
+    queries = [photos / "box.jpg", tmp_path / "copy" / "box.jpg"]
+    assert run("search", index, *queries, "--out", tmp_path / "found", "--top", "2").code == 0
+    assert sorted(os.listdir(tmp_path / "found")) == ["box.jpg", "box_2.jpg"]
+    with Image.open(tmp_path / "found" / "box.jpg") as sheet:
+        assert sheet.height > 2 * 480
+
+
+def test_match_gives_the_transform_from_a_to_b(run: Run, photos: Path, small: tuple[str, ...], tmp_path: Path) -> None:
+    with Image.open(photos / "graf1.jpg") as photo:
+        whole = photo.resize((256, 192))
+    whole.save(tmp_path / "whole.png")
+    whole.crop((32, 16, 256, 192)).save(tmp_path / "part.png")
+    plot = tmp_path / "match.png"
+    matched = run("match", tmp_path / "whole.png", tmp_path / "part.png", *small, "--json", "--plot", plot)
+    assert matched.code == 0
+    (record,) = matched.records
+    assert set(record) == {"putative", "inliers", "model", "transform", "log10_nfa", "accepted"}
+    assert record["accepted"]
+    assert record["model"] == "affine"
+    np.testing.assert_allclose(np.array(record["transform"]), [[1, 0, -32], [0, 1, -16], [0, 0, 1]], atol=2)
+    with Image.open(plot) as picture:
+        assert picture.width > picture.height
+
+
+def test_photos_that_do_not_match_are_an_answer(run: Run, photos: Path, small: tuple[str, ...]) -> None:
+    matched = run("match", photos / "graf1.jpg", photos / "chelsea.jpg", *small)
+    assert matched.code == 0
+    assert "no match" in matched.out
+
+
+def test_photos_are_added_to_and_taken_out_of_an_index(
+    run: Run, index: Path, photos: Path, demo_photos: Path, small: tuple[str, ...], tmp_path: Path
+) -> None:
+    shutil.copytree(index, tmp_path / "i")
+    assert run("extract", demo_photos / "home.jpg", "--out", tmp_path / "s", *small).code == 0
+    added = run("index", tmp_path / "s", "--out", tmp_path / "i", "--add", "--json")
+    assert (added.code, added.records[0]["photos"]) == (0, 6)
+    gone = run("index", "--out", tmp_path / "i", "--remove", demo_photos / "home.jpg", photos / "box.jpg", "--json")
+    assert (gone.code, gone.records[0]["photos"]) == (0, 4)
+    missing = run("index", "--out", tmp_path / "i", "--remove", "nothing.jpg")
+    assert missing.code == 2
+    assert missing.err.count("\n") == 1
