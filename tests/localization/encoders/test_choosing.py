@@ -1,4 +1,4 @@
-"""Encoders from model files: VGG and vision transformers of a few kilobytes, and ResNet-50 at a finer stride."""
+"""Encoders from model files (VGG and vision transformers of a few kilobytes, ResNet-50) and from saved descriptions."""
 
 from pathlib import Path
 
@@ -107,3 +107,38 @@ def test_local_features_of_another_backbone(vgg_file: Path, photos: list[Path]) 
     (features,) = extractor(photos[:1])
     assert features.descriptors.shape[1] == extractor.dimension == 8 * TINY_WIDTH
     assert len(features.keypoints) > 0
+
+
+def test_packaged_network_localizes_and_opens_again(demo_photos: Path, tmp_path: Path) -> None:
+    photos = [demo_photos / name for name in ("flower.jpg", "china.jpg", "coffee.jpg", "chelsea.jpg")]
+    predictor = localization.fit(photos, encoder=localization.default_encoder(max_side=128))
+    predictor.save(tmp_path / "p")
+    opened = localization.Predictor.open(tmp_path / "p")
+    (given,), (found,) = predictor.localize(photos[:1]), opened.localize(photos[:1])
+    np.testing.assert_allclose(found.activation, given.activation, atol=1e-5)
+    pixels = load_photo(photos[0], max_side=128).pixels
+    assert found.activation.shape == pixels.shape[:2]
+    assert found.found
+    height, width = found.image_size
+    x0, y0, x1, y1, _ = found.boxes[0]
+    assert 0 <= x0 < x1 <= width
+    assert 0 <= y0 < y1 <= height
+    explanation = opened.explain(photos[0], (width / 2, height / 2), top=3)
+    assert explanation.excitatory[0].image == str(photos[0])  # its own position is among the training points
+    assert explanation.excitatory[0].thumbnail[:2] == b"\xff\xd8"
+
+
+def test_another_backbone_is_refused(vit_file: Path) -> None:
+    encoder = localization.backbone_encoder(vit_file, max_side=64)
+    with pytest.raises(PredictorError, match="not the one that the predictor was fitted on"):
+        open_encoder(dict(encoder.description) | {"backbone": "0" * 64})
+    with pytest.raises(PredictorError, match="give it again with encoder="):
+        open_encoder({"kind": "callable", "name": "mine"})
+
+
+def test_reopened_encoder_takes_batches_as_asked(vit_file: Path) -> None:
+    encoder = localization.backbone_encoder(vit_file, max_side=64)
+    opened = open_encoder(encoder.description, batch_size=3)
+    assert isinstance(opened, ExtractorEncoder)
+    assert opened.extractor.batch_size == 3
+    assert opened.description == encoder.description
