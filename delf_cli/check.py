@@ -68,7 +68,7 @@ def kind_of(path: str) -> str:
     folder = Path(path)
     if not folder.is_dir():
         raise DelfError(f"{path}: no such folder; name a feature store, an index or a predictor")
-    has_parts = os.path.isdir(folder / "parts")
+    has_parts = os.path.isdir(folder / "parts") or os.path.isdir(folder / "commits")
     try:
         text = (folder / "manifest.json").read_bytes()
     except OSError as error:

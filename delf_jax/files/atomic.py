@@ -1,18 +1,23 @@
 """Files and folders that appear whole or not at all, even when the process is killed or the power fails."""
 
 import contextlib
+import errno
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+_NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.EMLINK}
+"""How a disk says that it has no hard links."""
+
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Gives a path beside ``path`` to write a file to; when the block ends well, that file takes the place of ``path``.
+    """Gives a path beside ``path`` to write a file to; when the block ends without an error, it replaces ``path``.
 
-    The file and its folder are synced to disk before and after the renaming. When the block raises, nothing is left.
+    The file is synced to the disk before it is renamed, and its folder afterwards. When the block raises, nothing is
+    left.
     """
     target = Path(path)
     aside = _beside(target)
@@ -27,17 +32,53 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes | memoryview) -> None:
-    """Writes ``data`` to the file ``path`` at once; an older file stays until the new one is complete."""
+    """Writes ``data`` to the file ``path``; an older file stays until the new one is complete."""
     with replacing(path) as aside:
         aside.write_bytes(data)
 
 
+def create_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+    """Writes ``data`` to the file ``path``, which must not exist: of several processes, only one succeeds.
+
+    On a disk without hard links the file is written in its place. It is then still made by one process only, but one
+    that is killed while it writes leaves a part of it.
+
+    Raises:
+        FileExistsError: the file exists; it stays as it is.
+    """
+    target = Path(path)
+    aside = _beside(target)
+    try:
+        aside.write_bytes(data)
+        sync(aside)
+        try:
+            os.link(aside, target)  # unlike a renaming, this fails if the target exists
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            _create_in_place(target, data)
+    finally:
+        aside.unlink(missing_ok=True)
+    sync(target.parent)
+
+
+def _create_in_place(target: Path, data: bytes) -> None:
+    with open(target, "xb") as file:
+        try:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        except BaseException:
+            target.unlink()
+            raise
+
+
 @contextlib.contextmanager
 def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Gives a new folder beside ``path`` to fill; when the block ends well, it takes the place of ``path``.
+    """Gives a new folder beside ``path`` to fill; when the block ends without an error, it replaces ``path``.
 
-    A folder cannot be renamed onto one that holds files: an older one is first renamed away, so for an instant
-    there is none. When the block raises, the older one stays and nothing else is left.
+    A folder cannot be renamed onto one that holds files. So an older folder is first renamed, and for a moment there is
+    none at ``path``. When the block raises, the older folder stays and nothing else is left.
     """
     target = Path(path)
     aside, older = _beside(target), _beside(target)

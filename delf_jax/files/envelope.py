@@ -51,7 +51,7 @@ def encode_envelope(format: str, version: int, body: Mapping[str, Any]) -> bytes
         version: of the body, from 1; raise it when older programs would misread the body.
         body: JSON values by name.
     """
-    sha256 = _sha256({"format": format, "version": version, "body": body})
+    sha256 = canonical_sha256({"format": format, "version": version, "body": body})
     return json.dumps({"format": format, "version": version, "sha256": sha256, "body": body}).encode()
 
 
@@ -77,7 +77,7 @@ def decode_envelope(data: bytes, *, format: str, newest: int) -> Envelope:
         raise OtherFormatError(str(stated))
     version, body = file.get("version"), file.get("body")
     if isinstance(body, dict):
-        is_whole = file.get("sha256") == _sha256({"format": format, "version": version, "body": body})
+        is_whole = file.get("sha256") == canonical_sha256({"format": format, "version": version, "body": body})
     else:
         body, is_whole = _decode_0_1(file)
     if not is_whole or type(version) is not int or version < 1:
@@ -104,7 +104,7 @@ def _decode_0_1(file: dict[str, Any]) -> tuple[dict[str, Any], bool]:
         nested = file.get(name)
         if isinstance(nested, dict):
             agrees = nested.get("version", file.get("version")) == file.get("version")
-            return nested, agrees and file.get("sha256") == _sha256(nested)
+            return nested, agrees and file.get("sha256") == canonical_sha256(nested)
     body = {name: value for name, value in file.items() if name not in ("format", "kind", "version", "sha256")}
     if "format" not in file:
         return body, True
@@ -112,5 +112,6 @@ def _decode_0_1(file: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     return body, file.get("sha256") == hashlib.sha256(json.dumps(covered, sort_keys=True).encode()).hexdigest()
 
 
-def _sha256(values: Mapping[str, Any]) -> str:
+def canonical_sha256(values: Mapping[str, Any]) -> str:
+    """The checksum of a JSON object: SHA-256 of its text with sorted keys and without spaces, in hexadecimal."""
     return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

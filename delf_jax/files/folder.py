@@ -12,11 +12,11 @@ from delf_jax.files import atomic
 
 
 class Folder:
-    """Named files in one place; on a disk written aside, synced and renamed, elsewhere sent with one PUT each.
+    """The files of a folder. On a disk each is written aside, synced and renamed; elsewhere it is sent with one PUT.
 
     Attributes:
-        address: what errors call the folder.
-        path: the folder on a disk; None elsewhere.
+        address: the path or fsspec address, as it was given.
+        path: the folder on a disk; None if it is in an object store.
     """
 
     def __init__(self, address: str | os.PathLike[str]) -> None:
@@ -31,25 +31,25 @@ class Folder:
             self.path = Path(self.address.removeprefix("file://"))
             self._filesystem, self._root = fsspec.filesystem("file"), os.path.abspath(self.path)
 
-    def create(self) -> None:
-        """Makes the folder where there is none."""
+    def make(self) -> None:
+        """Makes the folder if it does not exist."""
         try:
             self._filesystem.makedirs(self._root, exist_ok=True)
         except OSError as error:
             raise self._explained(error) from None
 
     def open(self, name: str) -> Any:
-        """The file ``name``, a binary file object for reading; FileNotFoundError where there is none."""
+        """Opens the file ``name`` for reading bytes; raises FileNotFoundError if it does not exist."""
         return self._filesystem.open(f"{self._root}/{name}", "rb")
 
     def read(self, name: str) -> bytes:
-        """All bytes of the file ``name``; FileNotFoundError where there is none."""
-        # Not by open(), which on an object store asks a cached listing for the size and version of the file.
+        """Reads the file ``name``; raises FileNotFoundError if it does not exist."""
+        # Not with open(): in an object store it takes the size and version of the file from a cached listing.
         data: bytes = self._filesystem.cat_file(f"{self._root}/{name}")
         return data
 
     def write(self, name: str, data: bytes) -> None:
-        """Makes or replaces the file ``name``; StoreError with a remedy where that cannot be done."""
+        """Makes or replaces the file ``name``; raises StoreError if that is impossible."""
         try:
             if self.path is None:
                 self._filesystem.pipe_file(f"{self._root}/{name}", data)
@@ -59,14 +59,36 @@ class Folder:
         except OSError as error:
             raise self._explained(error) from None
 
+    def create(self, name: str, data: bytes) -> None:
+        """Makes the file ``name``, which must not exist.
+
+        On a disk, and in object stores with conditional writes (S3, Google Cloud Storage, Azure Blob Storage), one of
+        several writers succeeds and the others fail. Elsewhere (``sftp://``, ``hdfs://``) fsspec looks for the file
+        first and then writes it: of two writers at the same moment both may succeed, and the last one counts.
+
+        Raises:
+            FileExistsError: the file exists.
+            StoreError: it cannot be written.
+        """
+        try:
+            if self.path is None:
+                self._filesystem.pipe_file(f"{self._root}/{name}", data, mode="create")
+            else:
+                (self.path / name).parent.mkdir(exist_ok=True)
+                atomic.create_bytes(self.path / name, data)
+        except FileExistsError:
+            raise
+        except OSError as error:
+            raise self._explained(error) from None
+
     def join(self, *names: str) -> str:
-        """The address of something in the folder."""
+        """The address of a file or folder in this folder."""
         return "/".join([self.address.rstrip("/"), *names])
 
-    def adopt(self, other: "Folder", name: str, target: str) -> None:
-        """Makes ``target`` hold what the file ``name`` of another folder in the same place holds.
+    def copy_from(self, other: "Folder", name: str, target: str) -> None:
+        """Makes the file ``target`` a copy of the file ``name`` of another folder on the same disk or object store.
 
-        On a disk it is one more link to the same bytes, elsewhere a copy that the place makes itself.
+        On a disk it is a hard link. An object store makes the copy itself.
         """
         try:
             if self.path is None or other.path is None:
@@ -76,11 +98,11 @@ class Folder:
             (self.path / target).unlink(missing_ok=True)
             os.link(other.path / name, self.path / target)
             atomic.sync((self.path / target).parent)
-        except OSError:  # also: no links on this disk
+        except OSError:  # for example a disk without hard links
             self.write(target, other.read(name))
 
     def remove_all(self) -> None:
-        """Removes the folder with everything in it."""
+        """Removes the folder and everything in it."""
         try:
             self._filesystem.rm(self._root, recursive=True)
         except FileNotFoundError:
@@ -89,7 +111,7 @@ class Folder:
             raise self._explained(error) from None
 
     def remove(self, name: str) -> None:
-        """Removes the file ``name`` if it is there."""
+        """Removes the file ``name`` if it exists."""
         try:
             self._filesystem.rm_file(f"{self._root}/{name}")
         except FileNotFoundError:
@@ -98,7 +120,7 @@ class Folder:
             raise self._explained(error) from None
 
     def names(self, within: str = "") -> list[str]:
-        """Names of the files and folders in the folder (in its subfolder ``within``), without their parents."""
+        """Sorted names of the files and folders in this folder, or in its subfolder ``within``."""
         try:
             self._filesystem.invalidate_cache()
             entries = self._filesystem.ls(f"{self._root}/{within}".rstrip("/"), detail=False)
@@ -110,18 +132,18 @@ class Folder:
 
     def _explained(self, error: OSError) -> StoreError:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            remedy = "the disk is full; free some space and give the same command again, what is finished is kept"
+            remedy = "the disk is full; free some space and run the same command again, what is finished is kept"
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             remedy = f"cannot be written ({error.strerror}); change its permissions or choose another place"
         elif error.errno in (errno.ENOTDIR, errno.EEXIST):
             remedy = "is a file, not a folder; choose another place"
         else:
-            remedy = f"cannot be read or written ({error}); check the disk or the connection and give the command again"
+            remedy = f"cannot be read or written ({error}); check the disk or the connection and run the command again"
         return StoreError(f"{self.address}: {remedy}")
 
 
 def is_inside(name: str) -> bool:
-    """Whether a file name that a manifest gives stays in the manifest's folder.
+    """Whether a file name from a manifest stays inside the manifest's folder.
 
     >>> is_inside("parts/0.npy"), is_inside("../secret"), is_inside("/etc/passwd")
     (True, False, False)

@@ -12,7 +12,7 @@ from delf_jax.job import extraction_job
 from delf_jax.job.extraction_job import JobReport, PhotoExtractor
 from delf_jax.job.processes import Group, Heartbeat
 from delf_jax.store import manifest as manifests
-from delf_jax.store.manifest_files import ManifestFiles
+from delf_jax.store.commit_log import CommitLog
 from delf_jax.store.photo_table import KnownPhoto
 from delf_jax.store.reader import FeatureStore
 from delf_jax.store.writer import PROCESSES, StoreWriter, known_photos
@@ -81,7 +81,7 @@ def _lead(
             else:
                 lost[process] = ended or "it died"
                 left += [failure for failure in before if group.share._replace(process=process).has(failure[0])]
-        writer.adopt_processes()
+        writer.merge_processes()
         writer.write_failures(left)
         stored = len(writer)
     group.leave(lost)
@@ -117,7 +117,7 @@ class _ShareWriter(StoreWriter):
 
     def __init__(self, out: str | os.PathLike[str], process: int, **described: Any) -> None:
         folder = Folder(out)
-        manifest = ManifestFiles(folder).read()
+        manifest = CommitLog(folder).read()
         assert manifest is not None
         different = manifests.difference(manifest, **described | {"head": None})
         if different:

@@ -13,8 +13,8 @@ from delf_jax.errors import StoreError
 from delf_jax.files import atomic, json_files
 from delf_jax.files.folder import Folder
 from delf_jax.store import parts
+from delf_jax.store.commit_log import CommitLog
 from delf_jax.store.manifest import Manifest, Part
-from delf_jax.store.manifest_files import ManifestFiles
 from delf_jax.store.parts import StoredPhoto
 from delf_jax.store.run_report import RunReport, is_run_name
 
@@ -54,7 +54,7 @@ class FeatureStore:
     def open(cls, path: str | os.PathLike[str]) -> "FeatureStore":
         """Opens the store at a path or fsspec address; StoreError when there is none, or a damaged or newer one."""
         folder = Folder(path)
-        manifest = ManifestFiles(folder).read()
+        manifest = CommitLog(folder).read()
         if manifest is None:
             raise StoreError(
                 f"{folder.address}: there is no feature store; make one with `delf-jax extract PHOTOS --out ...`"

@@ -1,4 +1,4 @@
-"""Making a damaged store usable again: damaged parts are left out, a lost manifest is made anew from the parts."""
+"""Repairs a damaged store: damaged parts are left out, and a lost manifest is made again from the parts."""
 
 import collections
 import contextlib
@@ -12,77 +12,79 @@ from delf_jax.errors import StoreError
 from delf_jax.files.folder import Folder
 from delf_jax.files.lease import Lease
 from delf_jax.store import parts
-from delf_jax.store.manifest import Manifest, Part, number_and_digest
-from delf_jax.store.manifest_files import LostManifest, ManifestFiles
+from delf_jax.store.commit_log import CommitLog
+from delf_jax.store.manifest import LostManifest, Manifest, Part, number_and_digest
 from delf_jax.store.photo_table import KnownPhoto, PhotoTable
 from delf_jax.store.reader import RUNS, Damage, FeatureStore, read
 
 
 def repair(path: str | os.PathLike[str]) -> list[Damage]:
-    """Drops the damaged parts of a store, so that the rest can be used; the next extraction does their photos again.
+    """Removes what is damaged in a store, so that the rest can be used. The next extraction computes it again.
 
-    A manifest that is missing or damaged is made anew from the parts, as long as they are what their names say.
+    If a commit is missing or damaged, the manifest is made again from the parts that are what their names say.
 
     Returns:
         What was damaged. A damaged head file is named but stays.
 
     Raises:
-        StoreError: when there is no store, its manifest is lost and the parts do not say what made them, or a writer is
-            at work in it.
+        StoreError: there is no store; a writer holds it; or its manifest is lost and the parts do not say what made
+            them.
     """
     with contextlib.suppress(LostManifest):
         FeatureStore.open(path)
     folder = Folder(path)
     lease = Lease(folder)
-
-    def write(name: str, data: bytes) -> None:
-        lease.check()
-        folder.write(name, data)
-
     try:
-        files = ManifestFiles(folder, write)
-        damages: list[Damage] = []
+        log = CommitLog(folder)
         try:
-            files.read()
+            manifest = earlier = log.read()
+            damages = _unlisted(folder, manifest) if manifest else []
         except LostManifest as lost:
-            made, damages = _made_anew(folder, files.whole)
-            files.write_whole(made)
-            damages = [Damage(lost.name, f"it is {lost.state}"), *damages]
+            earlier, damages = lost.earlier, [Damage(lost.name, f"it is {lost.state}")]
+        if damages:
+            manifest, more = _from_parts(folder, earlier)
+            log.commit_snapshot(manifest)
+            damages += more
         found = FeatureStore.open(path).check()
-        dropped = {damage.name for damage in found}
-        for name in dropped:
+        damaged = {damage.name for damage in found}
+        for name in damaged:
             if name.startswith(f"{RUNS}/"):
                 folder.remove(name)
-        manifest = files.read()
-        if manifest is not None and any(part.name in dropped for part in manifest.parts):
-            kept = tuple(part for part in manifest.parts if part.name not in dropped)
-            files.write_whole(dataclasses.replace(manifest, parts=kept))
+        if manifest is not None and any(part.name in damaged for part in manifest.parts):
+            whole = tuple(part for part in manifest.parts if part.name not in damaged)
+            log.commit_snapshot(dataclasses.replace(manifest, parts=whole))
             for part in manifest.parts:
-                if part.name in dropped:
+                if part.name in damaged:
                     folder.remove(f"parts/{part.name}")
         return damages + found
     finally:
         lease.release()
 
 
-def _made_anew(folder: Folder, older: Manifest | None) -> tuple[Manifest, list[Damage]]:
-    """The manifest that the parts of a store had, and the parts that cannot be in it.
+def _unlisted(folder: Folder, manifest: Manifest) -> list[Damage]:
+    """Parts that were written after the newest commit: their writer was killed, or their commit is missing."""
+    found = [(name, number_and_digest(name)) for name in folder.names("parts")]
+    return [Damage(name, "no commit lists it") for name, n in found if n and n[0] >= manifest.next_part]
 
-    Of a photo that several parts have, the row of the last one counts. A part that was finished but not listed yet
-    counts from now on.
+
+def _from_parts(folder: Folder, earlier: Manifest | None) -> tuple[Manifest, list[Damage]]:
+    """The manifest of the parts that are there, and the parts that are missing or damaged.
+
+    If several parts have a photo, the row of the last one counts. A part that no commit listed counts too.
 
     Args:
-        older: an earlier state of the same store, where one is known.
+        folder: of the store.
+        earlier: an earlier manifest of the store, if one is known.
     """
-    origins = set() if older is None else {dataclasses.replace(older, parts=(), next_part=0)}
+    origins = set() if earlier is None else {dataclasses.replace(earlier, parts=(), next_part=0)}
     models = {(origin.fingerprint, origin.dimension) for origin in origins}
-    next_part = 0 if older is None else older.next_part
+    next_part = 0 if earlier is None else earlier.next_part
     listed: list[Part] = []
     superseded: collections.defaultdict[int, set[int]] = collections.defaultdict(set)
     known = PhotoTable()
     numbered = {name: numbers for name in folder.names("parts") if (numbers := number_and_digest(name))}
-    once = () if older is None else older.parts
-    damages = [Damage(part.name, "it is missing") for part in once if part.name not in numbered]
+    expected = () if earlier is None else earlier.parts
+    damages = [Damage(part.name, "it is missing") for part in expected if part.name not in numbered]
     for name, (number, digest) in sorted(numbered.items(), key=lambda item: item[1]):
         next_part = max(next_part, number + 1)
         found = _examined(name, digest, read(folder, f"parts/{name}"))
@@ -97,14 +99,16 @@ def _made_anew(folder: Folder, older: Manifest | None) -> tuple[Manifest, list[D
                 superseded[before.part].add(before.row)
             known.add(path, KnownPhoto(0, 0, 0, len(listed), row))
         listed.append(found.part)
-    otherwise = f"put back a copy of the manifest or extract into another folder ({len(listed)} whole parts)"
+    remedy = f"put back a copy of it or extract into another folder ({len(listed)} whole parts)"
     if not origins:
         raise StoreError(
-            f"{folder.address}: its manifest is lost, and no part says what settings made it, as older ones do not; "
-            f"{otherwise}"
+            f"{folder.address}: its manifest is lost, and no part says which settings made it, as older parts do not; "
+            f"{remedy}"
         )
     if len(origins) > 1 or len(models) > 1:
-        raise StoreError(f"{folder.address}: its manifest is lost, and other settings made other parts; {otherwise}")
+        raise StoreError(
+            f"{folder.address}: its manifest is lost, and its parts were made with different settings; {remedy}"
+        )
     counting = tuple(part.without(superseded[position]) for position, part in enumerate(listed))
     return dataclasses.replace(origins.pop(), parts=counting, next_part=next_part), damages
 
@@ -114,9 +118,9 @@ class _Examined(NamedTuple):
 
     Attributes:
         part: as the manifest lists it.
-        paths: of its photos, by row.
-        models: fingerprint and dimension of the one that made it.
-        origins: the manifest, without parts, of the store it was made for; none where the part is too old to say.
+        paths: of its photos, one a row.
+        models: fingerprint and dimension of the model that made it.
+        origins: the manifest, without parts, of the store it was made for; empty if the part is too old to have it.
     """
 
     part: Part
@@ -126,7 +130,7 @@ class _Examined(NamedTuple):
 
 
 def _examined(name: str, digest: str, data: bytes) -> _Examined | Damage:
-    """What a part of this name and content says, or why it cannot be used."""
+    """What a part of this name and content says, or what is damaged in it."""
     sha256 = hashlib.sha256(data).hexdigest()
     if not sha256.startswith(digest):
         return Damage(name, "its checksum is not the one in its name")

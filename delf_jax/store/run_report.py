@@ -1,14 +1,12 @@
 """What one run of a job did and what it cost: kept in the store as JSON, given to Prometheus as a text file."""
 
 import dataclasses
-import hashlib
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from delf_jax.errors import StoreError
-from delf_jax.files import json_files
+from delf_jax.files.envelope import NewerVersionError, decode_envelope, encode_envelope
 
 FORMAT = "delf-jax run"
 VERSION = 1
@@ -76,27 +74,21 @@ class RunReport:
 
     def to_bytes(self) -> bytes:
         """The file in the store; ``from_bytes`` reads it back."""
-        body = self.to_json()
-        return json.dumps(
-            {"format": FORMAT, "version": VERSION, "sha256": _digest(body), "run": body}, ensure_ascii=False, indent=1
-        ).encode(errors="backslashreplace")
+        return encode_envelope(FORMAT, VERSION, self.to_json())
 
     @classmethod
     def from_bytes(cls, data: bytes, name: str) -> "RunReport":
-        """Reads what ``to_bytes`` wrote; StoreError, naming the file ``name``, when it is damaged or newer."""
+        """Reads what ``to_bytes`` wrote; raises StoreError, which names the file, if it is damaged or newer."""
         damaged = StoreError(f"{name}: this run report is damaged; `delf-jax check STORE --repair` removes it")
         try:
-            envelope = json_files.loads_object(data)
-            if envelope["version"] > VERSION:
-                raise StoreError(f"{name}: was written by a newer delf-jax; update delf-jax")
-            body = envelope["run"]
-            if envelope["format"] != FORMAT or _digest(body) != envelope["sha256"]:
-                raise damaged
+            body = decode_envelope(data, format=FORMAT, newest=VERSION).body
             fields = {field.name: body[field.name] for field in dataclasses.fields(cls)}
             report = cls(**(fields | {"devices": tuple(map(str, fields["devices"]))}))
             if not report._is_plausible():
                 raise damaged
             return report
+        except NewerVersionError:
+            raise StoreError(f"{name}: a newer delf-jax wrote it; update delf-jax") from None
         except (KeyError, TypeError, ValueError, AttributeError):
             raise damaged from None
 
@@ -170,7 +162,3 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _rounded(entry) for key, entry in value.items()}
     return value
-
-
-def _digest(body: Any) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

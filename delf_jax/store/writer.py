@@ -1,11 +1,11 @@
-"""Writing a feature store: one writer, one part at a time, the manifest last."""
+"""Writes a feature store: one writer at a time, one part after another, and after each part a commit that lists it."""
 
 import dataclasses
 import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from delf_jax.errors import StoreError
@@ -14,25 +14,26 @@ from delf_jax.files.folder import Folder
 from delf_jax.files.lease import Lease
 from delf_jax.settings import ExtractionSettings
 from delf_jax.store import manifest as manifests
-from delf_jax.store import parts
+from delf_jax.store import parts, version_0_1
+from delf_jax.store.commit_log import COMMITS, CommitLog
 from delf_jax.store.manifest import Manifest, Part
-from delf_jax.store.manifest_files import RECENT, WHOLE, ManifestFiles
 from delf_jax.store.parts import StoredPhoto
 from delf_jax.store.photo_table import KnownPhoto, PhotoTable
 from delf_jax.store.reader import FAILURES, HEAD, RUNS, checked, damaged, unreadable
 from delf_jax.store.run_report import is_run_name
 
 PROCESSES = "processes"
-_OWN_NAMES = (WHOLE, RECENT, leases.FILE, HEAD, FAILURES, "parts", RUNS, PROCESSES)
+_MARKS = {COMMITS, version_0_1.MANIFEST}
+_OWN_NAMES = {*_MARKS, version_0_1.RECENT, leases.FILE, HEAD, FAILURES, "parts", RUNS, PROCESSES}
 _MOST_RUNS = 100
 _log = logging.getLogger(__name__)
 
 
 class StoreWriter:
-    """A store opened for writing, by one writer at a time; a context manager that gives the store free at its end.
+    """A store opened for writing, by one writer at a time. As a context manager it lets the next writer in at its end.
 
     Attributes:
-        bytes_written: to the store by this writer, in all its files but the lease.
+        bytes_written: by this writer, in all files of the store except the lease.
     """
 
     def __init__(
@@ -45,32 +46,31 @@ class StoreWriter:
         head: str | os.PathLike[str] | None = None,
         lease_seconds: float = 60.0,
     ) -> None:
-        """Opens the store at ``path`` or makes it.
+        """Opens the store at ``path``, or makes it.
 
         Args:
             path: a folder or fsspec address.
             settings, fingerprint, dimension: of the extractor; an existing store must have the same.
-            head: a head file that the store shall carry with it.
-            lease_seconds: a writer on another computer that was silent for longer counts as dead.
+            head: a head file of which the store keeps a copy.
+            lease_seconds: a writer on another computer counts as dead if it did not renew its lease for so long.
 
         Raises:
-            StoreError: when another writer is at work, or the store is of other settings or another model.
+            StoreError: another writer holds the store, or other settings or another model made it.
         """
         self._folder = Folder(path)
         head_bytes = None if head is None else Path(head).read_bytes()
         head_hash = None if head_bytes is None else hashlib.sha256(head_bytes).hexdigest()
         self.bytes_written = 0
         self._refuse_foreign()
-        self._folder.create()
+        self._folder.make()
         self._lease = Lease(self._folder, seconds=lease_seconds)
         try:
-            self._files = ManifestFiles(self._folder, self._write)
-            found = self._files.read()
+            self._log = CommitLog(self._folder)
+            found = self._log.read()
             if found is None:
                 if head_bytes is not None:
                     self._write(HEAD, head_bytes)
                 self._manifest = Manifest(settings, fingerprint, dimension, head=head_hash)
-                self._files.write(self._manifest)
             else:
                 different = manifests.difference(
                     found, settings=settings, fingerprint=fingerprint, dimension=dimension, head=head_hash
@@ -81,9 +81,11 @@ class StoreWriter:
                         "use the same settings and model, or another --out"
                     )
                 self._manifest = found
+            # This takes the next number, so that a predecessor that was suspended cannot have it.
+            self._commit(self._manifest, begin=True)
             self._remove_unlisted()
             self._known = known_photos(self._folder, self._manifest)
-            self.adopt_processes()
+            self.merge_processes()
         except BaseException:
             self._lease.release()
             raise
@@ -95,7 +97,7 @@ class StoreWriter:
         self.close()
 
     def close(self) -> None:
-        """Gives the store free for the next writer."""
+        """Lets the next writer in."""
         self._lease.release()
 
     def __len__(self) -> int:
@@ -103,14 +105,15 @@ class StoreWriter:
         return sum(part.photos for part in self._manifest.parts)
 
     def known(self, path: str) -> KnownPhoto | None:
-        """What the store knows of the photo at ``path``; None where it has no such photo."""
+        """What the store knows of the photo at ``path``; None if it does not have that photo."""
         return self._known.get(path)
 
     def append(self, photos: Sequence[StoredPhoto]) -> None:
-        """Writes ``photos`` as one part; older rows of the same photos count no longer.
+        """Writes ``photos`` as one part. Older rows of the same photos no longer count.
 
         Raises:
-            StoreError: when the disk is full or cannot be written, or another writer took over. Nothing changed then.
+            StoreError: the part cannot be written, or another writer has taken over. The part does not count then,
+                unless the connection to an object store failed just after the commit.
         """
         photos = list({photo.path: photo for photo in photos}.values())
         if not photos:
@@ -119,67 +122,58 @@ class StoreWriter:
         data = parts.encode(photos, dimension=before.dimension, fingerprint=before.fingerprint, origin=before.origin())
         sha256 = hashlib.sha256(data).hexdigest()
         part = Part(manifests.part_name(before.next_part, sha256), len(photos), len(data), sha256)
-        after = self._with(part, [photo.path for photo in photos])
+        after = self._with(before, part, [photo.path for photo in photos])
 
         self._write(f"parts/{part.name}", data)
-        self._files.write(after)
-        self._manifest = after
+        self._commit(after)
         _log.info("part written", extra={"part": part.name, "photos": len(photos), "bytes": len(data)})
         for row, photo in enumerate(photos):
             self._known.add(
                 photo.path, KnownPhoto.of(photo.size, photo.mtime_ns, photo.content_hash, len(before.parts), row)
             )
 
-    def adopt_processes(self) -> None:
-        """Takes in what the processes of a job, alive no more, have written into stores of their own.
+    def merge_processes(self) -> None:
+        """Merges the stores of a job's processes, which have ended, into this one, and removes them.
 
-        Their parts become parts of this store without being read; each store is listed at once and then removed, so
-        that a part is never listed twice, whenever this is interrupted.
+        Their parts become parts of this store without being read. One commit lists all parts of a process, so that no
+        part is listed twice if this is interrupted.
 
         Raises:
-            StoreError: one of them is still at work.
+            StoreError: one of the processes is still running.
         """
         for name in self._folder.names(PROCESSES):
             folder = Folder(self._folder.join(PROCESSES, name))
             lease = Lease(folder)
             try:
-                manifest = ManifestFiles(folder).read()  # under the lease: its process may have written until then
+                # Without parts, an interrupted merge has left the store. Read under the lease: until then it may grow.
+                manifest = CommitLog(folder).read() if folder.names("parts") else None
                 if manifest is not None:
-                    self._adopt(folder, manifest)
+                    self._merge(folder, manifest)
+                for run in filter(is_run_name, folder.names(RUNS)):
+                    self._folder.copy_from(folder, f"{RUNS}/{run}", f"{RUNS}/{run}")
                 lease.check()
-                # In this order, so that what is left where this is interrupted reads as taken in.
                 Folder(folder.join("parts")).remove_all()
-                folder.remove(WHOLE)
             finally:
                 lease.release()
             folder.remove_all()
 
-    def _adopt(self, folder: Folder, manifest: Manifest) -> None:
-        before = self._manifest
-        have = {part.sha256 for part in before.parts}
+    def _merge(self, folder: Folder, manifest: Manifest) -> None:
+        merged = self._manifest
+        have = {part.sha256 for part in merged.parts}
         for part in manifest.parts:
             if part.sha256 in have:
                 continue
-            adopted = dataclasses.replace(part, name=manifests.part_name(self._manifest.next_part, part.sha256))
-            self._folder.adopt(folder, f"parts/{part.name}", f"parts/{adopted.name}")
-            position = len(self._manifest.parts)
-            learnt = PhotoTable()
-            paths = _learn(learnt, self._folder, position, adopted)
-            self._manifest = self._with(adopted, paths)
-            for path in paths:
-                known = learnt.get(path)
-                assert known is not None
+            copy = dataclasses.replace(part, name=manifests.part_name(merged.next_part, part.sha256))
+            self._folder.copy_from(folder, f"parts/{part.name}", f"parts/{copy.name}")
+            photos = list(_photos_of(self._folder, len(merged.parts), copy))
+            merged = self._with(merged, copy, [path for path, _ in photos])
+            for path, known in photos:
                 self._known.add(path, known)
-        for name in folder.names(RUNS):
-            if is_run_name(name):
-                self._folder.adopt(folder, f"{RUNS}/{name}", f"{RUNS}/{name}")
-        self._lease.check()
-        if self._manifest is not before:
-            self._files.write(self._manifest)
+        if merged is not self._manifest:
+            self._commit(merged)
 
-    def _with(self, part: Part, paths: Iterable[str]) -> Manifest:
+    def _with(self, before: Manifest, part: Part, paths: Iterable[str]) -> Manifest:
         """The manifest with one more part, whose photos supersede their older rows."""
-        before = self._manifest
         superseded: dict[int, set[int]] = {}
         for path in paths:
             older = self._known.get(path)
@@ -190,13 +184,26 @@ class StoreWriter:
             listed[position] = listed[position].without(rows)
         return dataclasses.replace(before, parts=(*listed, part), next_part=before.next_part + 1)
 
+    def _commit(self, manifest: Manifest, *, begin: bool = False) -> None:
+        self._lease.check()
+        commit = self._log.commit_snapshot if begin else self._log.commit
+        self.bytes_written += commit(manifest)
+        try:
+            self._lease.check()
+        except StoreError:
+            # Without conditional writes, this commit may have replaced the one with which the next writer began. That
+            # one changed nothing, so that nothing is lost if neither of them counts.
+            self._log.withdraw()
+            raise
+        self._manifest = manifest
+
     def write_failures(self, failures: Iterable[tuple[str, str]]) -> None:
         """Replaces the list of photos that could not be used, (path, reason) each."""
         lines = [json.dumps({"image": path, "error": reason}, ensure_ascii=False) + "\n" for path, reason in failures]
         self._write(FAILURES, "".join(lines).encode(errors="backslashreplace"))
 
     def write_run(self, name: str, data: bytes) -> None:
-        """Keeps the report of a run under its name, or replaces it; of old reports the last hundred stay."""
+        """Writes or replaces the report of a run. The store keeps the last hundred reports."""
         self._write(f"{RUNS}/{name}", data)
 
     def _write(self, name: str, data: bytes) -> None:
@@ -206,37 +213,37 @@ class StoreWriter:
 
     def _refuse_foreign(self) -> None:
         names = [name for name in self._folder.names() if not name.startswith(".")]
-        if WHOLE not in names and any(name not in _OWN_NAMES for name in names):
+        if _MARKS.isdisjoint(names) and not _OWN_NAMES.issuperset(names):
             raise StoreError(
                 f"{self._folder.address}: is neither empty nor a feature store; choose another folder for it"
             )
 
     def _remove_unlisted(self) -> None:
-        """Parts that a killed writer finished but did not list, what it was writing, and the oldest run reports."""
+        """Removes parts that a killed writer did not list, its unfinished files, and the oldest run reports."""
         listed = {part.name for part in self._manifest.parts}
         for name in self._folder.names("parts"):
-            if name not in listed and (name.endswith((".parquet", ".tmp"))):
+            if name not in listed and name.endswith(".parquet"):
                 self._folder.remove(f"parts/{name}")
-                _log.info("unfinished part removed", extra={"part": name})
-        runs = self._folder.names(RUNS)
-        reports = [name for name in runs if is_run_name(name)]
-        for name in [name for name in runs if name.endswith(".tmp")] + reports[: 1 - _MOST_RUNS]:
+                _log.info("unlisted part removed", extra={"part": name})
+        for name in list(filter(is_run_name, self._folder.names(RUNS)))[: 1 - _MOST_RUNS]:
             self._folder.remove(f"{RUNS}/{name}")
-        for name in self._folder.names():
-            if name.startswith(".") and name.endswith(".tmp"):
-                self._folder.remove(name)
+        for within in ("parts/", f"{RUNS}/", f"{COMMITS}/", ""):
+            for name in self._folder.names(within):
+                if name.startswith(".") and name.endswith(".tmp"):
+                    self._folder.remove(within + name)
 
 
 def known_photos(folder: Folder, manifest: Manifest) -> PhotoTable:
-    """What a store knows of its photos; DamagedPart, naming it, at a damaged part."""
+    """What a store knows of its photos; raises DamagedPart, which names it, at a damaged part."""
     table = PhotoTable()
     for position, part in enumerate(manifest.parts):
-        _learn(table, folder, position, part)
+        for path, known in _photos_of(folder, position, part):
+            table.add(path, known)
     return table
 
 
-def _learn(table: PhotoTable, folder: Folder, position: int, part: Part) -> list[str]:
-    """Adds the photos of a part to the table; their paths."""
+def _photos_of(folder: Folder, position: int, part: Part) -> Iterator[tuple[str, KnownPhoto]]:
+    """(path, what is known) of the photos of the part at a position of the manifest."""
     try:
         with folder.open(f"parts/{part.name}") as file:
             columns = parts.identities(file)
@@ -244,12 +251,9 @@ def _learn(table: PhotoTable, folder: Folder, position: int, part: Part) -> list
         raise damaged(folder, part.name, "it is missing") from None
     except parts.UNREADABLE as error:
         checked(folder, part)
-        if isinstance(error, OSError):  # of the connection, as the part is whole
+        if isinstance(error, OSError):  # the part is whole, so the connection failed
             raise unreadable(folder, f"parts/{part.name}", error) from None
         raise damaged(folder, part.name, f"it is not readable: {error}") from None
-    paths = []
     for row, (path, size, mtime_ns, content_hash) in enumerate(zip(*columns.values(), strict=True)):
         if row not in part.superseded:
-            table.add(path, KnownPhoto.of(size, mtime_ns, content_hash, position, row))
-            paths.append(path)
-    return paths
+            yield path, KnownPhoto.of(size, mtime_ns, content_hash, position, row)

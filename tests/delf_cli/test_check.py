@@ -34,14 +34,14 @@ def test_check_names_what_is_damaged(kind: str, run: Run, request: pytest.Fixtur
 def test_repair_makes_a_lost_manifest_anew(run: Run, store: Path, tmp_path: Path) -> None:
     path = tmp_path / "s"
     shutil.copytree(store, path)
-    (path / "manifest.json").unlink()
+    shutil.rmtree(path / "commits")
     lost = run("check", path)
     assert (lost.code, lost.err.count("\n")) == (2, 1)
-    assert "its manifest.json is missing; `delf-jax check" in lost.err
+    assert "its commit log is missing; `delf-jax check" in lost.err
     repaired = run("check", path, "--repair", "--json")
     (record,) = repaired.records
     assert (repaired.code, record["ok"], record["repaired"], record["photos"]) == (0, True, True, 5)
-    assert record["damaged"] == [{"file": "manifest.json", "reason": "it is missing"}]
+    assert record["damaged"] == [{"file": "commit log", "reason": "it is missing"}]
     assert run("check", path).code == 0
 
 

@@ -1,10 +1,11 @@
 """Damaged and hostile variants of files, the same ones for the same seed."""
 
-import hashlib
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
+
+from delf_jax.files.envelope import canonical_sha256
 
 _NUMBERS = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 2**63 - 1, 2**64 - 1)
 _VALUES: tuple[Any, ...] = (
@@ -107,29 +108,13 @@ def _changed(value: Any, path: tuple[Any, ...], rng: random.Random) -> Any:
     return copy
 
 
-def sealed(body_key: str | None) -> Callable[[bytes, Sequence[bytes], random.Random], bytes]:
-    """A mutation of the JSON under a checksum, with the checksum made right again: as an attacker would do it.
-
-    Args:
-        body_key: what the checksum is over; None: over everything but itself.
-    """
-
-    def mutate(data: bytes, others: Sequence[bytes], rng: random.Random) -> bytes:
-        if rng.randrange(4) == 0:
-            return mutated(data, others, rng)
-        envelope = json.loads(data)
-        if body_key is None:
-            envelope.pop("sha256")
-            envelope = mutated_json(envelope, rng)
-            body = envelope
-        else:
-            envelope[body_key] = body = mutated_json(envelope[body_key], rng)
-        if isinstance(envelope, dict):
-            text = json.dumps(body, sort_keys=True, separators=(",", ":"))
-            envelope["sha256"] = hashlib.sha256(text.encode()).hexdigest()
-        return json.dumps(envelope).encode()
-
-    return mutate
+def under_checksum(data: bytes, others: Sequence[bytes], rng: random.Random) -> bytes:
+    """A mutation of the body of an envelope, with the checksum made right again: as an attacker would do it."""
+    if rng.randrange(4) == 0:
+        return mutated(data, others, rng)
+    file = json.loads(data)
+    covered = {name: file[name] for name in ("format", "version")} | {"body": mutated_json(file["body"], rng)}
+    return json.dumps(covered | {"sha256": canonical_sha256(covered)}).encode()
 
 
 def plain_json(data: bytes, others: Sequence[bytes], rng: random.Random) -> bytes:

@@ -18,6 +18,7 @@ from PIL import Image
 
 from delf_cli.localization_results import LocalizationResults
 from delf_jax.errors import ImageError
+from delf_jax.files.envelope import canonical_sha256, encode_envelope
 from delf_jax.files.folder import Folder
 from delf_jax.interchange import delf_files
 from delf_jax.interchange.arrays import read_npz, write_npz
@@ -26,8 +27,8 @@ from delf_jax.photos import tar_and_parquet
 from delf_jax.photos.load import load_photo, read_bytes
 from delf_jax.settings import ExtractionSettings
 from delf_jax.store import manifest, parts
-from delf_jax.store.manifest import Manifest, Part
-from delf_jax.store.manifest_files import ManifestFiles
+from delf_jax.store.commit_log import VERSION, CommitLog
+from delf_jax.store.manifest import FORMAT, Manifest, Part
 from delf_jax.store.parts import StoredPhoto
 from delf_jax.store.reader import FeatureStore
 from delf_jax.store.run_report import RunReport
@@ -38,7 +39,7 @@ from retrieval.indexing.columns import PhotoColumns
 from retrieval.sharding.layout import Layout, ShardEntry
 from tests.fuzz.lists import LIST_READERS
 from tests.fuzz.model_files import MODEL_READERS
-from tests.fuzz.mutate import plain_json, sealed
+from tests.fuzz.mutate import plain_json, under_checksum
 from tests.fuzz.reader import Reader, features, of_file
 
 
@@ -101,34 +102,65 @@ def _read_part(data: bytes, folder: Path) -> object:
         (folder / "parts" / described.parts[0].name).unlink()
 
 
+_COMMIT, _SNAPSHOT = "000000000000.json", f"snapshot-{0:012d}-{0:032x}.json"
+
+
+def _write_commits(folder: Path) -> None:
+    shutil.rmtree(folder / "commits", ignore_errors=True)
+    log = CommitLog(Folder(folder))
+    log._writer = f"{0:032x}"
+    log.commit(_manifest(b"x"))
+
+
+def _store_seeds(folder: Path) -> list[bytes]:
+    """Snapshots."""
+    _write_commits(folder)
+    described = dataclasses.replace(_manifest(b"y"), head="0" * 64)
+    return [
+        (folder / "commits" / _SNAPSHOT).read_bytes(),
+        encode_envelope(FORMAT, VERSION, described.to_json()),
+    ]
+
+
 def _read_store(data: bytes, folder: Path) -> object:
-    (folder / "manifest.json").write_bytes(data)
+    (folder / "commits").mkdir(exist_ok=True)
+    (folder / "commits" / _SNAPSHOT).write_bytes(data)
     store = FeatureStore.open(folder)
     store.check()
     return len(store)
 
 
-def _store_seeds(folder: Path) -> list[bytes]:
-    seeds = []
-    for described in (dataclasses.replace(_manifest(b"y"), head="0" * 64), _manifest(b"x")):
-        ManifestFiles(Folder(folder)).write_whole(described)
-        seeds.append((folder / "manifest.json").read_bytes())
-    return seeds
+def _commit_seeds(folder: Path) -> list[bytes]:
+    _write_commits(folder)
+    before = _manifest(b"x")
+    after = dataclasses.replace(before, parts=(before.parts[0].without({0}), *before.parts), next_part=2)
+    body = {"writer": "", "snapshot": _SNAPSHOT, **after.changes_since(before)}
+    return [(folder / "commits" / _COMMIT).read_bytes(), encode_envelope(FORMAT, VERSION, body)]
 
 
-def _recent_seeds(folder: Path) -> list[bytes]:
-    """What continues the last of the ``_store_seeds``."""
-    _store_seeds(folder)
-    described = _manifest(b"x")
-    files = ManifestFiles(Folder(folder))
-    files.read()
-    seeds = [(folder / "recent.json").read_bytes()]
-    files.write(dataclasses.replace(described, parts=(described.parts[0].without({0}), *described.parts), next_part=2))
-    return [*seeds, (folder / "recent.json").read_bytes()]
+def _read_commit(data: bytes, folder: Path) -> object:
+    (folder / "commits").mkdir(exist_ok=True)
+    (folder / "commits" / _COMMIT).write_bytes(data)
+    return len(FeatureStore.open(folder))
 
 
-def _read_recent(data: bytes, folder: Path) -> object:
-    (folder / "recent.json").write_bytes(data)
+def _version_0_1_seeds(folder: Path) -> list[bytes]:
+    """What ``manifest.json`` and ``recent.json`` were in 0.1; the first byte says which one it is."""
+    whole = _manifest(b"x").to_json() | {"version": 2}
+    recent = {"continues": canonical_sha256(whole), "next_part": 1, "superseded": [], "parts": [], "version": 2}
+    bodies = [whole, recent]
+    files = [{"format": FORMAT, "version": 2, "sha256": canonical_sha256(b), "store": b} for b in bodies]
+    for name, file in zip(_FILES_0_1, files):
+        (folder / name).write_text(json.dumps(file))
+    return [bytes([number]) + (folder / name).read_bytes() for number, name in enumerate(_FILES_0_1)]
+
+
+_FILES_0_1 = ("manifest.json", "recent.json")
+
+
+def _read_version_0_1(data: bytes, folder: Path) -> object:
+    _version_0_1_seeds(folder)
+    (folder / _FILES_0_1[data[0] % 2 if data else 0]).write_bytes(data[1:])
     return len(FeatureStore.open(folder))
 
 
@@ -303,17 +335,18 @@ READERS: dict[str, Reader] = {
     "photo": Reader(_photo_seeds, lambda data, folder: load_photo(data, max_side=64)),
     "tar": Reader(_tar_seeds, of_file(".tar", _read_shard)),
     "parquet": Reader(_parquet_seeds, of_file(".parquet", _read_shard)),
-    "store": Reader(_store_seeds, _read_store, sealed("store")),
-    "recent": Reader(_recent_seeds, _read_recent, sealed("store")),
+    "store": Reader(_store_seeds, _read_store, under_checksum),
+    "commit": Reader(_commit_seeds, _read_commit, under_checksum),
+    "store of 0.1": Reader(_version_0_1_seeds, _read_version_0_1),
     "part": Reader(_part_seeds, _read_part),
     "run": Reader(
-        _run_seeds, lambda data, folder: RunReport.from_bytes(data, "run.json").to_prometheus(), sealed("run")
+        _run_seeds, lambda data, folder: RunReport.from_bytes(data, "run.json").to_prometheus(), under_checksum
     ),
     "failures": Reader(
         lambda folder: [b'{"image": "a", "error": "b"}\n{"image": "c", "error": "d"}\n'], _read_failures
     ),
-    "index": Reader(_index_manifest_seeds, _read_index_manifest, sealed(None)),
-    "index in shards": Reader(_layout_seeds, _read_layout, sealed(None)),
+    "index": Reader(_index_manifest_seeds, _read_index_manifest, under_checksum),
+    "index in shards": Reader(_layout_seeds, _read_layout, under_checksum),
     "columns": Reader(_columns_seeds, _read_columns),
     "npz": Reader(_npz_seeds, of_file(".npz", read_npz)),
     "delf": Reader(
@@ -325,7 +358,7 @@ READERS: dict[str, Reader] = {
         lambda folder: [encode_datum(np.eye(3, dtype=np.float32)), encode_datum(np.arange(4, dtype=np.uint32))],
         lambda data, folder: decode_datum(data),
     ),
-    "predictor": Reader(_predictor_seeds, _read_predictor, sealed(None)),
+    "predictor": Reader(_predictor_seeds, _read_predictor, under_checksum),
     "findings": Reader(_findings_seeds, _read_findings, plain_json),
     **MODEL_READERS,
     **LIST_READERS,

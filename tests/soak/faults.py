@@ -96,7 +96,7 @@ def full_disk(tries: int, folder: Path, rng: random.Random) -> Tally:
             process.join()
             tally.tried += process.exitcode != 0
             tally.notes["said in one line"] += process.exitcode == 2
-            if (disk / "store" / "manifest.json").exists():
+            if (disk / "store" / "commits").exists():
                 tally.lost += len(FeatureStore.open(disk / "store").check())
             _remount(disk, "size=8m")
             ground.finish(photos, disk / "store", tally)
@@ -119,14 +119,14 @@ def read_only(tries: int, folder: Path, rng: random.Random) -> Tally:
 
 
 def _extract_read_only(photos: str, out: str, seconds: float, after: int) -> None:
-    write, written = atomic.write_bytes, itertools.count()
+    sync, synced = atomic.sync, itertools.count()
 
-    def fail_later(path: str, data: bytes) -> None:
-        if next(written) >= after:
+    def fail_later(path: str) -> None:
+        if next(synced) >= after:
             raise OSError(errno.EROFS, "Read-only file system", path)
-        write(path, data)
+        sync(path)
 
-    with mock.patch("delf_jax.files.atomic.write_bytes", fail_later):
+    with mock.patch("delf_jax.files.atomic.sync", fail_later):
         ground.extract(photos, out, seconds)
 
 

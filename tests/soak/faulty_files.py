@@ -51,10 +51,10 @@ class FaultyFiles(LocalFileSystem):
         self._called()
         super().rm_file(path)
 
-    def pipe_file(self, path: str, value: bytes, **kwargs: Any) -> None:
-        """One PUT: whole or not at all, though one that fails may have been done."""
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **kwargs: Any) -> None:
+        """One PUT: whole or not at all, though one that fails may have been done. It may be conditional."""
         self._called()
         place = Path(self._strip_protocol(path))
         place.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write_bytes(place, value)
+        (atomic.create_bytes if mode == "create" else atomic.write_bytes)(place, value)
         self._called()

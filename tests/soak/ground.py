@@ -19,7 +19,7 @@ from PIL import Image
 from delf_jax.errors import DelfError
 from delf_jax.job import extraction_job
 from delf_jax.photos.load import load_photo
-from delf_jax.store import manifest_files
+from delf_jax.store import commit_log
 from delf_jax.store.reader import FeatureStore
 from tests.delf_jax.fake_extractor import FakeExtractor, features_of
 
@@ -97,7 +97,7 @@ def parts(store: str | Path) -> int:
 def extract(photos: str, out: str, seconds: float = 0.0) -> None:
     """The job, in whichever process; exit code 2 with one line on stderr where it is refused."""
     try:
-        manifest_files.MOST_RECENT = 3  # so that these few parts fill both of its files
+        commit_log.MOST_CHANGES = 3  # so that these few parts make several snapshots
         extraction_job.run(FakeExtractor(seconds=seconds), [photos], out, part_photos=PART_PHOTOS)
     except DelfError as error:
         print(error, file=sys.stderr, flush=True)

@@ -76,3 +76,17 @@ def test_a_failed_folder_keeps_the_old_one(tmp_path: Path) -> None:
         half()
     assert (path / "file").read_text() == "old"
     assert os.listdir(tmp_path) == ["index"]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_new_file_is_created_once_and_whole(links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_links(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    if not links:
+        monkeypatch.setattr(os, "link", no_links)
+    atomic.create_bytes(tmp_path / "1.json", b"first")
+    with pytest.raises(FileExistsError):
+        atomic.create_bytes(tmp_path / "1.json", b"second")
+    assert (tmp_path / "1.json").read_bytes() == b"first"
+    assert os.listdir(tmp_path) == ["1.json"]

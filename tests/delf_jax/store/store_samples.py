@@ -1,13 +1,14 @@
-"""Writers of small stores, photos for them, and manifests changed so that their checksum is right."""
+"""Writers of small stores, photos for them, and commits changed under a checksum that is right."""
 
-import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
 
 from delf_jax.features import LocalFeatures
+from delf_jax.files.envelope import decode_envelope, encode_envelope
 from delf_jax.settings import ExtractionSettings
+from delf_jax.store.commit_log import VERSION
+from delf_jax.store.manifest import FORMAT
 from delf_jax.store.parts import StoredPhoto
 from delf_jax.store.writer import StoreWriter
 
@@ -45,9 +46,17 @@ def assert_same(a: StoredPhoto, b: StoredPhoto) -> None:
     np.testing.assert_allclose(np.linalg.norm(a.features.descriptors, axis=1), 1, atol=1e-6)
 
 
-def resealed(path: Path, **changes: object) -> None:
-    """Changes a manifest, and makes its checksum right again."""
-    envelope = json.loads(path.read_bytes())
-    body = envelope["store"] | changes
-    sha256 = hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-    path.write_text(json.dumps(envelope | {"store": body, "version": body["version"], "sha256": sha256}))
+def commits(store: Path) -> list[Path]:
+    """The commits of a store on a disk, the oldest one first."""
+    return sorted((store / "commits").glob("[0-9]*.json"))
+
+
+def snapshots(store: Path) -> list[Path]:
+    """The snapshots of a store on a disk, the oldest one first."""
+    return sorted((store / "commits").glob("snapshot-*.json"))
+
+
+def changed(commit: Path, *, version: int = VERSION, **changes: object) -> None:
+    """Changes the body of a commit, under a checksum that is right again."""
+    body = decode_envelope(commit.read_bytes(), format=FORMAT, newest=VERSION).body
+    commit.write_bytes(encode_envelope(FORMAT, version, body | changes))

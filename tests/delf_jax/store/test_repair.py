@@ -1,4 +1,4 @@
-"""What is damaged is named and dropped, and a lost manifest is made anew from the parts."""
+"""What is damaged is named and removed, and a lost manifest is made again from the parts."""
 
 import contextlib
 import errno
@@ -18,7 +18,11 @@ from delf_jax.settings import ExtractionSettings
 from delf_jax.store import parts
 from delf_jax.store.reader import FeatureStore
 from delf_jax.store.repair import repair
-from tests.delf_jax.store.store_samples import photo, writer
+from tests.delf_jax.store.store_samples import commits, photo, snapshots, writer
+
+
+def lose_commits(store: Path) -> None:
+    shutil.rmtree(store / "commits")
 
 
 @pytest.mark.parametrize("how", ["bit", "cut", "gone"])
@@ -50,67 +54,61 @@ def test_a_damaged_part_is_named_and_dropped(how: str, tmp_path: Path) -> None:
     assert len(FeatureStore.open(tmp_path / "s")) == 3
 
 
-@pytest.mark.parametrize(
-    ("name", "how", "words"),
-    [
-        ("manifest.json", "gone", "its manifest.json is missing"),
-        ("manifest.json", "cut", "its manifest.json is damaged"),
-        ("recent.json", "gone", "its recent.json is missing"),
-        ("manifest.json", "older", "its recent.json is of another manifest.json"),
-    ],
-)
-def test_a_lost_manifest_is_made_anew_from_the_parts(
-    name: str, how: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("delf_jax.store.manifest_files.MOST_RECENT", 1)
+@pytest.mark.parametrize("file", ["snapshot", "commit"])
+@pytest.mark.parametrize("how", ["missing", "damaged"])
+def test_a_lost_manifest_is_made_again_from_the_parts(how: str, file: str, tmp_path: Path) -> None:
     (tmp_path / "head").write_bytes(b"basis")
     settings = ExtractionSettings(max_side=512)
     with writer(tmp_path / "s", settings=settings, head=tmp_path / "head") as store:
-        first = (tmp_path / "s" / "manifest.json").read_bytes()
         store.append([photo("/1.jpg", seed=1), photo("/2.jpg", seed=2)])
         store.append([photo("/1.jpg", seed=3)])
         store.append([photo("/4.jpg", seed=4)])
     before = FeatureStore.open(tmp_path / "s")
-    manifest = tmp_path / "s" / name
-    if how == "gone":
-        manifest.unlink()
+    commit = (snapshots if file == "snapshot" else commits)(tmp_path / "s")[-1]
+    if how == "missing":
+        commit.unlink()
     else:
-        manifest.write_bytes(first if how == "older" else manifest.read_bytes()[:-9])
-    for open_it in (FeatureStore.open, writer):  # a writer must not take the parts for leftovers
-        with pytest.raises(StoreError, match=f"{words}; `delf-jax check .* --repair` makes it anew"):
-            open_it(tmp_path / "s")
-    assert [f"its {damage.name} {damage.reason[3:]}" for damage in repair(tmp_path / "s")] == [words]
+        commit.write_bytes(commit.read_bytes()[:-9])
+    if (how, file) == ("missing", "commit"):  # as if the writer had been killed before it
+        assert len(FeatureStore.open(tmp_path / "s")) == 2
+        damages = [(sorted((tmp_path / "s" / "parts").iterdir())[-1].name, "no commit lists it")]
+    else:
+        damages = [(f"commits/{commit.name}", f"it is {how}")]
+        for open_it in (FeatureStore.open, writer):  # a writer must not remove the parts, which no commit lists
+            words = f"its {damages[0][0]} is {how}; `delf-jax check .* --repair` makes it again"
+            with pytest.raises(StoreError, match=words):
+                open_it(tmp_path / "s")
+    assert repair(tmp_path / "s") == damages
     after = FeatureStore.open(tmp_path / "s")
     assert after._manifest == before._manifest
     assert [(p.path, p.size) for p in after] == [("/2.jpg", 1002), ("/1.jpg", 1003), ("/4.jpg", 1004)]
     assert after.check() == []
+    assert repair(tmp_path / "s") == []
     with writer(tmp_path / "s", settings=settings, head=tmp_path / "head") as store:
         store.append([photo("/2.jpg", seed=5)])
     assert [p.path for p in FeatureStore.open(tmp_path / "s")] == ["/1.jpg", "/4.jpg", "/2.jpg"]
 
 
-def test_a_manifest_made_anew_leaves_damaged_parts_out(tmp_path: Path) -> None:
+def test_a_manifest_made_again_leaves_damaged_parts_out(tmp_path: Path) -> None:
     with writer(tmp_path / "s") as store:
         for seed in range(3):
             store.append([photo(f"/{seed}.jpg", seed=seed)])
-    (tmp_path / "s" / "manifest.json").unlink()
+    lose_commits(tmp_path / "s")
     part = sorted((tmp_path / "s" / "parts").iterdir())[2]
     part.write_bytes(part.read_bytes()[:-5])
-    assert [damage.name for damage in repair(tmp_path / "s")] == ["manifest.json", part.name]
+    assert [damage.name for damage in repair(tmp_path / "s")] == ["commit log", part.name]
     with writer(tmp_path / "s") as store:
         assert [store.known(f"/{seed}.jpg") is not None for seed in range(3)] == [True, True, False]
         store.append([photo("/2.jpg", seed=2)])
     assert len(list((tmp_path / "s" / "parts").iterdir())) == 3
 
 
-def test_parts_that_are_gone_or_have_no_photos_are_named_when_a_manifest_is_made_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("delf_jax.store.manifest_files.MOST_RECENT", 1)
+def test_parts_that_are_missing_or_have_no_photos_are_named_when_a_manifest_is_made_again(tmp_path: Path) -> None:
     with writer(tmp_path / "s") as store:
         for seed in range(4):
             store.append([photo(f"/{seed}.jpg", seed=seed)])
-    (tmp_path / "s" / "recent.json").unlink()
+    newest = commits(tmp_path / "s")[-1]
+    newest.write_bytes(newest.read_bytes()[:-9])
     gone, first, *_ = sorted((tmp_path / "s" / "parts").iterdir())
     table = io.BytesIO()
     pq.write_table(pq.read_table(first).slice(0, 0), table)
@@ -135,10 +133,10 @@ def test_what_no_part_says_is_not_made_up(tmp_path: Path, monkeypatch: pytest.Mo
         store.append([photo("/3.jpg")])
     shutil.copytree(tmp_path / "other" / "parts", mixed / "parts", dirs_exist_ok=True)
     for lost in (old, continued, mixed):
-        (lost / "manifest.json").unlink()
-    with pytest.raises(StoreError, match="no part says what settings made it, as older ones do not; put back a copy"):
+        lose_commits(lost)
+    with pytest.raises(StoreError, match="no part says which settings made it, as older parts do not; put back a copy"):
         repair(old)
-    with pytest.raises(StoreError, match="other settings made other parts; put back a copy"):
+    with pytest.raises(StoreError, match="its parts were made with different settings; put back a copy"):
         repair(mixed)
     repair(continued)
     assert [p.path for p in FeatureStore.open(continued)] == ["/1.jpg", "/2.jpg"]

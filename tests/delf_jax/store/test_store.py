@@ -1,8 +1,6 @@
 """The feature store keeps what was put in, and says what it cannot read."""
 
 import errno
-import hashlib
-import json
 import os
 from pathlib import Path
 
@@ -14,7 +12,7 @@ from delf_jax.errors import StoreError
 from delf_jax.files.folder import Folder
 from delf_jax.settings import ExtractionSettings
 from delf_jax.store.reader import FeatureStore
-from tests.delf_jax.store.store_samples import DIMENSION, assert_same, photo, resealed, writer
+from tests.delf_jax.store.store_samples import DIMENSION, assert_same, photo, writer
 
 
 @pytest.mark.parametrize("where", ["folder", "memory"])
@@ -109,138 +107,6 @@ def test_it_carries_its_head_file(tmp_path: Path) -> None:
     assert [damage.name for damage in FeatureStore.open(tmp_path / "s").check()] == ["head.safetensors"]
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "recent.json"])
-def test_a_damaged_or_newer_manifest_is_refused(name: str, tmp_path: Path) -> None:
-    with writer(tmp_path / "s") as store:
-        store.append([photo("/1.jpg")])
-    manifest = tmp_path / "s" / name
-    good = manifest.read_text()
-    resealed(manifest, version=3)
-    newer = manifest.read_text()
-    for bad, words in (
-        (newer, "written by a newer delf-jax"),
-        (good.replace('"version": 2', '"version": 3'), f"{name} is damaged.*--repair"),
-        (good.replace('"next_part": ', '"next_part": 1'), f"{name} is damaged"),
-        (good.replace("feature store", "feature stork"), f"{name} is damaged"),
-        (good[:-9], f"{name} is damaged"),
-        ("[]", f"{name} is damaged"),
-        ('{"version": 1, "format": "other"}', "is not a feature store"),
-    ):
-        manifest.write_text(bad)
-        with pytest.raises(StoreError, match=words):
-            FeatureStore.open(tmp_path / "s")
-        with pytest.raises(StoreError, match=words):
-            writer(tmp_path / "s")
-
-
-def test_a_store_of_the_first_format_is_read_and_goes_on(tmp_path: Path) -> None:
-    with writer(tmp_path / "s") as store:
-        store.append([photo("/1.jpg", seed=1), photo("/2.jpg", seed=2)])
-        manifest = store._manifest
-    (tmp_path / "s" / "recent.json").unlink()
-    body = manifest.to_json()
-    digest = hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-    envelope = {"format": "delf-jax feature store", "version": 1, "sha256": digest, "store": body}
-    (tmp_path / "s" / "manifest.json").write_text(json.dumps(envelope, indent=1))
-    assert FeatureStore.open(tmp_path / "s")._manifest == manifest
-    with writer(tmp_path / "s") as store:
-        store.append([photo("/2.jpg", seed=3)])
-    assert [(p.path, p.size) for p in FeatureStore.open(tmp_path / "s")] == [("/1.jpg", 1001), ("/2.jpg", 1003)]
-
-
-@pytest.mark.parametrize("done", [False, True])
-def test_killed_at_any_write_a_store_has_every_part_once(
-    done: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("delf_jax.store.manifest_files.MOST_RECENT", 2)
-    write = Folder.write
-    photos = [photo(f"/{number % 5}.jpg", count=1, seed=number) for number in range(7)]
-    left = 0
-
-    def killed_later(self: Folder, name: str, data: bytes) -> None:
-        nonlocal left
-        if name == "lease.json":
-            return write(self, name, data)
-        left -= 1
-        if left or done:
-            write(self, name, data)
-        if not left:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Folder, "write", killed_later)
-    writes, finished = 0, False
-    while not finished:
-        writes, appended, path = writes + 1, 0, tmp_path / str(writes)
-        left = writes
-        try:
-            with writer(path) as store:
-                for one in photos:
-                    store.append([one])
-                    appended += 1
-            finished = True
-        except KeyboardInterrupt:
-            pass
-        left = 0
-        if appended:
-            there = len(FeatureStore.open(path)._manifest.parts)
-            assert appended <= there <= appended + 1
-        with writer(path) as store:
-            for one in photos[appended:]:
-                store.append([one])
-        read = FeatureStore.open(path)
-        assert {(p.path, p.size) for p in read} == {(p.path, p.size) for p in photos[2:]}
-        assert len(read) == 5
-        assert read.check() == []
-    assert writes > 2 + 2 * len(photos) + 2
-
-
-def test_what_is_written_with_a_part_does_not_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("delf_jax.store.manifest_files.MOST_RECENT", 8)
-    with writer(tmp_path / "s") as store:
-        sizes = []
-        for number in range(50):
-            store.append([photo(f"/{number}.jpg", count=0)])
-            sizes.append((tmp_path / "s" / "recent.json").stat().st_size)
-    assert max(sizes[25:]) < 1.1 * max(sizes[:25])
-    assert len(FeatureStore.open(tmp_path / "s")) == 50
-
-
-def test_a_reader_never_mixes_two_manifests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("delf_jax.store.manifest_files.MOST_RECENT", 1)
-    with writer(tmp_path / "s") as store:
-        numbers = iter(range(99))
-
-        def append() -> None:
-            store.append([photo(f"/{next(numbers)}.jpg", count=0)])
-
-        append()
-        read = Folder.read
-
-        def overtaken(self: Folder, name: str) -> bytes:
-            data = read(self, name)
-            if name == "manifest.json" and overtakes:
-                overtakes.pop()()
-                append()
-            return data
-
-        for times in (1, 2):
-            overtakes = [append] * times
-            with monkeypatch.context() as patch:
-                patch.setattr(Folder, "read", overtaken)
-                found = FeatureStore.open(tmp_path / "s")
-            assert len(found) == len(store)
-
-
-def test_a_part_name_cannot_lead_out_of_the_store(tmp_path: Path) -> None:
-    with writer(tmp_path / "s") as store:
-        store.append([photo("/1.jpg")])
-    recent = tmp_path / "s" / "recent.json"
-    (part,) = json.loads(recent.read_bytes())["store"]["parts"]
-    resealed(recent, parts=[part | {"name": "../../secret.parquet"}])
-    with pytest.raises(StoreError, match="damaged"):
-        FeatureStore.open(tmp_path / "s")
-
-
 def test_places_that_hold_no_store(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="there is no feature store; make one"):
         FeatureStore.open(tmp_path / "none")
@@ -291,9 +157,11 @@ def test_an_object_store_gets_one_put_a_part() -> None:
     with writer("memory://puts/s") as store:
         store.append([photo("/1.jpg")])
     assert sorted(os.path.basename(name) for name in memory.find("/puts/s")) == [
+        "000000000000.json",
+        "000000000001.json",
         "manifest.json",
         os.path.basename(memory.ls("/puts/s/parts", detail=False)[0]),
-        "recent.json",
+        next(name for name in Folder("memory://puts/s").names("commits") if name.startswith("snapshot-")),
     ]
 
 
