@@ -85,6 +85,17 @@ def test_files_that_pages_link_to_exist(page: Path) -> None:
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
+def test_files_that_contributors_are_sent_to_exist() -> None:
+    paths = re.findall(r"`([\w.-]+/[\w./-]*)`", (ROOT / "CONTRIBUTING.md").read_text())
+    assert [path for path in paths if "NAME" not in path and path != ".cache/jax" and not (ROOT / path).exists()] == []
+    house = _blocks(ROOT / "CONTRIBUTING.md", "")[0]
+    folder = ROOT
+    for indent, names in re.findall(r"^( *)((?:\w+/ +)+)", house, flags=re.MULTILINE):
+        for name in names.split():
+            assert ((folder if indent else ROOT) / name).is_dir(), name
+        folder = folder if indent else ROOT / names.split()[0]
+
+
 def test_the_readme_is_short() -> None:
     text = README.read_text()
     assert len(text.split()) <= 1200
