@@ -1,6 +1,6 @@
-"""Aggregated selective match kernels (Tolias, Avrithis and Jegou, IJCV 2016): photos compared word by word.
+"""Aggregated selective match kernels, ASMK (Tolias, Avrithis and Jegou, IJCV 2016): photos compared by visual words.
 
-``codebook`` divides descriptors into visual words, ``aggregation`` sums up a photo's residuals in every word, and
+``codebook`` assigns descriptors to visual words, ``aggregation`` sums a photo's residuals in every word, and
 ``inverted_file`` finds the photos that share words with a query.
 """
 

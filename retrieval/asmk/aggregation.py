@@ -1,4 +1,4 @@
-"""A photo's descriptors as one vector a visual word: the normalised sum of their residuals."""
+"""One vector for each visual word of a photo: the normalised sum of the residuals of its descriptors."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,16 +8,16 @@ from jaxtyping import Float, Int, UInt8
 
 from retrieval.asmk.codebook import Codebook
 
-# Shorter sums of residuals have no direction: a word of a descriptor that is its centroid.
+# A shorter sum of residuals has no direction: that of a descriptor that is equal to the centroid, for example.
 _SHORTEST = 1e-6
 
 
 class Aggregated(NamedTuple):
-    """What a photo shows, word by word.
+    """The visual words of a photo.
 
     Attributes:
-        words: int64 [w], the visual words that occur, ascending.
-        vectors: float32 [w, d], for each the unit vector along the sum of residuals.
+        words: int64 [w], the words that occur, ascending.
+        vectors: float32 [w, d], for each word the sum of residuals, divided by its length.
     """
 
     words: Int[np.ndarray, " w"]
@@ -27,10 +27,10 @@ class Aggregated(NamedTuple):
 def aggregate(regions: Sequence[Float[np.ndarray, "_n d"]], codebook: Codebook, *, assignments: int = 1) -> Aggregated:
     """Sums of residuals of one photo, or of a photo and its regions.
 
-    For descriptors x of one region, V(c) is the sum of x - c over those that belong to word c. Of several regions
-    (Detect-to-Retrieve, Teichmann et al., CVPR 2019, section 4: R-ASMK) each is first divided by the norm of all its
-    words together, and their mean is taken: regions count alike, however many features each has. In the end every
-    word's vector is made a unit vector.
+    For descriptors x of one region, V(c) is the sum of x - c over those that belong to word c. If there are several
+    regions (R-ASMK: Detect-to-Retrieve, Teichmann et al., CVPR 2019, section 4), the sums of each are first divided by
+    the norm of all its words together, and then averaged: all regions count alike, however many features they have.
+    Finally every word's vector is normalised to unit length.
 
     Args:
         regions: descriptors of the whole photo, then of its regions; empty ones do not count.
@@ -49,7 +49,7 @@ def aggregate(regions: Sequence[Float[np.ndarray, "_n d"]], codebook: Codebook, 
 
 
 def binarised(vectors: Float[np.ndarray, "w d"]) -> UInt8[np.ndarray, "w b"]:
-    """One bit a dimension, set where it is positive, in bytes; what is lacking in the last byte is zero."""
+    """One bit for each dimension, 1 if it is positive, packed in bytes; the last byte is filled with zeros."""
     return np.packbits(vectors > 0, axis=1)
 
 

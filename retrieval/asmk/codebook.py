@@ -1,4 +1,4 @@
-"""A codebook of visual words: k-means over a bounded sample of the descriptors of any number of photos."""
+"""A codebook of visual words, by k-means over a bounded sample of the descriptors of any number of photos."""
 
 import dataclasses
 import functools
@@ -22,7 +22,7 @@ class Codebook:
 
     Attributes:
         centroids: float32 [k, d].
-        fingerprint: of the model whose descriptors they divide; None if that is not known.
+        fingerprint: of the model that made the descriptors; None if that is not known.
     """
 
     centroids: Float[np.ndarray, "k d"]
@@ -38,7 +38,7 @@ class Codebook:
         return int(self.centroids.shape[1])
 
     def nearest(self, descriptors: Float[np.ndarray, "n d"], count: int = 1) -> Int[np.ndarray, "n c"]:
-        """The ``count`` nearest words of every descriptor, nearest first; memory is bounded by blocks of both.
+        """The ``count`` nearest words of every descriptor, nearest first, in bounded memory.
 
         Raises:
             SearchIndexError: the descriptors have another dimension.
@@ -53,7 +53,7 @@ class Codebook:
     def nearest_with_products(
         self, descriptors: Float[np.ndarray, "n d"], count: int
     ) -> tuple[Int[np.ndarray, "n c"], Float[np.ndarray, "n c"]]:
-        """The nearest words, and the products x c - |c|^2 / 2 by which they are: largest is nearest."""
+        """The nearest words, and the products x c - |c|^2 / 2: the nearest word has the largest one."""
         count = min(count, len(self))
         ids = np.zeros((len(descriptors), count), np.int64)
         products = np.zeros((len(descriptors), count), np.float32)
@@ -68,14 +68,14 @@ class Codebook:
 
     @functools.cached_property
     def _blocks(self) -> Float[Array, "b r d"]:
-        # The nearest centroid has the largest x c - |c|^2 / 2: a dot product with one more dimension.
+        # x c - |c|^2 / 2 is a dot product of vectors with one more dimension.
         norms = np.sum(np.square(self.centroids, dtype=np.float64), axis=1, keepdims=True) / 2
-        # A small codebook is one small block: padding costs as much as words do.
+        # A small codebook is one small block, because padding costs as much as words.
         rows = min(ROWS, 1 << (len(self) - 1).bit_length())
         return blocked(np.concatenate([self.centroids, -norms], axis=1), rows)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes one safetensors file, at once or not at all."""
+        """Writes one safetensors file, as a whole or not at all."""
         model_file.write(path, {"centroids": self.centroids}, {"kind": KIND, "fingerprint": self.fingerprint})
 
     @classmethod
@@ -83,14 +83,16 @@ class Codebook:
         """Reads what ``save`` wrote.
 
         Raises:
-            ModelError: the file is missing, damaged, or no codebook.
+            ModelError: the file is missing, damaged, or not a codebook.
         """
         description, tensors = model_file.read(path)
         if description.get("kind") != KIND or set(tensors) != {"centroids"} or tensors["centroids"].ndim != 2:
             raise ModelError(f"{path}: is not a codebook; make one with `delf-jax codebook`")
         fingerprint = description.get("fingerprint")
         if not isinstance(fingerprint, str | None):
-            raise ModelError(f"{path}: is damaged, its fingerprint is no text; make it again with `delf-jax codebook`")
+            raise ModelError(
+                f"{path}: is damaged, its fingerprint is not a string; make it again with `delf-jax codebook`"
+            )
         return cls(np.asarray(tensors["centroids"], np.float32), fingerprint)
 
 
@@ -106,16 +108,18 @@ def train(
 ) -> Codebook:
     """k-means (Lloyd's) over a sample of the photos' descriptors.
 
-    The photos are read once, one at a time; every descriptor has the same chance to be among the ``sample`` that are
-    kept, in float16. So memory is bounded by sample and words, whatever the number of photos. A word that lost all its
-    descriptors starts again at the one that lies furthest from its own. It ends early once every word has descriptors
-    and less than one in a thousand changes its word.
+    The photos are read once, one at a time. Every descriptor has the same chance to be in the sample, which is kept in
+    float16, so memory does not depend on the number of photos. A word that lost all its descriptors starts again at the
+    descriptor that is furthest from its word. Training ends early when every word has descriptors and less than one
+    descriptor in a thousand changes its word.
 
     Args:
-        words: size of the codebook; the papers take 65 536 from 20 million descriptors.
-        sample: descriptors kept for training.
-        iterations: at most.
+        photos: their features.
+        words: number of words; the papers take 65 536 from 20 million descriptors.
+        sample: number of descriptors kept for training.
+        iterations: the largest number of iterations.
         seed: of the sample and the first centroids.
+        fingerprint: of the model that made the features, for the codebook.
         progress: called with (iterations done, iterations at most).
 
     Raises:
@@ -125,8 +129,7 @@ def train(
     points = reservoir((np.asarray(one.descriptors) for one in photos), sample, generator)
     if len(points) < words:
         raise SearchIndexError(
-            f"{words} words need more than the {len(points)} descriptors that there are; ask for fewer words, "
-            "or give more photos"
+            f"{words} words need more than {len(points)} descriptors; ask for fewer words, or give more photos"
         )
     centroids = points[np.sort(generator.choice(len(points), words, replace=False))].astype(np.float32)
     assigned = np.full(len(points), -1)
@@ -149,8 +152,8 @@ def reservoir(
 ) -> Float[np.ndarray, "m d"]:
     """A uniform sample of at most ``size`` rows of a stream of arrays, float16, in bounded memory.
 
-    Every row draws a number, and the rows with the smallest ones stay: a block at a time, what is kept never exceeds
-    twice the sample.
+    Every row draws a random number, and the rows with the smallest numbers stay. Never more than twice the sample and
+    one array are held.
     """
     kept: list[np.ndarray] = []
     drawn: list[np.ndarray] = []
@@ -181,13 +184,13 @@ def reservoir(
 def _means(
     points: Float[np.ndarray, "n d"], assigned: Int[np.ndarray, " n"], words: int, *, furthest: Int[np.ndarray, " n"]
 ) -> Float[np.ndarray, "k d"]:
-    """The mean of every word's points; words without any get one of the furthest points each."""
+    """The mean of every word's points; each word without points gets one of the furthest points."""
     order = np.argsort(assigned, kind="stable")
     counts = np.bincount(assigned, minlength=words)
     starts = np.cumsum(counts) - counts
     filled = np.flatnonzero(counts)
     sums = np.zeros((words, points.shape[1]), np.float32)
-    # A few words' points at a time: float32 copies of all would need twice the sample's memory.
+    # The points of a few words at a time: a float32 copy of all needs twice the memory of the sample.
     for group in np.array_split(filled, max(1, len(points) // 65536)):
         if len(group):
             rows = order[starts[group[0]] : starts[group[-1]] + counts[group[-1]]]

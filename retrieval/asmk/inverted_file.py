@@ -1,4 +1,4 @@
-"""The inverted file of ASMK: for every visual word the photos that show it, with what they show of it."""
+"""The inverted file of ASMK: for every visual word the photos in which it occurs, and their vectors for it."""
 
 import dataclasses
 import functools
@@ -17,19 +17,19 @@ CODEBOOK = "codebook.safetensors"
 SETTINGS = "settings.json"
 _ARRAYS = ("offsets", "photos", "vectors")
 
-# Entries compared at once: bounds the memory of a query, 48 MiB of them binarised in 128 bits.
+# Entries compared at once. This bounds the memory of a query: 48 MiB for entries of 128 bits.
 _ENTRIES = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
 class Kernel:
-    """How two photos' words are compared; the default is ASMK* of Detect-to-Retrieve.
+    """How the words of two photos are compared; the default is ASMK* of Detect-to-Retrieve.
 
     Attributes:
-        binary: keep one bit a dimension (ASMK*), not float16 (ASMK).
-        alpha: power of the similarity: how much more similar words count more.
-        tau: similarities up to this do not count.
-        idf: weight words by the square of log(photos / photos that show the word).
+        binary: keep one bit for each dimension (ASMK*), not float16 (ASMK).
+        alpha: exponent of the similarity of a word: the larger, the more similar words dominate.
+        tau: similarities up to this count as 0.
+        idf: weight words by the square of log(photos / photos with the word).
     """
 
     binary: bool = True
@@ -40,7 +40,7 @@ class Kernel:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class InvertedFile:
-    """What p photos show, m entries in all, word after word; a word's entries are ``offsets[c]`` to ``offsets[c + 1]``.
+    """The words of p photos: m entries in the order of words, those of word c at ``offsets[c]`` to ``offsets[c + 1]``.
 
     Attributes:
         codebook: the k words.
@@ -48,7 +48,7 @@ class InvertedFile:
         photo_count: p.
         offsets: int64 [k + 1].
         photos: int32 [m], the photo of every entry, ascending within a word.
-        vectors: of every entry: uint8 [m, d / 8] bits, or float16 [m, d].
+        vectors: uint8 [m, d / 8] bits or float16 [m, d], the vector of every entry.
     """
 
     codebook: Codebook
@@ -76,10 +76,10 @@ class InvertedFile:
     def build(
         cls, photos: Iterable[Sequence[Float[np.ndarray, "_n d"]]], codebook: Codebook, kernel: Kernel | None = None
     ) -> "InvertedFile":
-        """Aggregates photos one at a time; building holds the finished file twice.
+        """Aggregates photos one at a time; at the end memory holds the file twice.
 
         Args:
-            photos: for each the descriptors of the whole photo, then of its regions, if any (see ``aggregate``).
+            photos: for each photo the descriptors of the whole photo, then those of its regions (see ``aggregate``).
             codebook: the words.
             kernel: how photos are compared.
         """
@@ -88,7 +88,7 @@ class InvertedFile:
         return _sorted(entries, codebook, kernel, photo_count=len(entries))
 
     def __len__(self) -> int:
-        """Number of entries: words that a photo shows, over all photos."""
+        """Number of entries: the sum of the numbers of words in all photos."""
         return len(self.photos)
 
     @property
@@ -98,7 +98,7 @@ class InvertedFile:
         return sum(int(array.nbytes) for array in held)
 
     def scores(self, descriptors: Float[np.ndarray, "n d"], *, assignments: int = 1) -> Float[np.ndarray, " p"]:
-        """ASMK similarity of a query with every photo; -inf where no word of the two is alike.
+        """ASMK similarity of a query with every photo; -inf if the two share no word.
 
             K(X, Y) = g(X) g(Y) sum_c w_c s(u_c),   s(u) = sign(u) |u|^alpha if u > tau, else 0
 
@@ -127,7 +127,7 @@ class InvertedFile:
     def update(
         self, removed: Bool[np.ndarray, " p"], added: Iterable[Sequence[Float[np.ndarray, "_n d"]]]
     ) -> "InvertedFile":
-        """The file without the photos marked True, the others moved up, and with new ones after them."""
+        """The file without the photos marked True, and with new photos at the end; numbers of photos close up."""
         places, kept = np.cumsum(~removed) - 1, ~removed[self.photos]
         words = np.repeat(np.arange(len(self.codebook)), np.diff(self.offsets))
         old = _Entries(words[kept], places[self.photos[kept]], self.vectors[kept])
@@ -148,7 +148,7 @@ class InvertedFile:
 
     @classmethod
     def open(cls, folder: Path) -> "InvertedFile":
-        """Reads what ``save`` wrote; entries are mapped, not read."""
+        """Reads what ``save`` wrote; the entries are mapped, not read."""
         offsets, photos, vectors = (np.load(folder / f"{n}.npy", mmap_mode="r", allow_pickle=False) for n in _ARRAYS)
         described = json.loads((folder / SETTINGS).read_text())
         count = described.pop("photos")
@@ -156,7 +156,7 @@ class InvertedFile:
         return cls(codebook, Kernel(**described), int(count), np.asarray(offsets), photos, vectors)
 
     def _lists(self, words: Int[np.ndarray, " w"]) -> Iterator[tuple[Int[np.ndarray, " e"], Int[np.ndarray, " e"]]]:
-        """The entries of words, in groups of bounded size: (place of each in ``words``, its row)."""
+        """The entries of these words in groups of bounded size: (place of its word in ``words``, row) of each entry."""
         starts, counts = self.offsets[words], self.offsets[words + 1] - self.offsets[words]
         groups = np.flatnonzero(np.diff(np.cumsum(counts) // _ENTRIES, prepend=0))
         for part in np.split(np.arange(len(words)), groups):
@@ -174,7 +174,7 @@ class InvertedFile:
 
 
 class _Entries(NamedTuple):
-    """Words, the photos that show them, and what is kept of their vectors."""
+    """Words, the photos in which they occur, and their vectors as they are kept."""
 
     words: Int[np.ndarray, " e"]
     photos: Int[np.ndarray, " e"]
@@ -197,7 +197,7 @@ def _sorted(entries: Sequence[_Entries], codebook: Codebook, kernel: Kernel, *, 
 
 
 def _comparable(vectors: np.ndarray) -> np.ndarray:
-    """Bits in the widest words that their bytes fill, floats in float32."""
+    """Bits in integers of 64 bits if they fill them, floats in float32."""
     if vectors.dtype != np.uint8:
         return vectors.astype(np.float32)
     wide = np.uint64 if vectors.shape[1] % 8 == 0 else np.uint8

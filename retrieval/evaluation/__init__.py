@@ -1,1 +1,4 @@
-"""How good retrieval is where the truth is known: ``datasets`` reads, ``rank_all`` ranks, ``metrics`` judges."""
+"""How good retrieval is on photos with ground truth.
+
+``datasets`` reads public benchmarks, ``rank_all`` ranks their photos, ``evaluation`` applies the ``metrics``.
+"""

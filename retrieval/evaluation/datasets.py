@@ -1,4 +1,4 @@
-"""The public benchmarks of instance search, read from folders and ground truth as their authors distribute them."""
+"""Reads the public benchmarks of instance search, such as ROxford, from the files that their authors distribute."""
 
 import csv
 import dataclasses
@@ -18,16 +18,16 @@ Edges = tuple[float, float, float, float]
 
 
 class BenchmarkError(DelfError):
-    """A benchmark's folder that lacks photos or ground truth, or holds them in another form."""
+    """The folder of a benchmark has no photos or no ground truth, or has them in another form."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Query:
-    """A photo that asks.
+    """A query photo.
 
     Attributes:
         photo: its file.
-        box: [x0, y0, x1, y1] in pixels of the upright photo, the part that is asked for; None for all of it.
+        box: [x0, y0, x1, y1] in pixels of the upright photo, the part to search for; None for the whole photo.
     """
 
     photo: Path
@@ -36,12 +36,12 @@ class Query:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """One way to judge the answers. Photos are given by their places in the database.
+    """One way to judge answers. Photos are numbered by their places in the database.
 
     Attributes:
         name: what tables call it.
-        relevant: for every query the right answers; a query without any is skipped.
-        ignored: for every query the photos that are taken out before anything is counted.
+        relevant: for every query the right answers; a query without right answers is skipped.
+        ignored: for every query the photos that are removed before anything is counted.
     """
 
     name: str
@@ -55,11 +55,11 @@ class Benchmark:
 
     Attributes:
         name: of the benchmark.
-        queries: photos that ask.
-        database: photos that are searched, by absolute path.
-        tasks: the ways to judge; a query that has no right answer in any of them is a stranger, for GAP alone.
-        trapezoidal: the benchmark's average precision joins its points by straight lines.
-        groups_of: photos that show the same, where the measure is how many of them come first (UKBench); else 0.
+        queries: the query photos.
+        database: the photos that are searched, by absolute path.
+        tasks: the ways to judge; a query without a right answer in any of them is a stranger, which only GAP counts.
+        trapezoidal: average precision is the area under straight lines between the points of the curve.
+        groups_of: number of photos of one object, if the measure is how many of them come first (UKBench); else 0.
     """
 
     name: str
@@ -80,12 +80,12 @@ def read(name: Name, root: Path, *, strangers: bool = False) -> Benchmark:
 
     Args:
         name: which one.
-        root: its folder; ground truth and photos may lie anywhere in it but for ``gldv2``, whose photos lie in
+        root: its folder; ground truth and photos may be anywhere in it, except for ``gldv2``, whose photos are in
             ``index`` and ``test``.
-        strangers: ask those queries too that have no right answer (gldv2 calls them Ignored; others have none).
+        strangers: include the queries without a right answer (gldv2 calls them Ignored; others have none).
 
     Raises:
-        BenchmarkError: there is no such folder, or it lacks photos or ground truth.
+        BenchmarkError: there is no such folder, or photos or ground truth are missing.
     """
     if not root.is_dir():
         raise BenchmarkError(f"{root}: no such folder; name the folder of {name}")
@@ -99,7 +99,9 @@ def read(name: Name, root: Path, *, strangers: bool = False) -> Benchmark:
             return read_gldv2(root, strangers=strangers)
         return read_holidays(root) if name == "holidays" else read_ukbench(root)
     except (UnicodeDecodeError, csv.Error) as error:
-        raise BenchmarkError(f"{root}: a list of {name} is damaged ({error}); fetch its ground truth again") from error
+        raise BenchmarkError(
+            f"{root}: a list of {name} is damaged ({error}); download its ground truth again"
+        ) from error
 
 
 def read_revisited(root: Path, name: Name) -> Benchmark:
@@ -113,10 +115,12 @@ def read_revisited(root: Path, name: Name) -> Benchmark:
     except UnreadablePickle as error:
         raise BenchmarkError(f"{truth}: {error}") from error
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise BenchmarkError(f"{truth}: not the ground truth of {name}, it lacks {error}; fetch it again") from error
+        raise BenchmarkError(
+            f"{truth}: not the ground truth of {name}, it has no {error}; download it again"
+        ) from error
     highest = max((place for row in judged for places in row.values() for place in places), default=-1)
     if len(asked) != len(judged) or highest >= len(photos):
-        raise BenchmarkError(f"{truth}: names queries or photos that it does not list; fetch it again")
+        raise BenchmarkError(f"{truth}: has judgements of photos or queries that it does not list; download it again")
     files = _by_stem(root)
     queries = tuple(map(Query, _files(root, files, asked), boxes))
     return Benchmark(
@@ -134,7 +138,7 @@ def read_revisited(root: Path, name: Name) -> Benchmark:
 def read_buildings(root: Path, name: Name) -> Benchmark:
     """Oxford and Paris buildings (Philbin et al., 2007, 2008): ``*_query.txt`` with ``_good``, ``_ok`` and ``_junk``.
 
-    The query's own photo stays in the database, where its authors judged it. Photos that no list names are wrong.
+    The query's own photo stays in the database, as its authors judged it. Photos that are in no list are wrong answers.
     """
     lists = sorted(root.rglob("*_query.txt"))
     if not lists:
@@ -145,13 +149,13 @@ def read_buildings(root: Path, name: Name) -> Benchmark:
     queries, judged = [], []
     for file in lists:
         stem, *numbers = file.read_text(encoding="utf-8").split() or [""]
-        # Oxford's lists name photos after the group's computer.
+        # Oxford's lists put the name of a computer before the name of the photo.
         photo = stem.removeprefix("oxc1_")
         queries.append(Query(_files(root, files, [photo])[0], _edges(numbers, file)))
         row = {}
         for grade in ("good", "ok", "junk"):
             names = _listed(file.with_name(file.name.replace("_query.txt", f"_{grade}.txt")))
-            # Twenty photos of Paris were damaged when they were published, and some copies leave them out.
+            # Twenty photos of Paris were damaged when they were published, and are missing in some copies.
             row[grade] = {places[one] for one in names if one in places}
         judged.append(row)
     task = _task("", judged, right=("good", "ok"), junk=("junk",))
@@ -159,7 +163,7 @@ def read_buildings(root: Path, name: Name) -> Benchmark:
 
 
 def read_holidays(root: Path) -> Benchmark:
-    """INRIA Holidays (Jegou et al., ECCV 2008): ``GGGGNN.jpg``, photo 00 of a group asks for its others."""
+    """INRIA Holidays (Jegou et al., ECCV 2008): ``GGGGNN.jpg``; photo 00 of a group is the query for its others."""
     files = {stem: path for stem, path in _by_stem(root).items() if re.fullmatch(r"\d{6}", stem)}
     asking = [stem for stem in files if stem.endswith("00")]
     if not asking:
@@ -168,15 +172,15 @@ def read_holidays(root: Path) -> Benchmark:
     relevant = [frozenset(p for one, p in places.items() if one[:4] == stem[:4] and one != stem) for stem in asking]
     alone = [stem for stem, right in zip(asking, relevant) if not right]
     if alone:
-        raise BenchmarkError(f"{root}: {alone[0]}.jpg is alone with its number; unpack all photos of Holidays")
+        raise BenchmarkError(f"{root}: {alone[0]}.jpg is the only photo of its group; unpack all photos of Holidays")
     task = Task("", tuple(relevant), tuple(frozenset({places[stem]}) for stem in asking))
     return Benchmark("holidays", tuple(Query(files[stem]) for stem in asking), tuple(files.values()), (task,))
 
 
 def read_ukbench(root: Path) -> Benchmark:
-    """UKBench (Nister and Stewenius, CVPR 2006): ``ukbenchNNNNN.jpg`` in groups of four; every photo asks.
+    """UKBench (Nister and Stewenius, CVPR 2006): ``ukbenchNNNNN.jpg`` in groups of four; every photo is a query.
 
-    A query is among the photos that are searched and counts as found, so the measure is 4 at best.
+    A query is one of the photos that are searched and counts as found, so the measure is at most 4.
     """
     files = {stem: path for stem, path in _by_stem(root).items() if re.fullmatch(r"ukbench\d{5}", stem)}
     groups: dict[int, set[int]] = {}
@@ -210,9 +214,9 @@ def read_gldv2(root: Path, *, strangers: bool = False) -> Benchmark:
         queries.append(Query(_gldv2_path(root / "test", row["id"])))
         rows.append((row["Usage"], frozenset(places[one] for one in right if one in places)))
     if absent:
-        raise BenchmarkError(f"{root / 'index'}: lacks right answers such as {absent}; fetch all of the index")
+        raise BenchmarkError(f"{root / 'index'}: has no {absent}, which is a right answer; download all of the index")
     if not queries:
-        raise BenchmarkError(f"{truth}: no query is Public or Private; fetch it again")
+        raise BenchmarkError(f"{truth}: no query is Public or Private; download it again")
     none = (frozenset[int](),) * len(queries)
     tasks = tuple(
         Task(usage, tuple(right if used == usage else frozenset() for used, right in rows), none)
@@ -230,7 +234,7 @@ def _gldv2_index(root: Path) -> tuple[Path, ...]:
 
 def _gldv2_path(folder: Path, name: str) -> Path:
     if not re.fullmatch(r"[0-9a-f]{16}", name):
-        raise BenchmarkError(f"{folder}: {name!r} is not the name of a photo of gldv2; fetch the CSV files again")
+        raise BenchmarkError(f"{folder}: {name!r} is not the name of a photo of gldv2; download the CSV files again")
     return folder / name[0] / name[1] / name[2] / f"{name}.jpg"
 
 
@@ -239,7 +243,7 @@ def _rows(file: Path, columns: Sequence[str]) -> Iterator[Mapping[str, str]]:
         reader = csv.DictReader(stream)
         lacking = [column for column in columns if column not in (reader.fieldnames or ())]
         if lacking:
-            raise BenchmarkError(f"{file}: no column {lacking[0]}; fetch it again")
+            raise BenchmarkError(f"{file}: no column {lacking[0]}; download it again")
         yield from reader
 
 
@@ -251,7 +255,7 @@ def _task(name: str, judged: Sequence[Mapping[str, set[int]]], *, right: Sequenc
 
 
 def _by_stem(root: Path) -> dict[str, Path]:
-    """Every photo in a folder, by its name without suffix, sorted."""
+    """Every photo in a folder by its name without suffix, sorted."""
     paths = [Path(photo.path) for photo in find_photos([root]) if isinstance(photo, PhotoFile)]
     if not paths:
         raise BenchmarkError(f"{root}: no photo in it; unpack the photos there")
@@ -285,7 +289,7 @@ def _listed(file: Path) -> list[str]:
 def _places(values: Any) -> set[int]:
     places = {int(value) for value in values}
     if any(place < 0 for place in places):
-        raise ValueError("photos at places of 0 and more")
+        raise ValueError("photos with numbers of at least 0")
     return places
 
 
@@ -293,5 +297,5 @@ def _edges(values: Iterable[Any], file: Path | None = None) -> Edges:
     try:
         x0, y0, x1, y1 = (float(value) for value in values)
     except ValueError:
-        raise BenchmarkError(f"{file}: is not a photo's name and four numbers; fetch it again") from None
+        raise BenchmarkError(f"{file}: is not the name of a photo and four numbers; download it again") from None
     return x0, y0, x1, y1

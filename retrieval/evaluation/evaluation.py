@@ -1,4 +1,4 @@
-"""How good the answers to a public benchmark's queries are, by the measures of its authors."""
+"""The measures of a public benchmark, as its authors define them, for the rankings of its queries."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -15,17 +15,17 @@ DEPTHS = (1, 5, 10)
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """The measures of one task, 0 to 1 but for ``kentucky``.
+    """The measures of one task, from 0 to 1 except ``kentucky``.
 
     Attributes:
-        task: its name; "" where a benchmark has one.
-        queries: how many were judged.
+        task: its name; "" if the benchmark has only one.
+        queries: number of queries with a right answer.
         map: mean average precision over the whole ranking, by the benchmark's own formula.
-        map_at_100: that of the first 100, by sums of precisions (Google Landmarks).
+        map_at_100: the same for the first 100 answers, by sums of precisions (Google Landmarks).
         precision_at: mP@k for every k of ``DEPTHS``.
         top1: share of queries whose first answer is right.
-        gap: global (micro) average precision of first answers, those to strangers included.
-        kentucky: N-S score, 0 to 4; None but for UKBench.
+        gap: global (micro) average precision of first answers, also of those to strangers.
+        kentucky: N-S score, 0 to 4, of UKBench; None for other benchmarks.
     """
 
     task: str
@@ -41,11 +41,11 @@ class Scores:
 def evaluate(benchmark: Benchmark, rankings: Sequence[Ranking]) -> list[Scores]:
     """The measures of every task that has a query with right answers.
 
-    A right answer that a ranking lacks counts as not found.
+    A right answer that is not in the ranking counts as not found.
 
     Args:
         benchmark: which answers are right.
-        rankings: one for every query; places beyond the database are distractors, and wrong.
+        rankings: one for every query; photos with numbers beyond the database are distractors, and wrong.
     """
     if len(rankings) != len(benchmark.queries):
         raise ValueError(f"{len(rankings)} rankings for {len(benchmark.queries)} queries")
@@ -76,13 +76,13 @@ def _scores(benchmark: Benchmark, task: Task, rankings: Sequence[Ranking], stran
 
 
 def _judged(ranking: Ranking, task: Task, query: int) -> Bool[np.ndarray, " n"]:
-    """Whether each answer is right, ignored ones taken out."""
+    """Whether each answer is right, without the ignored ones."""
     kept = _kept(ranking, task, query)
     return np.isin(ranking.photos[kept], list(task.relevant[query]))
 
 
 def _first(ranking: Ranking, task: Task, query: int) -> tuple[bool, float]:
-    """Whether the first answer is right, and how sure it is; -inf where there is none."""
+    """Whether the first answer is right, and its confidence; -inf if there is no answer."""
     kept = np.flatnonzero(_kept(ranking, task, query))
     if not len(kept):
         return False, -np.inf

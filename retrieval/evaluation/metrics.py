@@ -1,8 +1,8 @@
-"""How good rankings and refusals are: the protocols of landmark retrieval, in NumPy.
+"""Measures of rankings and of refusals, as landmark retrieval defines them, in NumPy.
 
-A ranking is given by the relevance of its results in rank order. ``where`` is False on results that are taken out
-before anything is counted: junk photos of ROxford and RParis, the query itself, padding. A confidence is higher where
-an answer is surer (the negated ``log10_nfa``).
+A ranking is given by the relevance of its results in rank order. ``where`` is False for results that are removed before
+anything is counted: junk photos of ROxford and RParis, the query itself, padding. The confidence of an answer is higher
+if it is surer (the negated ``log10_nfa``).
 """
 
 from typing import NamedTuple
@@ -34,9 +34,10 @@ def average_precision(
 ) -> float:
     """Average precision of one ranking; NaN where the query has no positives.
 
-    Sum of the precision at every relevant result over ``positives``, the number of photos that should have been found.
-    With ``at`` only so many results count, and at most so many positives (mAP@100 of Google Landmarks). ``trapezoidal``
-    takes the mean of the precision just before and at a relevant result (Oxford, Paris and their revisited versions).
+    It is the sum of the precision at every relevant result, divided by ``positives``, the number of photos that should
+    have been found. With ``at`` only the first so many results count, and at most so many positives (mAP@100 of Google
+    Landmarks). ``trapezoidal`` takes the mean of the precision just before a relevant result and at it (Oxford, Paris
+    and their revisited versions).
 
     >>> average_precision(np.array([True, False, True]), positives=2)
     0.8333333333333333
@@ -83,8 +84,8 @@ def precision_at(
 ) -> float:
     """Precision among the first k results, or up to the last relevant one if that comes sooner (ROxford and RParis).
 
-    ``positives`` is the number of photos that should have been found: where the ranking has fewer, the last one lies
-    beyond its end. None takes the ranking for complete.
+    ``positives`` is the number of photos that should have been found. If the ranking has fewer of them, the last one is
+    beyond its end. None means that the ranking is complete.
     """
     ranks = np.flatnonzero(relevant if where is None else relevant[where]) + 1
     if not len(ranks):
@@ -95,7 +96,9 @@ def precision_at(
 
 
 def kentucky_score(relevant: Bool[np.ndarray, " n"], *, group: int = 4) -> int:
-    """How many of a query's group, itself included, are among the first ``group``: averaged, UKBench's N-S score.
+    """Number of photos of a query's group, the query included, among the first ``group`` results.
+
+    The mean over all queries is the N-S score of UKBench.
 
     >>> kentucky_score(np.array([True, True, False, True, True]))
     3
@@ -106,10 +109,10 @@ def kentucky_score(relevant: Bool[np.ndarray, " n"], *, group: int = 4) -> int:
 def global_average_precision(
     confidence: Float[np.ndarray, " q"], correct: Bool[np.ndarray, " q"], *, positives: int
 ) -> float:
-    """GAP, also micro-AP: one answer a query, all queries in one list by confidence.
+    """GAP, also called micro-AP: one answer for each query, all answers in one list by confidence.
 
-    Sum over correct answers of the precision at their place, over ``positives``, the number of queries that have a
-    right answer. Among equal confidences the wrong answers come first.
+    It is the sum, over the correct answers, of the precision at their place in the list, divided by ``positives``, the
+    number of queries that have a right answer. Among equal confidences the wrong answers come first.
     """
     order = np.lexsort((correct, -confidence))
     return average_precision(correct[order], positives=positives)
@@ -151,7 +154,7 @@ def recall_at_false_accepts(
         confidence: of the first answer to every query that has a right one; -inf where there was none.
         correct: whether that answer is right.
         unknown: of the surest answer to every query that has no right one.
-        allowed: unknown queries that may be answered; an answer must be surer than those beyond.
+        allowed: number of unknown queries that may be answered.
 
     >>> recall_at_false_accepts(np.array([9.0, 5.0]), np.array([True, True]), np.array([7.0, 1.0]))
     0.5

@@ -1,5 +1,5 @@
-"""The index of one process: photos and their descriptors, in memory and on the disk.
+"""An index in one piece: ``index`` builds, saves, opens and changes it, ``indexed_photos`` is what it holds in memory.
 
-``index`` holds it, ``columns`` and ``manifest`` are its files, ``compatibility`` refuses what does not fit;
-``backends`` find nearest neighbours.
+``columns`` and ``manifest`` are its files, ``compatibility`` refuses features that do not fit, and ``backends`` find
+nearest neighbours.
 """

@@ -1,4 +1,4 @@
-"""The columns of an index: every photo's local features in flat arrays, as verification needs them."""
+"""The local features of all photos of an index, in flat arrays on the disk."""
 
 import dataclasses
 import json
@@ -26,7 +26,7 @@ _FEATURES: dict[str, type[np.generic]] = {
 class PhotoColumns:
     """Features of p photos, n in all; photo i owns the rows ``offsets[i]`` to ``offsets[i + 1]``.
 
-    In an opened index the arrays over features are mapped from their files: only what is looked at is read.
+    In an opened index the arrays over features are mapped from their files: only the rows that are used are read.
 
     Attributes:
         names: p names.
@@ -50,10 +50,10 @@ class PhotoColumns:
 
     @classmethod
     def gather(cls, photos: Iterable[tuple[str, LocalFeatures]]) -> "PhotoColumns":
-        """Joins photos in memory, one at a time; for a while it holds the features twice.
+        """Joins photos in memory, one at a time; at the end it holds the features twice for a while.
 
         Raises:
-            SearchIndexError: a name comes twice, dimensions differ, or there is no feature at all.
+            SearchIndexError: a name comes twice, dimensions differ, or no photo has a feature.
         """
         parts: dict[str, list[np.ndarray]] = {column: [] for column in _FEATURES}
         table = PhotoList()
@@ -71,7 +71,7 @@ class PhotoColumns:
         return ((name, self.features(photo)) for photo, name in enumerate(self.names))
 
     def features(self, photo: int) -> LocalFeatures:
-        """The features of the photo at this place; its descriptors stay float16."""
+        """The features of the photo with this number; its descriptors stay float16."""
         rows = slice(self.offsets[photo], self.offsets[photo + 1])
         height, width = self.image_sizes[photo]
         return LocalFeatures(
@@ -91,21 +91,21 @@ class PhotoColumns:
         return np.flatnonzero(np.repeat(photos, np.diff(self.offsets)))
 
     def save(self, folder: Path) -> None:
-        """Writes one .npy file a column, and the names as JSON."""
+        """Writes one .npy file for each column, and the names as JSON."""
         for column in _ARRAYS:
             np.save(folder / f"{column}.npy", getattr(self, column), allow_pickle=False)
         (folder / "names.json").write_text(json.dumps(self.names))
 
     @classmethod
     def open(cls, folder: Path) -> "PhotoColumns":
-        """Reads what ``save`` or a ``ColumnWriter`` wrote; SearchIndexError where files are damaged or do not fit."""
+        """Reads what ``save`` or a ``ColumnWriter`` wrote; SearchIndexError if files are damaged or inconsistent."""
         try:
-            # Mapped first: a file is not believed to hold more than it does.
+            # Mapped before they are read: a header that claims too many rows then fails without using memory.
             columns = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
             names = json_files.loads((folder / "names.json").read_bytes())
             _require_fit(names, columns)
             columns |= {name: np.array(columns[name]) for name in _ARRAYS if name not in _FEATURES}
-        except Exception as error:  # NumPy raises what its parser of headers happens to
+        except Exception as error:  # NumPy's parser of headers raises errors of many kinds
             reason = " ".join(str(error).split())[:200]
             raise SearchIndexError(f"{folder}: its columns are damaged ({reason}); build the index again") from None
         return cls(tuple(names), **columns)
@@ -131,10 +131,10 @@ def _require_fit(names: Any, columns: Mapping[str, np.ndarray]) -> None:
 
 
 class PhotoList:
-    """The photos of a stream as it goes by, without their features: names, sizes, counts.
+    """Names, sizes and numbers of features of the photos of a stream, without the features.
 
     Attributes:
-        sizes: (height, width) of each photo, by its name.
+        sizes: (height, width) of each photo, by name.
         features: number of features so far.
     """
 
@@ -145,7 +145,7 @@ class PhotoList:
         self._dimension: int | None = None
 
     def add(self, name: str, features: LocalFeatures) -> None:
-        """Notes one more photo; SearchIndexError where it cannot stand beside those before it."""
+        """Adds one photo; SearchIndexError if its name or its dimension does not fit those before it."""
         if name in self.sizes:
             raise SearchIndexError(f"{name}: comes twice; give every photo a name of its own")
         if len(features):
@@ -156,7 +156,7 @@ class PhotoList:
         self.features += len(features)
 
     def require_features(self) -> None:
-        """SearchIndexError where there is nothing that could be found."""
+        """Raises SearchIndexError if no photo has a feature."""
         if not self.features:
             found = f"none of the {len(self.sizes)} photos has a feature" if self.sizes else "there are no photos"
             raise SearchIndexError(f"nothing to index: {found}; extract photos that show something")
@@ -168,12 +168,12 @@ class PhotoList:
 
     @property
     def offsets(self) -> Int[np.ndarray, " n"]:
-        """int64 [p + 1], where each photo's features begin."""
+        """int64 [p + 1], the row at which the features of each photo begin."""
         return np.cumsum([0, *self._counts], dtype=np.int64)
 
 
 def require_dimension_of_others(name: str, features: LocalFeatures, dimension: int) -> None:
-    """SearchIndexError where a photo's descriptors cannot be compared with those of the photos before it."""
+    """Raises SearchIndexError if a photo's descriptors do not have the dimension of those before it."""
     found = features.descriptors.shape[1]
     if found != dimension:
         differ = f"{found} dimensions, the photos before it {dimension}"
@@ -181,9 +181,9 @@ def require_dimension_of_others(name: str, features: LocalFeatures, dimension: i
 
 
 class ColumnWriter:
-    """Writes the columns of a stream of photos into a folder; holds names and counts, no features.
+    """Writes the columns of a stream of photos into a folder; memory holds names and counts, no features.
 
-    A context manager, which closes the files of a stream that broke off.
+    A context manager: it closes the files, also when the stream raises an error.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -192,7 +192,7 @@ class ColumnWriter:
         self._files = {column: GrowingArray(folder / f"{column}.npy", dtype) for column, dtype in _FEATURES.items()}
 
     def add(self, name: str, features: LocalFeatures) -> None:
-        """Appends one photo; SearchIndexError where it comes twice or has another dimension."""
+        """Appends one photo; SearchIndexError if its name came before or its dimension differs."""
         self.photos.add(name, features)
         if len(features):
             for column, file in self._files.items():
@@ -206,7 +206,7 @@ class ColumnWriter:
             file.close()
 
     def finish(self) -> PhotoColumns:
-        """Completes the files and maps them; SearchIndexError where no photo had a feature."""
+        """Completes the files and maps them; SearchIndexError if no photo had a feature."""
         self.photos.require_features()
         for file in self._files.values():
             file.finish()
@@ -225,7 +225,7 @@ class GrowingArray:
         self._shape: tuple[int, ...] = (0,)
 
     def append(self, rows: Float[np.ndarray, "n *rest"]) -> None:
-        """Writes rows of the shape of the first ones."""
+        """Writes rows; all have the shape of the first ones."""
         if self._shape == (0,):
             self._shape = (0, *rows.shape[1:])
             self._write_header()
@@ -233,7 +233,7 @@ class GrowingArray:
         self._file.write(np.ascontiguousarray(rows, self._dtype).data)
 
     def finish(self) -> None:
-        """Writes the final number of rows into the header, which NumPy leaves room in for any, and closes the file."""
+        """Writes the final number of rows into the header, which has room for any number, and closes the file."""
         self._file.seek(0)
         self._write_header()
         self._file.close()

@@ -1,4 +1,4 @@
-"""What an index knows of the extraction of its photos, and what does not fit it."""
+"""Checks that features fit an index: the same model, the same settings, the same dimension."""
 
 import contextlib
 import os
@@ -20,15 +20,15 @@ class Extracted(Protocol):
 
     @property
     def settings(self) -> ExtractionSettings | None:
-        """What the features were extracted with; None where that is not known."""
+        """What the features were extracted with; None if that is not known."""
 
     @property
     def fingerprint(self) -> str | None:
-        """Of the model that made the features; None where that is not known."""
+        """Of the model that made the features; None if that is not known."""
 
 
 def require_same_model(index: Extracted, fingerprint: str) -> None:
-    """SearchIndexError where ``fingerprint`` is not that of the index."""
+    """Raises SearchIndexError if ``fingerprint`` is not that of the index."""
     if index.fingerprint is not None and fingerprint != index.fingerprint:
         raise SearchIndexError(
             f"the index was made by another model ({index.fingerprint[:12]}, not {fingerprint[:12]}); "
@@ -37,12 +37,12 @@ def require_same_model(index: Extracted, fingerprint: str) -> None:
 
 
 def require_same_extraction(index: Extracted, store: FeatureStore) -> None:
-    """SearchIndexError where a store was made by another model or with other settings than the photos of the index."""
+    """Raises SearchIndexError if a store was made by another model or with other settings than the index."""
     require_same_model(index, store.fingerprint)
     if index.settings is None:
         return
     mine, theirs = index.settings.to_json(), store.settings.to_json()
-    # The same weights may lie at another path: the fingerprint speaks for them.
+    # The same weights may be at another path; the fingerprint compares the weights.
     differ = [name for name in mine if name != "model" and mine[name] != theirs[name]]
     if differ:
         raise SearchIndexError(
@@ -52,7 +52,7 @@ def require_same_extraction(index: Extracted, store: FeatureStore) -> None:
 
 
 def require_dimension(query: LocalFeatures, dimension: int) -> None:
-    """SearchIndexError where a query's descriptors cannot be compared with those of an index."""
+    """Raises SearchIndexError if a query's descriptors do not have the dimension of the index."""
     found = query.descriptors.shape[1]
     if found != dimension:
         raise SearchIndexError(
@@ -62,19 +62,19 @@ def require_dimension(query: LocalFeatures, dimension: int) -> None:
 
 
 def calibrated_threshold(head_path: str | os.PathLike[str] | None, settings: ExtractionSettings | None) -> float:
-    """The ``log10_nfa`` to accept at: of the head file, or of the model's own head, or ``DEFAULT_THRESHOLD``."""
+    """The threshold for ``log10_nfa``: of the head file, or of the model's own head, or ``DEFAULT_THRESHOLD``."""
     found = None
     if head_path is not None:
         found = Head.open(head_path).log10_nfa_threshold
     elif settings is not None:
-        # The model may live on another machine; indexing does not need it.
+        # The model may be on another machine; indexing does not need it.
         with contextlib.suppress(ModelError):
             found = Head.open(model_paths(settings.model)[1]).log10_nfa_threshold
     return DEFAULT_THRESHOLD if found is None else found
 
 
 def named(photos: FeatureStore | Iterable[tuple[str, LocalFeatures]]) -> Iterator[tuple[str, LocalFeatures]]:
-    """(name, features) of every photo of a store, or of a stream as it is."""
+    """(name, features) of every photo of a store; a stream is returned as it is."""
     if isinstance(photos, FeatureStore):
         return ((photo.path, photo.features) for photo in photos)
     return iter(photos)

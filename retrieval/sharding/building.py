@@ -1,4 +1,4 @@
-"""Writing shards: photos dealt out as they stream by, and the change of one shard."""
+"""Writes shards: all of a stream of photos, or the next generation of one."""
 
 import array
 import contextlib
@@ -33,7 +33,7 @@ def build_shards(
     backend: str,
     described: dict[str, Any],
 ) -> tuple[list[ShardEntry], int, int]:
-    """Writes new shards of a stream of photos; each photo goes to the one with the fewest features so far.
+    """Writes new shards from a stream of photos; each photo goes to the shard with the fewest features so far.
 
     Memory holds the names of the photos and the backend of one shard at a time.
 
@@ -46,7 +46,7 @@ def build_shards(
         described: settings, fingerprint and threshold, as ``Index`` takes them.
 
     Returns:
-        The shards, the number after that of the last photo, and the dimension of the descriptors.
+        The shards, the number that the next photo gets, and the dimension of the descriptors.
 
     Raises:
         SearchIndexError: a name comes twice, dimensions differ, or fewer photos have features than there are shards.
@@ -86,7 +86,7 @@ def _finished(
     searcher: type[Backend],
     described: dict[str, Any],
 ) -> ShardEntry:
-    """Builds the backend of a shard whose columns are written, and lets go of it."""
+    """Builds the backend of a shard whose columns are written, saves it, and releases it."""
     columns = writer.finish()
     photos = IndexedPhotos(columns, searcher.build(columns.descriptors))
     index = Index(photos, **described, head_path=None)
@@ -95,7 +95,7 @@ def _finished(
 
 
 class NewPhoto(NamedTuple):
-    """A photo that comes into a shard, with its number."""
+    """A photo to add to a shard, with its number."""
 
     number: int
     name: str
@@ -103,13 +103,13 @@ class NewPhoto(NamedTuple):
 
 
 def changed_shard(root: Path, entry: ShardEntry, *, removed: Collection[str], added: Sequence[NewPhoto]) -> ShardEntry:
-    """Writes the next generation of a shard: without the photos ``removed``, then with those ``added``.
+    """Writes the next generation of a shard: without the photos ``removed``, and with those ``added`` at the end.
 
     Args:
         added: in ascending order of their numbers, which are above those of the shard.
 
     Raises:
-        SearchIndexError: it is damaged, dimensions differ, or no feature would be left.
+        SearchIndexError: the shard is damaged, dimensions differ, or no feature would be left.
     """
     shard = Shard.open(root, entry.name)
     stays = np.array([name not in removed for name in shard.index.names], bool)

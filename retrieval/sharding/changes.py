@@ -1,4 +1,4 @@
-"""Changes of an index in shards: each gives the layout that counts once its files are written."""
+"""Changes of an index in shards: each writes shards and returns the new layout, which the caller commits."""
 
 import contextlib
 import dataclasses
@@ -16,16 +16,16 @@ from retrieval.indexing.columns import PhotoColumns
 from retrieval.sharding.building import NewPhoto, build_shards, changed_shard
 from retrieval.sharding.layout import Layout, ShardEntry, damaged_shard
 
-# Photos that are added together to one shard: a small addition writes one shard anew, a large one is spread evenly.
+# New photos go to one shard in groups of this size, so a small addition writes one shard and a large one is spread.
 PHOTOS_AT_ONCE = 1024
 
 
 @contextlib.contextmanager
 def changing(root: Path) -> Iterator[Layout]:
-    """The layout that counts, while nobody else can change it; what a change that fails has written is taken away.
+    """The current layout, while no other writer can change it; if the change fails, what it has written is deleted.
 
     Raises:
-        SearchIndexError: somebody else is changing the index, or it cannot be written.
+        SearchIndexError: another writer is changing the index, or it cannot be written.
     """
     try:
         lease = Lease(Folder(root))
@@ -49,7 +49,7 @@ def changing(root: Path) -> Iterator[Layout]:
 def without_and_with(
     root: Path, layout: Layout, removed: Collection[str], added: Mapping[str, LocalFeatures]
 ) -> Layout:
-    """Takes photos out and adds others; one whose name is there already stays in its shard.
+    """Removes photos and adds others; a photo whose name is in the index already stays in its shard.
 
     Raises:
         SearchIndexError: a photo to remove is not there, dimensions differ, a shard is damaged, or no feature is left.
@@ -81,7 +81,7 @@ def without_and_with(
         raise SearchIndexError("nothing to index: no feature would be left; keep photos that show something")
     number = layout.photos_ever + len(added)
     for shard in emptied:
-        # Photos without features may remain: they count, and find a place beside others.
+        # Photos without features may remain; they count, and move to another shard.
         remaining = [photo for photo in columns[shard] if photo[0] not in gone[shard]]
         remaining += [(photo.name, photo.features) for photo in coming[shard]]
         home = max(features, key=lambda shard: features[shard])
@@ -103,7 +103,7 @@ def rebuilt(
     """Builds damaged shards again, of those photos that no other shard holds.
 
     Raises:
-        SearchIndexError: none of the photos belongs to the damaged shards, or they are too few.
+        SearchIndexError: none of the photos belongs to the damaged shards, or there are fewer of them than shards.
     """
     held = {name for e in layout.shards if e.name not in damaged for name in _columns(root, e).names}
     entries, photos_ever, _ = build_shards(
@@ -119,7 +119,7 @@ def rebuilt(
 
 
 def _columns(root: Path, entry: ShardEntry) -> PhotoColumns:
-    """The columns of a shard whose names and counts are as they were written; the rest is not read."""
+    """The columns of a shard, after comparing its names and counts with their checksums; the rest is not read."""
     folder = root / entry.folder
     reason = manifest.file_damage(root, f"{entry.folder}/{manifest.NAME}", entry.index)
     if not reason:

@@ -1,13 +1,13 @@
-"""What an index in shards is on disk: whole indexes side by side, and a manifest that says which of them count.
+"""The folder of an index in shards: one index for each shard, and a manifest that lists those that count.
 
     INDEX/manifest.json             settings, counts, and the shards that count, each with its checksums
-    INDEX/head.safetensors          the head, where the features have one of their own
+    INDEX/head.safetensors          the head, if the features have one of their own
     INDEX/shards/00002.5/           shard 00002 in its fifth generation: an index like any other
     INDEX/shards/00002.5.npy        int64 [p]: the numbers of its photos
 
-A photo's number says how many came before it; it is never given again. A change writes new generations of the shards it
-touches beside the older ones and then replaces the manifest, so that an index is always whole, and readers go on with
-what they have open.
+A photo's number says how many photos were added before it; a number is never used again. A change writes new
+generations of the shards that it touches beside the older ones, and then replaces the manifest. So the index is whole
+at every moment, and readers go on with the shards that they have open.
 """
 
 import dataclasses
@@ -27,17 +27,17 @@ SHARDS = "shards"
 
 
 class ShardChanged(SearchIndexError):
-    """A shard is not of the generation any more that it was asked for."""
+    """A shard has been replaced by another generation than the one that was asked for."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ShardEntry:
-    """A shard that counts.
+    """A shard as the manifest lists it.
 
     Attributes:
         name: five digits.
-        generation: how often it was written anew.
-        photos, features: how many it holds.
+        generation: how many times it was written anew.
+        photos, features: their numbers.
         index: bytes and sha256 of its index's manifest, which has the checksums of the rest.
         numbers: bytes and sha256 of the file of its photos' numbers.
     """
@@ -51,21 +51,21 @@ class ShardEntry:
 
     @property
     def following(self) -> "ShardEntry":
-        """The next generation, which is not written yet."""
+        """The entry of the next generation, which is not written yet."""
         return ShardEntry(self.name, self.generation + 1)
 
     @property
     def folder(self) -> str:
-        """Its index, below the folder of the whole."""
+        """Its index, as a path in the folder of the whole."""
         return f"{SHARDS}/{self.name}.{self.generation}"
 
     @property
     def numbers_file(self) -> str:
-        """The numbers of its photos, below the folder of the whole."""
+        """The numbers of its photos, as a path in the folder of the whole."""
         return f"{self.folder}.npy"
 
     def damage(self, root: Path) -> list[str]:
-        """One line for everything that is not as it was written; empty when all is well."""
+        """One line for every damaged file; empty if nothing is wrong."""
         found = [
             manifest.file_damage(root, f"{self.folder}/{manifest.NAME}", self.index),
             manifest.file_damage(root, self.numbers_file, self.numbers),
@@ -87,7 +87,7 @@ class Layout:
         dimension: of the descriptors.
         backend: ``scann`` or ``exact``.
         settings, fingerprint, threshold: as in ``Index``.
-        head: bytes and sha256 of the head file; None where there is none.
+        head: bytes and sha256 of the head file; None if there is none.
     """
 
     shards: tuple[ShardEntry, ...]
@@ -101,7 +101,7 @@ class Layout:
 
     @classmethod
     def read(cls, root: Path) -> "Layout":
-        """The manifest at ``root``; SearchIndexError where it is missing, damaged or newer."""
+        """Reads the manifest at ``root``; SearchIndexError if it is missing, damaged or newer."""
         described = manifest.read(root, manifest.SHARDED)
         names = {field.name for field in dataclasses.fields(cls)}
         try:
@@ -112,7 +112,7 @@ class Layout:
             if not isinstance(values["head"], dict | None) or not _are_counts(
                 values["photos_ever"], values["dimension"]
             ):
-                raise ValueError("a count or its head is none")
+                raise ValueError("a count is not an integer, or the head is not an entry")
             return cls(**values)
         except (KeyError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
@@ -140,27 +140,27 @@ class Layout:
         return {entry.name: entry for entry in self.shards}
 
     def entry(self, name: str) -> ShardEntry:
-        """The shard of this name; SearchIndexError where there is none."""
+        """The shard of this name; SearchIndexError if there is none."""
         for entry in self.shards:
             if entry.name == name:
                 return entry
         raise SearchIndexError(f"shard {name}: is not in the index any more; open the index again")
 
     def replaced(self, changed: Iterable[ShardEntry], gone: Iterable[str] = ()) -> "Layout":
-        """With shards in the place of those of their names, or beside them, and without those that are gone."""
+        """This layout with the ``changed`` shards in place of those of the same names, and without those ``gone``."""
         entries = {entry.name: entry for entry in (*self.shards, *changed)}
         kept = tuple(entries[name] for name in sorted(entries) if name not in set(gone))
         return dataclasses.replace(self, shards=kept)
 
     def damage(self, root: Path) -> dict[str, list[str]]:
-        """What is damaged, by the shard's name; the head counts as one."""
+        """What is damaged, by the names of the shards; the head has an entry of its own."""
         found = {entry.name: entry.damage(root) for entry in self.shards}
         if self.head is not None and (reason := manifest.file_damage(root, HEAD, self.head)):
             found[HEAD] = [reason]
         return {name: reasons for name, reasons in found.items() if reasons}
 
     def remove_others(self, root: Path) -> None:
-        """Deletes generations that do not count: older ones, and those of a change that was cut short."""
+        """Deletes generations that do not count: older ones, and those of a change that was interrupted."""
         counting = {Path(path).name for entry in self.shards for path in (entry.folder, entry.numbers_file)}
         for path in (root / SHARDS).glob("*"):
             if path.name not in counting:
@@ -171,12 +171,12 @@ class Layout:
 
 
 def _entry(described: dict[str, Any]) -> ShardEntry:
-    """A shard as a manifest has it; TypeError or ValueError where it is none that ``Layout.write`` writes."""
+    """A shard from its JSON; TypeError or ValueError if ``Layout.write`` cannot have written it."""
     entry = ShardEntry(**described)
     if not isinstance(entry.name, str) or not entry.name.isdecimal():
-        raise ValueError(f"a shard named {entry.name!r:.40}")
+        raise ValueError(f"a shard has the name {entry.name!r:.40}")
     if not _are_counts(entry.generation, entry.photos, entry.features):
-        raise ValueError(f"a count of shard {entry.name:.40} is none")
+        raise ValueError(f"a count of shard {entry.name:.40} is not an integer")
     if not isinstance(entry.index, dict) or not isinstance(entry.numbers, dict):
         raise ValueError(f"shard {entry.name:.40} lists no files")
     return entry

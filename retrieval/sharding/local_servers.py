@@ -1,4 +1,4 @@
-"""Who holds the shards of an opened index: this process here; actors on a cluster in ``ray_servers``."""
+"""Holds the shards of an opened index in this process; ``ray_servers`` holds them on a cluster."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ from retrieval.sharding.shard import Shard
 
 
 class Answers(NamedTuple):
-    """What shards answered, by their names, and why the others did not."""
+    """The answers of shards by their names, and the reasons of those that did not answer."""
 
     given: dict[str, Any]
     lost: dict[str, str]
@@ -18,27 +18,29 @@ class Answers(NamedTuple):
 
 @runtime_checkable
 class Servers(Protocol):
-    """Holders of shards."""
+    """What holds the shards of an index and asks them."""
 
     def serve(self, layout: Layout) -> None:
-        """Opens the shards that count now, where they are not open, and closes the others."""
+        """Makes the shards of a layout ready to answer, and closes the others."""
 
     def ask(self, layout: Layout, method: str, arguments: Mapping[str, tuple[Any, ...]]) -> Answers:
-        """Calls a method of ``Shard`` on every shard named, with the arguments given for it, at once.
+        """Calls a method of ``Shard`` on every shard in ``arguments``, with its arguments, in parallel if possible.
 
         Args:
-            layout: has the generations that are asked for.
+            layout: the generations to ask.
+            method: name of the method.
+            arguments: of each shard, by its name.
 
         Raises:
-            ShardChanged: a shard named is not served, or not there any more, in that generation.
+            ShardChanged: a shard is not served in that generation, or that generation is deleted.
         """
 
     def close(self) -> None:
-        """Lets go of all shards."""
+        """Releases all shards."""
 
 
 class LocalServers:
-    """Holds shards in this process, each from the first question on."""
+    """Holds shards in this process; each is opened by the first question to it."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -50,7 +52,7 @@ class LocalServers:
         return self._served.lost
 
     def serve(self, layout: Layout) -> None:
-        """Compares what has changed with its checksums; a damaged shard is lost, not an error."""
+        """Compares new generations with their checksums; a damaged shard is lost, and raises no error."""
         before, now = self._served, _Served(layout.entries, {}, {})
         for name, entry in now.entries.items():
             if before.entries.get(name) == entry:
@@ -75,7 +77,7 @@ class LocalServers:
             except ShardChanged:
                 raise
             except SearchIndexError as error:
-                # Perhaps only now: the next question tries again.
+                # The reason may pass: the next question tries again.
                 missing[name] = str(error)
         given = {
             name: getattr(served.open[name], method)(*values)
@@ -88,7 +90,7 @@ class LocalServers:
         try:
             return Shard(self._root, entry)
         except (OSError, ValueError, SearchIndexError) as error:
-            # Somebody else may have taken away the generation that was compared with its checksums.
+            # Another writer may have deleted the generation since its checksums were compared.
             if entry not in Layout.read(self._root).shards:
                 raise ShardChanged(f"{self._root}: shard {entry.name} has been changed; open the index again") from None
             raise damaged_shard(self._root, entry.name, f"it cannot be opened: {error}") from error
@@ -99,7 +101,7 @@ class LocalServers:
 
 
 class _Served(NamedTuple):
-    """The generations that count, by their names: those that are open, and what is wrong with those that are lost."""
+    """The generations to serve by their names, those that are open, and the reasons of those that are lost."""
 
     entries: dict[str, ShardEntry]
     open: dict[str, Shard]

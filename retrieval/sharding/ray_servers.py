@@ -1,4 +1,4 @@
-"""The shards of an index in actors on a Ray cluster."""
+"""Holds the shards of an index in actors on a Ray cluster."""
 
 import itertools
 import time
@@ -20,11 +20,11 @@ _BYTES_A_DIMENSION = {"exact": 4.0, "scann": 2.5}
 
 
 class RayServers:
-    """Every shard in actors of its own on the Ray cluster that this process is connected to.
+    """Every shard is in one or more actors (replicas) on the Ray cluster that this process is connected to.
 
-    Replicas take turns. One that dies is started again by Ray, on another node where its own is gone, and opens its
-    shard again; meanwhile its questions go to the next. Only when no replica answers is a shard lost, and only to the
-    answers of that time.
+    Replicas take turns. Ray starts one that died again, on another node if its own is gone, and it opens its shard
+    again; meanwhile the next replica gets its questions. A shard is lost only for the questions that none of its
+    replicas answers.
     """
 
     def __init__(self, root: Path, *, replicas: int, seconds: float) -> None:
@@ -32,8 +32,8 @@ class RayServers:
 
         Args:
             root: folder of the index, the same on all nodes.
-            replicas: actors a shard.
-            seconds: a replica that is silent for longer does not count.
+            replicas: actors of each shard.
+            seconds: a replica that does not answer within this time does not count.
 
         Raises:
             SearchIndexError: Ray is not installed, or this process is not connected to a cluster.
@@ -57,7 +57,7 @@ class RayServers:
         self._turn = itertools.count()
 
     def serve(self, layout: Layout) -> None:
-        """Starts the actors of new shards, has those of changed ones open them, and stops those of shards gone."""
+        """Starts actors for new shards, lets those of changed shards open them, and stops those of removed shards."""
         import ray
 
         entries = layout.entries
@@ -71,11 +71,11 @@ class RayServers:
                 waiting += [actor.open.remote() for actor in self._actors[name]]
         self._entries = entries
         if waiting:
-            # One that cannot answer opens the new generation when it starts again.
+            # An actor that does not answer opens the new generation when it starts again.
             ray.wait(waiting, num_returns=len(waiting), timeout=self._seconds)
 
     def ask(self, layout: Layout, method: str, arguments: Mapping[str, tuple[Any, ...]]) -> Answers:
-        """Asks one replica of each shard, and the next one where it fails."""
+        """Asks one replica of each shard, and the next one if that fails."""
         import ray
 
         entries = layout.entries
@@ -139,12 +139,12 @@ class RayServers:
 
 
 class _Server:
-    """The actor; on the processor of its node."""
+    """The actor of one replica; it computes on the CPU of its node."""
 
     def __init__(self, root: str, name: str, cache: dict[str, Any]) -> None:
         import jax
 
-        # Other processes of the node have its accelerators.
+        # Other processes of the node use its accelerators.
         jax.config.update("jax_platforms", "cpu")
         for option, value in cache.items():
             jax.config.update(option, value)
@@ -153,7 +153,7 @@ class _Server:
         self.open()
 
     def open(self) -> None:
-        """Opens the generation that counts; an error is kept for those who ask."""
+        """Opens the generation that the manifest lists; an error is raised when the shard is asked."""
         self._refused: ShardEntry | None = None
         try:
             self._shard: Shard | Exception = Shard.open(self._root, self._name)
@@ -161,12 +161,12 @@ class _Server:
             self._shard = error
 
     def call(self, entry: ShardEntry, method: str, *arguments: Any) -> Any:
-        """The answer of the shard's method; ShardChanged where its generation is another one than asked for."""
+        """The answer of a method of the shard; ShardChanged if it has another generation than the one asked for."""
         if not (isinstance(self._shard, Shard) and self._shard.entry == entry) and self._refused != entry:
-            # Opening it may have failed only then, or nobody told of the change.
+            # Opening may have failed for a passing reason, or another process has changed the shard.
             self.open()
             if isinstance(self._shard, SearchIndexError):
-                # Not again for every question: comparing the checksums reads the whole shard.
+                # Do not try again at every question: comparing the checksums reads the whole shard.
                 self._refused = entry
         if isinstance(self._shard, SearchIndexError):
             raise self._shard

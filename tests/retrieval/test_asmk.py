@@ -176,7 +176,7 @@ def test_the_sample_is_uniform_and_bounded() -> None:
 
 
 def test_too_few_descriptors_for_the_words() -> None:
-    with pytest.raises(SearchIndexError, match="5 words need more than the 3 descriptors"):
+    with pytest.raises(SearchIndexError, match="5 words need more than 3 descriptors"):
         train([features(np.eye(3, 4, dtype=np.float32))], words=5)
 
 

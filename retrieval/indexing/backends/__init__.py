@@ -1,6 +1,6 @@
-"""Nearest neighbours of descriptors behind one small interface.
+"""Nearest neighbours of descriptors: one interface, two backends.
 
-``scann`` is fast and approximate, ``exact`` is a matrix product in JAX for machines without a ScaNN wheel.
+``scann`` is fast and approximate; ``exact`` is a matrix product in JAX, for machines without a ScaNN wheel.
 """
 
 import abc
@@ -17,7 +17,7 @@ BackendName = Literal["auto", "scann", "exact"]
 
 
 class Backend(abc.ABC):
-    """Unit descriptors that can be searched by dot product; a row's id is its place in the array."""
+    """Unit descriptors that can be searched by dot product; the id of a descriptor is its row in the array."""
 
     name: str
 
@@ -30,16 +30,16 @@ class Backend(abc.ABC):
     def search(
         self, queries: Float[np.ndarray, "q d"], k: int
     ) -> tuple[Int[np.ndarray, "q k"], Float[np.ndarray, "q k"]]:
-        """The k rows of largest dot product with every float32 query, best first: ids int64, similarities float32.
+        """The k rows with the largest dot product with each float32 query, best first: ids int64, similarities float32.
 
-        k is cut to the number of rows. Where an approximate backend finds fewer, the id is -1 and the similarity -inf.
+        At most as many as there are rows. If an approximate backend finds fewer, the id is -1 and the similarity -inf.
         """
 
     @abc.abstractmethod
     def update(self, removed: Int[np.ndarray, " m"], descriptors: Float[np.ndarray, "n d"]) -> "Backend":
-        """The backend of ``descriptors``, which are the present rows without ``removed`` (ascending), then new rows.
+        """The backend of ``descriptors``: the present rows without ``removed`` (ascending), then new rows.
 
-        This object must not be used afterwards.
+        This object must not be used afterwards, because the backend may change in place.
         """
 
     @abc.abstractmethod
@@ -53,10 +53,10 @@ class Backend(abc.ABC):
 
 
 def backend_class(name: str) -> type[Backend]:
-    """The class of a backend: ``auto`` is ``scann`` where it is installed and ``exact`` elsewhere.
+    """The class of a backend; ``auto`` is ``scann`` if it is installed, else ``exact``.
 
     Raises:
-        SearchIndexError: an unknown name, or ScaNN asked for where it is not installed.
+        SearchIndexError: the name is unknown, or ScaNN is not installed.
     """
     installed = importlib.util.find_spec("scann") is not None
     if name == "auto":

@@ -50,7 +50,7 @@ def blocked(vectors: Float[np.ndarray, "n d"], rows: int = ROWS) -> Float[Array,
 
 
 class ExactBackend(Backend):
-    """All dot products: exact and deterministic. Holds 4 bytes a dimension a descriptor on the device."""
+    """All dot products: exact and deterministic. The device holds 4 bytes a dimension of each descriptor."""
 
     name = "exact"
 
@@ -84,7 +84,7 @@ class ExactBackend(Backend):
         return type(self)(descriptors)
 
     def save(self, folder: Path) -> None:
-        """Nothing: the index's own descriptor file is all that this backend needs."""
+        """Writes nothing: this backend needs only the descriptor file of the index."""
 
     @classmethod
     def open(cls, folder: Path, descriptors: Float[np.ndarray, "n d"]) -> "ExactBackend":

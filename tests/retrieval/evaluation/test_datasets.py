@@ -69,7 +69,7 @@ def test_ground_truth_that_wants_more_is_refused_and_not_run(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("truth", "said"),
     [
-        ({"imlist": []}, "it lacks 'qimlist'"),
+        ({"imlist": []}, "it has no 'qimlist'"),
         ({"imlist": ["x"], "qimlist": [], "gnd": [{"bbx": [0] * 4, "easy": [7], "hard": [], "junk": []}]}, "not list"),
         ({"imlist": ["lost"], "qimlist": [], "gnd": []}, "1 of 1 photos are not there, such as lost"),
     ],
@@ -96,7 +96,7 @@ def test_oxford_and_paris_buildings(tmp_path: Path) -> None:
     assert {stems[place] for place in task.relevant[0]} == {"all_souls_000013", "all_souls_000026", "oxford_002985"}
     assert {stems[place] for place in task.ignored[0]} == {"christ_church_000179"}
     (lists / "all_souls_1_query.txt").write_text("oxc1_all_souls_000013 136.5\n")
-    with pytest.raises(BenchmarkError, match="not a photo's name and four numbers"):
+    with pytest.raises(BenchmarkError, match="not the name of a photo and four numbers"):
         datasets.read("oxford5k", tmp_path)
     (lists / "all_souls_1_ok.txt").unlink()
     (lists / "all_souls_1_query.txt").write_text("oxc1_all_souls_000013 1 2 3 4\n")
@@ -112,7 +112,7 @@ def test_holidays(tmp_path: Path) -> None:
     (task,) = found.tasks
     assert (task.relevant, task.ignored) == (({1, 2}, {4}), ({0}, {3}))
     touch(tmp_path / "jpg" / "100200.jpg")
-    with pytest.raises(BenchmarkError, match=r"100200\.jpg is alone"):
+    with pytest.raises(BenchmarkError, match=r"100200\.jpg is the only photo of its group"):
         datasets.read("holidays", tmp_path)
 
 
@@ -157,7 +157,7 @@ def test_google_landmarks(listed: bool, tmp_path: Path) -> None:
     for file in (root / "index" / IDS[1][0]).rglob("*.jpg"):
         file.unlink()
     if not listed:
-        with pytest.raises(BenchmarkError, match=f"lacks right answers such as {IDS[1]}"):
+        with pytest.raises(BenchmarkError, match=f"has no {IDS[1]}, which is a right answer"):
             datasets.read("gldv2", root)
 
 

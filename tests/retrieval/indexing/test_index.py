@@ -110,15 +110,6 @@ def test_a_feature_store_brings_its_settings_model_and_head(photos: dict[str, Lo
     assert Head.open(again.head_path).log10_nfa_threshold == -12.5
 
 
-def test_adding_a_photo_again_replaces_it(photos: dict[str, LocalFeatures]) -> None:
-    index = build(photos)
-    index.add([("coffee", photos["nothing"])])
-    assert len(index) == len(NAMES)
-    assert len(index.features("coffee")) == 0
-    index.add([("coffee", photos["leuvenB"])])
-    assert index.search(photos["leuvenB"]).matches[0].image == "coffee"
-
-
 def test_scann_and_exact_agree(photos: dict[str, LocalFeatures]) -> None:
     exact, scann = (answer(build(photos, NAMES, backend), photos["leuvenB"]) for backend in BACKENDS)
     assert [found[:3] for found in exact] == [found[:3] for found in scann]
@@ -155,13 +146,6 @@ def test_photos_that_do_not_fit(photos: dict[str, LocalFeatures]) -> None:
     with pytest.raises(SearchIndexError, match="box2: is not in the index"):
         index.remove(["box2"])
     assert answer(index, photos["leuvenB"]) == before
-
-
-def test_another_model_is_refused(photos: dict[str, LocalFeatures]) -> None:
-    index = build(photos)
-    index.require("f" * 64)
-    with pytest.raises(SearchIndexError, match=r"made by another model.*use the model of the index"):
-        index.require("e" * 64)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
