@@ -9,6 +9,8 @@ from jaxtyping import Bool, Float, UInt8
 from delf_jax.drawing import BACKGROUND, GAP, SHIFT, Picture, circle, colours_of, fixed_point, with_caption
 from delf_jax.features import LocalFeatures
 
+__all__ = ["Panel", "draw_keypoints", "draw_matches", "proof"]
+
 # Radius of a feature's circle, in pixels of the scaled photo in which it was found: half a cell of conv4.
 CELL_RADIUS = 8.0
 

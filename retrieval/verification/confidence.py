@@ -67,7 +67,7 @@ def count_separate(
     *,
     cell: Float[Array, " 2"],
 ) -> tuple[Int[Array, ""], Bool[Array, " n"]]:
-    """Counts matches once a cell, because neighbouring features see the same pixels.
+    """Counts at most one match for each cell, because neighbouring features see the same pixels.
 
     ``cell`` is the side of a square cell in pixels of the source and of the target photo. Returns two things. The first
     is the number of putative matches that differ in their source cell or in their target cell. The second is a mask [n]
