@@ -1,6 +1,7 @@
-"""Photos to attentive local features (DELF) in JAX: encoders, attention, pyramid, weights, the store and the command.
+"""Photos to attentive local features (DELF) in JAX.
 
-``load`` gives an ``Extractor``; an extractor gives ``LocalFeatures``. Errors a user can mend are ``DelfError``s.
+``load`` returns an ``Extractor``, and an extractor turns photos into ``LocalFeatures``. Errors that a user can fix are
+all ``DelfError``s.
 """
 
 import importlib
@@ -41,7 +42,7 @@ __all__ = [
     "released_settings",
 ]
 
-# JAX takes a second to import, which `delf-jax --help` should not wait for: these come when first asked for (PEP 562).
+# Importing JAX takes a second, and `delf-jax --help` should not wait for it: these are imported on first use (PEP 562).
 _HOMES = {
     "Extractor": "extractor",
     "Head": "extraction.head",

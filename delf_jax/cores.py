@@ -1,8 +1,8 @@
-"""How many cores there are for this process."""
+"""The number of processor cores that this process may use."""
 
 import os
 
 
 def usable_cores() -> int:
-    """Cores that the system lets this process run on, which may be fewer than the machine has."""
+    """How many cores the system lets this process run on; containers often get fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

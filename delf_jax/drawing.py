@@ -1,4 +1,4 @@
-"""What all pictures are made with: heat over photos, captions, sheets, files. Pictures are plain RGB arrays."""
+"""Drawing that all pictures share: heat maps over photos, captions, sheets, JPEG. Pictures are uint8 RGB arrays."""
 
 import io
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ RED = (248, 113, 113)
 GAP = 10
 CAPTION_HEIGHT = 40
 
-# cv2 draws at a sixteenth of a pixel.
+# Fractional bits of the coordinates that cv2 takes: it draws at a sixteenth of a pixel.
 SHIFT = 4
 
 
@@ -29,14 +29,14 @@ def draw_heat(
     step: tuple[float, float],
     opacity: float = 0.72,
 ) -> Picture:
-    """Lays a map over a photo: dark violet where it is lowest, bright yellow where it is highest.
+    """A map laid over a photo: dark violet where it is lowest, bright yellow where it is highest.
 
     Args:
         pixels: the photo.
-        heat: the map; its lowest value counts as no heat, its 99.5 % quantile as full heat.
+        heat: the map; its lowest value is drawn as no heat, its 99.5 % quantile as full heat.
         origin: (x, y) of the centre of the map's first cell, in pixels of ``pixels``.
-        step: distance between neighbouring cells along x and y, in pixels of ``pixels``.
-        opacity: share of the colour in the result.
+        step: distance (x, y) between neighbouring cells, in pixels of ``pixels``.
+        opacity: share of the colours in the result, 0 to 1.
     """
     low, high = float(heat.min()), float(np.quantile(heat, 0.995))
     unit = np.clip((heat - low) / max(high - low, 1e-12), 0, 1).astype(np.float32)
@@ -55,7 +55,7 @@ def draw_heat(
 
 
 def stack(pictures: Sequence[Picture]) -> Picture:
-    """Pictures of any width one below the other: how a query and its best results are shown on one sheet."""
+    """Pictures of any width, one below the other, for example a query and its best results; needs at least one."""
     if not pictures:
         raise ValueError("nothing to stack; give at least one picture")
     width = max(picture.shape[1] for picture in pictures)
@@ -69,7 +69,7 @@ def stack(pictures: Sequence[Picture]) -> Picture:
 
 
 def with_caption(picture: Picture, text: str, *, accepted: bool | None = None) -> Picture:
-    """The picture above one line of text, after a green (accepted) or red dot where ``accepted`` is given."""
+    """The picture above one line of text; ``accepted`` puts a green (True) or red dot before the text."""
     strip = Image.new("RGB", (picture.shape[1], CAPTION_HEIGHT), BACKGROUND)
     pen, middle, x = ImageDraw.Draw(strip), CAPTION_HEIGHT // 2, 14
     if accepted is not None:
@@ -87,13 +87,13 @@ def to_jpeg(picture: Picture, *, quality: int = 85) -> bytes:
 
 
 def colours_of(values: Float[np.ndarray, "..."], colormap: int) -> UInt8[np.ndarray, "... 3"]:
-    """RGB of values in 0 to 1."""
+    """RGB colours of values from 0 to 1; ``colormap`` is one of ``cv2.COLORMAP_*``."""
     flat = np.round(255 * np.asarray(values, np.float64)).astype(np.uint8).reshape(-1, 1)
     return cv2.applyColorMap(flat, colormap)[:, 0, ::-1].reshape(*np.shape(values), 3)
 
 
 def fixed_point(point: Float[np.ndarray, " 2"]) -> tuple[int, int]:
-    """(x, y) as cv2 takes it with ``SHIFT``: in sixteenths of a pixel."""
+    """(x, y) in sixteenths of a pixel, as cv2 takes it together with ``SHIFT``."""
     return round(float(point[0]) * 2**SHIFT), round(float(point[1]) * 2**SHIFT)
 
 

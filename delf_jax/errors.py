@@ -1,19 +1,19 @@
-"""The errors a user can mend, one class a kind of input.
+"""The errors that a user can fix, one class for each kind of input.
 
-Every message is one line that names the input and says what to do about it; the command prints it as it is.
+Every message is one line that names the input and says what to do; the command prints it as it is.
 """
 
 import re
 
-# Names in files from elsewhere may hold anything, also what moves a terminal's cursor.
+# Names from foreign files may contain anything, even sequences that move the cursor of a terminal.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
 class DelfError(Exception):
-    """Base of every error that this project raises on purpose.
+    """Base class of every error that this project raises on purpose; its text is always one line.
 
-    >>> str(DelfError("a.jpg\\n\\x1b[2J: is no photo"))
-    'a.jpg [2J: is no photo'
+    >>> str(DelfError("a.jpg\\n\\x1b[2J: is not a photo"))
+    'a.jpg [2J: is not a photo'
     """
 
     def __str__(self) -> str:
@@ -25,7 +25,7 @@ class ImageError(DelfError):
 
     Attributes:
         source: the path, address or description of the photo.
-        reason: what is wrong with it and how to mend it, without the name.
+        reason: what is wrong with it and how to fix it, without the name.
     """
 
     def __init__(self, source: str, reason: str) -> None:
@@ -38,7 +38,7 @@ class ImageError(DelfError):
 
 
 class ModelError(DelfError):
-    """A model or head file that is missing, damaged, too new, or lacks what was asked of it."""
+    """A model or head file that is missing, damaged, too new, or does not contain what is needed."""
 
 
 class StoreError(DelfError):
@@ -54,12 +54,12 @@ class PredictorError(DelfError):
 
 
 class TrainingDataError(DelfError):
-    """Training photos that are missing or cannot be read, a faulty list of them, or a loader state of other photos."""
+    """Training photos that are missing or unreadable, a faulty list of them, or a loader state of other photos."""
 
 
 class ClusterError(DelfError):
-    """A cluster of workers, or the other processes of a job, that cannot be reached, started or waited for."""
+    """Workers of a cluster, or other processes of a job, that cannot be reached or started, or do not answer."""
 
 
 class FileFormatError(DelfError):
-    """A file of another program's format that is missing, damaged, or cannot hold what it was given."""
+    """A file in another program's format that is missing or damaged, or cannot store what it was given."""

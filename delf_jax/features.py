@@ -1,4 +1,4 @@
-"""The one structure that local features travel in."""
+"""``LocalFeatures``: the keypoints and descriptors of a photo, or of a batch of photos."""
 
 import dataclasses
 from typing import Any
@@ -10,20 +10,20 @@ import numpy as np
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class LocalFeatures:
-    """Attentive local features of one photo, or of a batch.
+    """Attentive local features of one photo, or of a batch of photos. A JAX pytree; compared by identity.
 
-    One photo (what the extractor returns): NumPy arrays without padding, in descending order of score.
-    A batch (what ``Extractor.apply`` returns): the same fields with leading axes ``[B, K]``, padded to a fixed K.
+    One photo (returned by the extractor): NumPy arrays without padding, by descending score.
+    A batch (returned by ``Extractor.apply``): the same fields with leading axes ``[B, K]``, padded to a fixed K.
 
     Attributes:
         keypoints: float32 [n, 2], (x, y) in pixels of the upright original photo; the centre of the top-left pixel is
             (0, 0).
         scales: float32 [n], the image scale at which each feature was found, relative to the original photo (2 is the
             photo enlarged twice).
-        scores: float32 [n], attention, descending. Units belong to the scorer.
+        scores: float32 [n], attention scores, descending; their unit depends on the scorer.
         descriptors: float32 [n, d], unit length.
         image_size: (height, width) in pixels of the upright original photo; int32 [B, 2] in a batch.
-        valid: bool [B, K] in a batch, False where a row is padding; None for one photo.
+        valid: bool [B, K] in a batch, False on rows that are padding; None for one photo.
     """
 
     keypoints: Any
@@ -34,7 +34,7 @@ class LocalFeatures:
     valid: Any = None
 
     def __len__(self) -> int:
-        """Number of features (of rows, padding included, in a batch: K)."""
+        """Number of features; in a batch, the number K of rows, padding included."""
         return int(self.keypoints.shape[-2])
 
     @classmethod

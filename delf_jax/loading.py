@@ -1,4 +1,4 @@
-"""``load``: a model by name or by folder -> an Extractor."""
+"""``load``: an extractor from the name of a model, from a model folder, or from a backbone file."""
 
 import dataclasses
 import hashlib
@@ -37,18 +37,18 @@ def load(
     """Loads a model; the packaged one works offline.
 
     Args:
-        name: ``"delf-r50"``, public weights that `delf-jax weights` has fetched and imported, a folder with
-            ``backbone.safetensors`` and ``head.safetensors``, or a backbone's file alone, for which ``head`` has to be
-            given.
-        settings: what to extract; the default is ``ExtractionSettings()`` for ``name``.
-        head: another head (a file or a ``Head``) on the same backbone.
-        batch_size: photos a compiled program takes at once, rounded up to a multiple of the devices; by default one a
-            CPU device and eight an accelerator.
-        devices: local devices to spread batches over; all by default.
+        name: ``"delf-r50"`` (packaged), the name of public weights that `delf-jax weights` has fetched and imported, a
+            folder with ``backbone.safetensors`` and ``head.safetensors``, or a backbone file, whose head lies beside it
+            or is given as ``head``.
+        settings: what to extract; ``ExtractionSettings()`` by default. ``name`` takes precedence over its model.
+        head: another head (a file or a ``Head``) for the same backbone.
+        batch_size: photos that a compiled program takes at once, rounded up to a multiple of the number of devices; by
+            default one for each CPU device and eight for each accelerator.
+        devices: local devices that share each batch; all by default.
         **overrides: any field of ``ExtractionSettings``, for example ``scorer="norm"`` or ``max_features=500``.
 
     Raises:
-        ModelError: unknown name, missing or damaged file, or a scorer that the head does not carry.
+        ModelError: the name is unknown, a file is missing or damaged, or the head lacks the scorer.
 
     >>> load("delf-r51")
     Traceback (most recent call last):
@@ -73,11 +73,11 @@ def load(
 
 
 def released_settings(name: str | os.PathLike[str], settings: ExtractionSettings | None = None) -> ExtractionSettings:
-    """What the authors of a model ran it with: scales, threshold, cells; from `settings` what they did not decide.
+    """The settings that the authors of a model used: scales, threshold, detection.
 
     Args:
-        name: as in ``load``. A model that came without settings of its own leaves `settings` as they are.
-        settings: by default ``ExtractionSettings()``.
+        name: as in ``load``.
+        settings: for everything that the authors did not decide; ``ExtractionSettings()`` by default.
 
     Raises:
         ModelError: as ``load``.
@@ -116,7 +116,7 @@ def read_backbone(
 
 
 def model_paths(name: str) -> tuple[Path, Path]:
-    """Backbone and head file of a packaged or imported model, a model folder, or of a file and what lies beside it.
+    """The backbone file and the head file of a model; ``name`` as in ``load``.
 
     Raises:
         ModelError: there is no such model.
@@ -131,7 +131,7 @@ def model_paths(name: str) -> tuple[Path, Path]:
     if not (folder / "backbone.safetensors").is_file():
         if name in registry():
             steps = f"delf-jax weights fetch {name}`, then `delf-jax weights import {name}"
-            raise ModelError(f"{name}: public weights that are not here yet; run `{steps}`")
+            raise ModelError(f"{name}: these public weights are not downloaded yet; run `{steps}`")
         packaged = ", ".join(PACKAGED)
         raise ModelError(f"{name}: no such model; packaged: {packaged}, or name a folder with backbone.safetensors")
     return folder / "backbone.safetensors", folder / "head.safetensors"
@@ -146,7 +146,7 @@ def _with_conv5_stride(network: Config, stride: Literal[1, 2] | None, path: str 
 
 
 def _fingerprint(backbone: Path, head: Head) -> str:
-    """Identity of all numbers that features depend on: the backbone's file and the head's arrays."""
+    """A digest of all numbers that features depend on: of the backbone file and of the head's arrays."""
     digest = hashlib.sha256(model_file.fingerprint(backbone).encode())
     for path, array in jax.tree_util.tree_leaves_with_path(head.arrays()):
         digest.update(jax.tree_util.keystr(path).encode())

@@ -1,4 +1,4 @@
-"""What an extraction was asked to do: written into every store and index, compared before they are mixed."""
+"""``ExtractionSettings``: stored in every store and index, and compared before features are mixed."""
 
 import dataclasses
 import math
@@ -13,23 +13,23 @@ DEFAULT_SCALES = (0.5, 0.7071, 1.0, 1.4142, 2.0)
 
 @dataclasses.dataclass(frozen=True)
 class ExtractionSettings:
-    """Everything besides the weights that decides which features a photo gets.
+    """Everything except the weights that decides which features a photo gets; hashable.
 
     Attributes:
         model: name of a packaged model, or the path of a model file.
-        scorer: ``learned``, ``foreground`` or ``norm``; a head without a trained attention has only the other two.
-        max_features: features kept per photo (K of the top-k).
-        max_side: longest side in pixels that a photo is reduced to before the pyramid; never enlarged.
+        scorer: ``learned``, ``foreground`` or ``norm``; a head without a trained attention has only the last two.
+        max_features: the most features kept per photo (K of the top-k).
+        max_side: photos whose longest side is larger are reduced to this many pixels before the pyramid.
         scales: image scales of the pyramid, relative to the reduced photo. The paper adds 0.25 and 0.3536, which did
             not help on the development photos.
-        detection: ``peaks`` keeps local maxima of the feature norm away from the photo's border, placed between cells
-            by a parabola, with interpolated descriptors; ``cells`` keeps every cell at its own centre, as the official
-            code does.
-        precision: compute type of the backbone.
-        conv5_stride: 1 keeps conv5 as fine as conv4 (the same weights on a finer grid); None is what the weights were
-            trained with.
-        threshold: keep scores at or above this (raw units of the scorer); None keeps all.
-        quantile: keep scores at or above this quantile of the photo's own scores (0 to 1); None keeps all.
+        detection: ``peaks`` keeps local maxima of the feature norm away from the photo's border; a parabola places
+            them between cells, and their descriptors are interpolated. ``cells`` keeps every cell at its own centre,
+            as the official code does.
+        precision: type in which the backbone computes.
+        conv5_stride: 1 gives conv5 as many cells as conv4 (the same weights on a finer grid); None is the stride that
+            the weights were trained with.
+        threshold: keep features whose score is at least this, in the unit of the scorer; None keeps all.
+        quantile: keep features whose score is at least this quantile (0 to 1) of the photo's scores; None keeps all.
     """
 
     model: str = "delf-r50"
@@ -46,7 +46,7 @@ class ExtractionSettings:
     def __post_init__(self) -> None:
         numbers = (self.max_features, self.max_side, *self.scales)
         if not isinstance(self.model, str) or not all(isinstance(number, (int, float)) for number in numbers):
-            raise ValueError("the model is a name, and max_features, max_side and scales are numbers")
+            raise ValueError("model must be a string; max_features, max_side and scales must be numbers")
         if self.max_features < 1:
             raise ValueError(f"max_features is {self.max_features}; it must be at least 1")
         if self.max_side < 16:

@@ -1,5 +1,5 @@
-"""The pure program from pixels to features, step by step.
+"""From padded photos to local features, as pure functions of arrays: ``program`` is the whole.
 
-``pyramid`` resizes, ``attention`` scores, ``keypoints`` chooses, ``descriptors`` describes; ``head`` and ``pca`` are
-the trained parts beside the network.
+Its steps: ``pyramid`` resizes, ``attention`` scores, ``texture`` leaves out flat areas, ``keypoints`` selects,
+``descriptors`` describes. ``head`` and ``pca`` are what is trained on top of the backbone.
 """

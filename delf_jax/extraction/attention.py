@@ -1,8 +1,8 @@
-"""Attention scorers: dense features -> one non-negative score a cell.
+"""Attention scorers: dense features -> one non-negative score per cell.
 
-``learned``     softplus(conv1x1(relu(conv1x1(f)))), the trained attention (DELF section 3.3; official layers). With an
-                autoencoder it sees relu(decode(encode(f))) in place of f (DELG section 3.3).
-``foreground``  max(cos(f, w*), 0) * ||f|| = max(<f, w*>, 0): ``localization``'s closed form, training-free.
+``learned``     softplus(conv1x1(relu(conv1x1(f)))), the trained attention (DELF section 3.3, layers of the official
+                code). With an autoencoder, relu(decode(encode(f))) takes the place of f (DELG section 3.3).
+``foreground``  max(cos(f, w*), 0) * ||f|| = max(<f, w*>, 0): the closed form of ``localization``, without training.
 ``norm``        ||f||.
 """
 
@@ -19,14 +19,14 @@ from delf_jax.settings import Scorer
 
 
 def score(features: Float[Array | np.ndarray, "*b c"], head: Mapping[str, Any], scorer: Scorer) -> Float[Array, "*b"]:
-    """Scores of un-normalised features.
+    """Attention scores of features that are not normalised.
 
     Args:
         features: float32 [..., C], the dense features of one layer.
-        head: arrays of the head file; ``foreground`` reads ``head["foreground"]`` [C] (unit length), ``learned`` reads
-            ``head["attention"]``: hidden_kernel [C, 512], hidden_bias [512], kernel [512], bias [], and where there is
-            one ``head["autoencoder"]``: encode_kernel [C, d], encode_bias [d], decode_kernel [d, C], decode_bias [C].
-        scorer: which one.
+        head: ``Head.arrays()``. ``foreground`` reads ``head["foreground"]`` [C] (unit length). ``learned`` reads
+            ``head["attention"]``: hidden_kernel [C, h], hidden_bias [h], kernel [h], bias []; and, if the head has one,
+            ``head["autoencoder"]``: encode_kernel [C, d], encode_bias [d], decode_kernel [d, C], decode_bias [C].
+        scorer: which formula.
 
     Returns:
         float32 [...], non-negative.
@@ -45,7 +45,7 @@ def score(features: Float[Array | np.ndarray, "*b c"], head: Mapping[str, Any], 
 
 
 def encoded(features: Float[Array | np.ndarray, "*b c"], autoencoder: Mapping[str, Any]) -> Float[Array, "*b d"]:
-    """Features reduced by the autoencoder, not normalised."""
+    """Features reduced by the encoder of the autoencoder, not normalised."""
     reduced = jnp.matmul(features, autoencoder["encode_kernel"], precision=lax.Precision.HIGHEST)
     return reduced + autoencoder["encode_bias"]
 

@@ -1,4 +1,4 @@
-"""Dense features -> compact unit descriptors, by PCA or by a trained autoencoder."""
+"""Descriptors: features reduced by PCA or by a trained autoencoder, at unit length."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,10 +12,11 @@ from delf_jax.extraction.attention import encoded
 
 
 def describe(features: Float[Array | np.ndarray, "*b c"], head: Mapping[str, Any]) -> Float[Array, "*b d"]:
-    """Unit-length descriptors of un-normalised features; zero features stay zero without a projection.
+    """Unit-length descriptors of features that are not normalised.
 
-    PCA: L2, projection with optional whitening, L2 again (official post-processing). Autoencoder: the reduced feature,
-    then L2 (DELG section 3.3); where a head has one, it takes the place of the PCA.
+    PCA: L2 normalisation, projection with optional whitening, L2 again (as in the official code). Autoencoder: the
+    reduced feature, then L2 (DELG section 3.3); a head that has one uses it in place of the PCA. Without either, the
+    descriptor is the L2-normalised feature, and a zero feature stays zero.
 
     Args:
         features: float32 [..., C].

@@ -1,8 +1,8 @@
-"""The head file: everything small that turns dense features into scored, compact descriptors.
+"""The head: what turns dense features into scores and compact descriptors, and its file.
 
-One safetensors file: ``pca_mean`` [C], ``pca_basis`` [d, C], ``pca_variance`` [d], ``foreground`` [C] (the vector w*),
-``attention.*`` where an attention was trained, and ``autoencoder.*`` where one was trained with it. Its description
-says which layer it belongs to, whether descriptors are whitened, and at which ``log10_nfa`` a match is accepted.
+The file is safetensors: ``pca_mean`` [C], ``pca_basis`` [d, C], ``pca_variance`` [d], ``foreground`` [C] (the vector
+w*), ``attention.*`` and ``autoencoder.*``, each only if the head has it. The description in the file gives the layer,
+whether descriptors are whitened, and the ``log10_nfa`` at which a match is accepted.
 """
 
 import dataclasses
@@ -26,20 +26,20 @@ _AUTOENCODER = ("encode_kernel", "encode_bias", "decode_kernel", "decode_bias")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Head:
-    """What is fitted or trained on top of a frozen backbone.
+    """What is fitted or trained on top of a backbone; compared by identity.
 
     Attributes:
-        pca: the projection of descriptors; without it, and without an autoencoder, they keep the raw C dimensions.
-        whiten: divide projections by the square root of their variance.
+        pca: projection of descriptors, or None; without it, and without an autoencoder, they keep the C dimensions.
+        whiten: whether projections are divided by the square root of their variance.
         foreground: float32 [C], unit vector w* of the ``foreground`` scorer, or None.
-        attention: arrays of the ``learned`` scorer (see ``scorers.score``), or None.
-        autoencoder: arrays that reduce features to descriptors in place of the PCA, and expand them again for the
-            attention (DELG section 3.3; see ``descriptors.describe``), or None.
+        attention: arrays of the ``learned`` scorer (see ``attention.score``), or None.
+        autoencoder: arrays that reduce features to descriptors in place of the PCA and expand them again for the
+            attention (DELG section 3.3; see ``attention.score``), or None.
         layer: the named map that all of this applies to.
-        log10_nfa_threshold: a match is accepted at or below this, calibrated on non-matching photos.
-        released_settings: fields of ``ExtractionSettings`` that the attention's authors used, where they are known: its
-            threshold is in the units of this attention alone. See ``loading.released_settings``.
-        notes: free description kept in the file: what it was fitted on, by which command.
+        log10_nfa_threshold: a match is accepted at or below this value, which is calibrated on photos without a match.
+        released_settings: the fields of ``ExtractionSettings`` that the authors of the attention used, if known; their
+            threshold is in the unit of this attention. See ``loading.released_settings``.
+        notes: free description that is kept in the file: the data it was fitted on, the command.
     """
 
     pca: Pca | None = None
@@ -57,7 +57,7 @@ class Head:
         """Reads a head file.
 
         Raises:
-            ModelError: missing, damaged, or not a head file.
+            ModelError: the file is missing, damaged, or not a head file.
         """
         description, tensors = model_file.read(Path(path))
         if description.get("kind") != "head":
@@ -83,7 +83,7 @@ class Head:
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the head file atomically."""
+        """Writes the head file, whole or not at all."""
         tensors: dict[str, np.ndarray] = {}
         if self.pca is not None:
             tensors |= {
@@ -109,10 +109,10 @@ class Head:
         model_file.write(Path(path), tensors, description)
 
     def require(self, scorer: Scorer, *, name: str) -> None:
-        """Refuses a scorer that this head does not carry.
+        """Checks that this head has a scorer; ``name`` is that of the model in the error.
 
         Raises:
-            ModelError: says which scorers it has.
+            ModelError: it has not; the message lists the scorers that it has.
         """
         if scorer not in self.scorers:
             have = ", ".join(self.scorers)
@@ -120,7 +120,7 @@ class Head:
 
     @property
     def scorers(self) -> tuple[Scorer, ...]:
-        """The scorers this head can serve."""
+        """The scorers for which this head has the arrays."""
         found: list[Scorer] = ["norm"]
         if self.foreground is not None:
             found.append("foreground")
@@ -130,13 +130,13 @@ class Head:
 
     @property
     def dimension(self) -> int | None:
-        """Length of the descriptors; None where they are the layer's own features."""
+        """Length of the descriptors; None if they are the features of the layer."""
         if self.autoencoder is not None:
             return int(self.autoencoder["encode_kernel"].shape[1])
         return len(self.pca.basis) if self.pca else None
 
     def arrays(self) -> dict[str, Any]:
-        """The pytree of arrays that the compiled program takes; whitening is folded into the projection."""
+        """The pytree of arrays for the compiled program; whitening is part of the projection."""
         arrays: dict[str, Any] = {}
         if self.pca is not None:
             scale = 1 / np.sqrt(np.maximum(self.pca.variance, 1e-12)) if self.whiten else 1.0
@@ -152,7 +152,7 @@ class Head:
 
 
 def _require_fit(path: str, description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
-    """Refuses a description without what every head says, and arrays that do not belong together."""
+    """Checks that the description is that of a head and that the arrays fit together."""
     threshold = description.get("log10_nfa_threshold")
     told = {"whiten": bool, "layer": str, "notes": dict}
     if not all(isinstance(description.get(name), kind) for name, kind in told.items()) or not (

@@ -1,4 +1,4 @@
-"""Principal components of unit features, from float64 sums that add up over batches, processes and machines."""
+"""PCA of L2-normalised features, from float64 sums that can be added over batches, processes and machines."""
 
 import dataclasses
 
@@ -8,10 +8,10 @@ from jaxtyping import Float
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PcaStatistics:
-    """Count, sum and second moment of L2-normalised features; ``a + b`` is the statistics of both sets together.
+    """Count, sum and second moment of L2-normalised features; ``a + b`` are the statistics of both sets together.
 
     Attributes:
-        count: features seen.
+        count: number of features.
         total: float64 [C], their sum.
         moment: float64 [C, C], the sum of their outer products.
     """
@@ -22,13 +22,13 @@ class PcaStatistics:
 
     @classmethod
     def zero(cls, channels: int) -> "PcaStatistics":
-        """Statistics of no feature at all."""
+        """Statistics of an empty set of features."""
         return cls(0, np.zeros(channels), np.zeros((channels, channels)))
 
     @classmethod
     def of(cls, features: Float[np.ndarray, "n c"]) -> "PcaStatistics":
-        """Statistics of ``features`` [n, C], normalised here; zero features are left out."""
-        # Products in float32 would move the components of small variance by more than 1e-5.
+        """Statistics of ``features`` [n, C], which are L2-normalised first; zero features are left out."""
+        # Products in float32 would change the components of small variance by more than 1e-5.
         features = np.asarray(features, np.float64)
         norms = np.linalg.norm(features, axis=1)
         unit = features[norms > 0] / norms[norms > 0, None]
@@ -41,7 +41,7 @@ class PcaStatistics:
         """The first ``dimension`` principal components.
 
         Raises:
-            ValueError: fewer features than dimensions, or more dimensions than channels.
+            ValueError: there are too few features, or more dimensions than channels.
         """
         channels = len(self.total)
         if not 1 <= dimension <= channels:
@@ -53,7 +53,7 @@ class PcaStatistics:
         variances, vectors = np.linalg.eigh(covariance)
         order = np.argsort(variances)[::-1][:dimension]
         basis = vectors[:, order].T
-        # An eigenvector's sign is free; the largest entry positive makes refits comparable.
+        # The sign of an eigenvector is free; a positive largest entry makes repeated fits comparable.
         signs = np.sign(basis[np.arange(dimension), np.abs(basis).argmax(axis=1)])
         return Pca(
             mean.astype(np.float32),
@@ -64,7 +64,7 @@ class PcaStatistics:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pca:
-    """A fitted projection: ``(l2norm(f) - mean) @ basis.T``, optionally divided by ``sqrt(variance)``, then L2 again.
+    """A fitted PCA: ``(f / ||f|| - mean) @ basis.T``, divided by ``sqrt(variance)`` if whitened, then L2.
 
     Attributes:
         mean: float32 [C].

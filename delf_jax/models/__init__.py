@@ -1,5 +1,5 @@
-"""The encoders: networks with named maps, what their cells see, and the importers of their weights.
+"""The backbones: ``resnet``, ``vgg`` and ``vit``, built of ``layers`` and ``winograd``, return named feature maps.
 
-``resnet``, ``vgg`` and ``vit`` compute, built of ``layers``; ``architectures`` knows them by name; ``receptive_field``
-measures; ``import_*`` read other projects' files; ``backbone`` packs.
+``architectures`` finds a network by its configuration, ``backbone`` normalises photos and runs it, ``receptive_field``
+says which pixels a cell sees, ``pooling`` turns a map into one vector.
 """

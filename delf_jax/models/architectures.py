@@ -1,6 +1,6 @@
-"""The networks by name.
+"""The list of network architectures, by the name that model files use.
 
-Each module has ``forward``, ``fold``, ``map_names``, ``map_size``, ``channels`` and ``layers_to``.
+The module of each one defines ``forward``, ``fold``, ``map_names``, ``map_size``, ``channels`` and ``layers_to``.
 """
 
 from collections.abc import Mapping
@@ -28,17 +28,17 @@ def network_of(config: Config) -> ModuleType:
 
 
 def architecture_of(config: Config) -> str:
-    """The name that model files give to the network."""
+    """The name of the network in model files."""
     return next(name for name, (_, kind) in _NETWORKS.items() if isinstance(config, kind))
 
 
 def read_config(description: Mapping[str, Any]) -> Config:
-    """The configuration in a model file's description; those without ``architecture`` are residual networks.
+    """The configuration in the description of a model file; without ``architecture`` it is a residual network.
 
     Raises:
-        ModelError: this version does not know the network.
+        ModelError: this version of delf-jax does not know the architecture.
     """
     name = description.get("architecture", "resnet")
     if name not in _NETWORKS:
-        raise ModelError(f"{name}: unknown architecture; known: {', '.join(_NETWORKS)}; update delf-jax")
+        raise ModelError(f"{name}: unknown architecture; this version knows {', '.join(_NETWORKS)}; update delf-jax")
     return _NETWORKS[name][1].from_json(description["config"])

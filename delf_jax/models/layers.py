@@ -1,4 +1,4 @@
-"""What the encoders are built of: padding-safe windows, folded batch norm, and parameters as nested dicts."""
+"""Building blocks of the networks: windows that never read padding, folded batch norm, parameters as nested dicts."""
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
@@ -18,7 +18,7 @@ from delf_jax.models import winograd
 
 @dataclass(frozen=True)
 class Layer:
-    """Geometry of one square convolution or pooling window. ``padding`` is that of each side, or TensorFlow's SAME."""
+    """Geometry of one square convolution or pooling window; ``padding`` on each side, or TensorFlow's SAME."""
 
     kernel: int
     stride: int
@@ -31,14 +31,14 @@ class Layer:
         return (size + 2 * self.padding - self.kernel) // self.stride + 1
 
     def low_padding(self, size: Any) -> Any:
-        """Padding before the first cell of an axis that has `size` cells; SAME gives the odd cell to the far side."""
+        """Padding before the first cell of an axis that has `size` cells; SAME puts an odd cell after the last one."""
         if self.padding != "same":
             return self.padding
         return ((self.output_size(size) - 1) * self.stride + self.kernel - size) // 2
 
 
 def output_size(windows: Iterable[Layer], size: Any) -> Any:
-    """Cells that are left of `size` cells behind all windows; an int, or an integer NumPy or traced array."""
+    """Cells along an axis of `size` cells after all windows; an int, or an integer NumPy or traced array."""
     for layer in windows:
         size = layer.output_size(size)
     return size
@@ -55,16 +55,16 @@ def valid_cells(
 
 
 def mask_padding(x: Float[Array, "b h w c"], valid_hw: Int[Array, "b 2"]) -> Float[Array, "b h w c"]:
-    """Zeroes the cells outside each photo's own valid size (height, width); NaN there goes too."""
+    """Sets the cells outside each photo's own size (height, width) to zero, even if they are NaN."""
     return jnp.where(valid_cells(valid_hw, *x.shape[1:3])[..., None], x, jnp.zeros((), x.dtype))
 
 
 def align(x: Float[Array, "b h w c"], valid_hw: Int[Array, "b 2"], layer: Layer) -> Float[Array, "b _ _ c"]:
-    """What a SAME convolution of stride 2 takes: photos moved such that one padding fits them all.
+    """Moves the photos of a batch so that one padding of a SAME convolution of stride 2 is right for all of them.
 
-    SAME pads before the first cell of an axis kernel // 2 cells where the photo's own size is odd, and one less where
-    it is even. Odd ones are moved one cell away from the edge; every photo then wants the lesser padding, and the
-    canvas is one cell larger. For convolutions of other paddings `x` is left as it is.
+    Along an axis, SAME adds kernel // 2 cells before the first cell of a photo of odd size, and one cell less for a
+    photo of even size. Photos of odd size are moved by one cell, so every photo needs the smaller padding; the canvas
+    grows by one cell. For convolutions with other paddings `x` is returned as it is.
     """
     if layer.padding != "same":
         return x
@@ -77,9 +77,9 @@ def align(x: Float[Array, "b h w c"], valid_hw: Int[Array, "b 2"], layer: Layer)
 
 
 class Convolution(nnx.Module):
-    """A convolution with the batch norm that followed it folded in; zero until it is given parameters.
+    """A convolution, its batch norm folded into kernel and bias; zero until it gets parameters.
 
-    SAME padding differs from photo to photo: such a convolution takes what ``align`` gives.
+    SAME padding differs from photo to photo: such a convolution takes the output of ``align``.
     """
 
     def __init__(self, layer: Layer, inputs: int, outputs: int) -> None:
@@ -118,7 +118,7 @@ class Convolution(nnx.Module):
 
 
 class Linear(nnx.Module):
-    """A matrix and a bias; zero until it is given parameters."""
+    """A matrix and a bias; zero until it gets parameters."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         self.kernel = nnx.Param(jnp.zeros((inputs, outputs), jnp.float32))
@@ -129,9 +129,10 @@ class Linear(nnx.Module):
 
 
 def max_pool(x: Float[Array, "b h w c"], valid_hw: Int[Array, "b 2"], layer: Layer) -> Float[Array, "b _ _ c"]:
-    """Max pool of a map that is nowhere negative and zero outside `valid_hw`, so that zeros there never win.
+    """Max pool of a map without negative values that is zero outside `valid_hw`, so padding never wins.
 
-    SAME pads before the first cell or not, by the parity of each photo's own size: both are pooled, axis by axis.
+    Whether SAME pads before the first cell depends on the parity of each photo's size: both cases are pooled, axis by
+    axis, and each photo takes its own.
     """
 
     def pool(x: Array, low_padding: dict[int, int]) -> Array:
@@ -140,7 +141,7 @@ def max_pool(x: Float[Array, "b h w c"], valid_hw: Int[Array, "b 2"], layer: Lay
             window[axis], strides[axis] = layer.kernel, layer.stride
             needed = (layer.output_size(x.shape[axis]) - 1) * layer.stride + layer.kernel
             padding[axis] = (low, max(needed - low - x.shape[axis], 0))
-        # JAX only differentiates the maximum that starts from its neutral element.
+        # JAX can only differentiate a maximum that starts from its neutral element.
         return lax.reduce_window(x, -np.inf, lax.max, window, strides, padding)
 
     if layer.padding != "same":
@@ -180,7 +181,7 @@ def take(tensors: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...]) -
     if name not in tensors:
         raise ModelError(f"{name}: missing; give the weights of the whole network")
     if tensors[name].shape != shape:
-        raise ModelError(f"{name}: shape {tensors[name].shape} where {shape} is needed; give its own weights")
+        raise ModelError(f"{name}: its shape is {tensors[name].shape}, not {shape}; give the weights of this network")
     return np.asarray(tensors[name], np.float64)
 
 
@@ -194,14 +195,14 @@ def fold_convolutions(
     Args:
         tensors: ``{"conv3.unit1.reduce.kernel": [1, 1, in, out], "...bias": [out] (where the source has it),
             "...norm.scale", "...norm.shift", "...norm.mean", "...norm.variance": [out]}`` of any float type.
-        shapes: what ``structure`` found.
-        norm_epsilon: of the batch norm; None where the network has none, and every convolution a bias.
+        shapes: as returned by ``structure``.
+        norm_epsilon: of the batch norm; None if the network has no batch norm, but a bias at every convolution.
 
     Returns:
         Nested dict of float32 arrays; computed in float64.
 
     Raises:
-        ModelError: a tensor is missing or has another shape than the network's.
+        ModelError: a tensor is missing or its shape does not fit the network.
     """
 
     def convolution(path: str, shape: tuple[int, ...]) -> dict[str, np.ndarray]:

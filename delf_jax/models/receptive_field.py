@@ -1,4 +1,4 @@
-"""What part of the photo a cell of a feature map sees, derived from the network's own list of windows."""
+"""Receptive fields: which pixels a cell of a feature map sees, computed from the network's list of windows."""
 
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ from delf_jax.models.architectures import Config, network_of
 
 
 class ReceptiveField(NamedTuple):
-    """Pixels that a cell sees, and pixels between neighbouring cells, along each axis."""
+    """Pixels that a cell sees (size) and pixels between neighbouring cells (stride), along each axis."""
 
     size: int
     stride: int
@@ -33,10 +33,10 @@ def receptive_field(config: Config, name: str) -> ReceptiveField:
 
 
 def cell_offset(config: Config, name: str, valid_hw: Any) -> Any:
-    """Centre of cell (0, 0) of the map `name`, in pixels of the photo given to the network, as `valid_hw` is ordered.
+    """Centre (y, x) of cell (0, 0) of the map `name`, in pixels of the photo given to the network.
 
-    The centre of the top-left pixel is 0; cell (i, j) lies at ``offset + stride * (i, j)``. Zero wherever windows are
-    padded alike on both sides; TensorFlow's SAME padding moves cells by the parity of the photo's size.
+    The centre of the top-left pixel is (0, 0); cell (i, j) lies at ``offset + stride * (i, j)``. The offset is zero if
+    all windows have the same padding on both sides; with TensorFlow's SAME it depends on whether the size is odd.
 
     Args:
         valid_hw: integer [..., 2] (height, width) of the photo, NumPy or traced.

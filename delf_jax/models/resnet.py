@@ -1,4 +1,4 @@
-"""ResNet-50 and -101 with the four stride layouts found in the wild, padding-safe, returning every named map."""
+"""Residual networks (ResNet-50, -101) in the four stride layouts of public weights; every named map is returned."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -18,27 +18,26 @@ MAP_NAMES = ("conv1", "conv2", "conv3", "conv4", "conv5")
 STAGE_NAMES = MAP_NAMES[1:]
 
 
-# A description of a few bytes must not take hours to build; ResNet-152 has 50.
+# ResNet-152 has 50. A damaged description must not make a network that takes hours to build.
 _MOST_UNITS = 1000
 
 
 @dataclass(frozen=True)
 class ResNetConfig:
-    """Which residual network a set of weights belongs to.
+    """Configuration of a residual network.
 
     Attributes:
-        layout: where the strides and paddings sit. ``keras_v1``: stride in the first 1x1 of a stage. ``keras_delf``:
-            the same, but conv1 padded SAME and the first pool not at all (official training code of DELF and DELG).
+        layout: where strides and paddings are. ``keras_v1``: stride in the first 1x1 of a stage. ``keras_delf``:
+            the same, but conv1 is padded SAME and the first pool not at all (official training code of DELF and DELG).
             ``torchvision`` (v1.5): in the 3x3 of a stage's first unit. ``tf_slim``: in the 3x3 of a stage's last unit,
             first pool padded SAME; its released checkpoints use ``conv5_stride=1``.
-        blocks: residual units of conv2 to conv5; (3, 4, 6, 3) is ResNet-50, (3, 4, 23, 3) ResNet-101. 0 units of conv5:
-            the weights end at conv4.
+        blocks: residual units of conv2 to conv5; (3, 4, 6, 3) is ResNet-50, (3, 4, 23, 3) ResNet-101. With 0 units of
+            conv5 the network ends at conv4.
         width: channels of conv1; conv2 to conv5 have 4, 8, 16 and 32 times as many.
-        conv5_stride: stride of the last stage, placed where the layout puts strides.
-        conv4_pitch: pixels between the cells of conv4; None is 32 for ``tf_slim`` and 16 for the others. The cells are
-            the same numbers either way: at 32 every second one on each axis. conv5 starts from what its own layout
-            leaves of them.
-        norm_epsilon: batch-norm epsilon that the weights were trained with; None where it is folded into the kernels.
+        conv5_stride: stride of the last stage, at the place where the layout has strides.
+        conv4_pitch: pixels between the cells of conv4; None is 32 for ``tf_slim`` and 16 for the others. 32 keeps every
+            second cell of 16 along each axis, with the same values. conv5 starts from the cells that its layout keeps.
+        norm_epsilon: batch-norm epsilon that the weights were trained with; None if it is folded into the kernels.
     """
 
     layout: Literal["keras_v1", "keras_delf", "torchvision", "tf_slim"]
@@ -54,10 +53,10 @@ class ResNetConfig:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "ResNetConfig":
-        """Reads what ``to_json`` wrote; unknown keys raise TypeError, more units than any network has ValueError."""
+        """Reads the output of ``to_json``; raises TypeError for unknown keys, ValueError for more than 1000 units."""
         config = cls(**(dict(values) | {"blocks": tuple(values["blocks"])}))
         if sum(config.blocks) > _MOST_UNITS:
-            raise ValueError(f"{sum(config.blocks)} residual units")
+            raise ValueError(f"{sum(config.blocks)} residual units are more than {_MOST_UNITS}")
         return config
 
 
@@ -65,7 +64,7 @@ _SUBSAMPLE = Layer(kernel=1, stride=2, padding=0)
 
 
 def map_names(config: ResNetConfig) -> tuple[str, ...]:
-    """The maps that the weights reach, the deepest one last."""
+    """The maps of the network, the deepest one last."""
     return MAP_NAMES if config.blocks[-1] else MAP_NAMES[:-1]
 
 
@@ -81,7 +80,7 @@ def pool_layer(config: ResNetConfig) -> Layer:
 
 
 def unit_layers(config: ResNetConfig, stage: int, index: int) -> tuple[Layer, Layer, Layer]:
-    """The 1x1, 3x3 and 1x1 convolutions of residual unit `index` of `stage` (0 is conv2), strides in their layout."""
+    """The 1x1, 3x3 and 1x1 convolutions of residual unit `index` of `stage` (0 is conv2), with their strides."""
     stride = (1, 2, 2, config.conv5_stride)[stage]
     if config.layout == "tf_slim":
         # TF-slim strides at the end of conv2, conv3 and conv4, so that the next stage starts on the coarser grid.
@@ -97,24 +96,24 @@ def unit_layers(config: ResNetConfig, stage: int, index: int) -> tuple[Layer, La
 
 
 def subsampled(config: ResNetConfig, stage: int) -> tuple[bool, bool]:
-    """Whether only every second cell is kept in front of a stage's first unit, and behind its last."""
+    """Whether only every second cell is kept before a stage's first unit, and after its last one."""
     is_slim = config.layout == "tf_slim"
-    in_front = is_slim and config.conv4_pitch == 16 and STAGE_NAMES[stage] == "conv5"
-    behind = not is_slim and config.conv4_pitch == 32 and STAGE_NAMES[stage] == "conv4"
-    return in_front, behind
+    before = is_slim and config.conv4_pitch == 16 and STAGE_NAMES[stage] == "conv5"
+    after = not is_slim and config.conv4_pitch == 32 and STAGE_NAMES[stage] == "conv4"
+    return before, after
 
 
 def layers_to(config: ResNetConfig, name: str) -> list[Layer]:
-    """All windows on the residual path from the photo to the map `name`; shortcuts see no further than these."""
+    """All windows on the residual path from the photo to the map `name`; shortcuts see no more pixels."""
     windows = [stem_layer(config)]
     if name != "conv1":
         windows.append(pool_layer(config))
     for stage in range(MAP_NAMES.index(name)):
-        in_front, behind = subsampled(config, stage)
-        windows.extend([_SUBSAMPLE] * in_front)
+        before, after = subsampled(config, stage)
+        windows.extend([_SUBSAMPLE] * before)
         for index in range(config.blocks[stage]):
             windows.extend(unit_layers(config, stage, index))
-        windows.extend([_SUBSAMPLE] * behind)
+        windows.extend([_SUBSAMPLE] * after)
     return windows
 
 
@@ -132,7 +131,7 @@ def channels(name: str, config: ResNetConfig) -> int:
 
 
 class Unit(nnx.Module):
-    """One bottleneck residual unit: 1x1 reduce, 3x3, 1x1 expand, beside an identity, subsampled or 1x1 shortcut."""
+    """A bottleneck residual unit: 1x1 reduce, 3x3, 1x1 expand, added to an identity, subsampled or 1x1 shortcut."""
 
     def __init__(self, windows: tuple[Layer, Layer, Layer], inputs: int, width: int) -> None:
         reduce, spatial, expand = windows
@@ -146,14 +145,14 @@ class Unit(nnx.Module):
 
     def __call__(self, x: Array, valid_hw: Array, precision: lax.PrecisionLike) -> tuple[Array, Array]:
         reduced_hw = self.reduce.layer.output_size(valid_hw)
-        # The 3x3 is the only window of the unit that could read a cell outside the photo.
+        # Only the 3x3 of the unit can read cells outside the photo.
         y = mask_padding(nnx.relu(self.reduce(x, precision)), reduced_hw)
         y = nnx.relu(self.spatial(y, precision))
         y = self.expand(y, precision)
         if self.has_projection:
             x = self.shortcut(x, precision)
         elif self.stride > 1:
-            x = _subsample(self.stride, x)
+            x = _subsample(x, self.stride)
         return nnx.relu(x + y), self.spatial.layer.output_size(reduced_hw)
 
 
@@ -162,7 +161,7 @@ class Stage(nnx.Module):
 
     def __init__(self, config: ResNetConfig, stage: int) -> None:
         self.units = config.blocks[stage]
-        self.subsample_in_front, self.subsample_behind = subsampled(config, stage)
+        self.subsample_before, self.subsample_after = subsampled(config, stage)
         width = config.width * 2**stage
         inputs = config.width if stage == 0 else 2 * width
         for index in range(self.units):
@@ -171,21 +170,21 @@ class Stage(nnx.Module):
             inputs = 4 * width
 
     def __call__(self, x: Array, valid_hw: Array, precision: lax.PrecisionLike) -> tuple[Array, Array]:
-        if self.subsample_in_front:
-            x, valid_hw = _subsample(2, x), _SUBSAMPLE.output_size(valid_hw)
+        if self.subsample_before:
+            x, valid_hw = _subsample(x, 2), _SUBSAMPLE.output_size(valid_hw)
         for index in range(self.units):
             x, valid_hw = getattr(self, f"unit{index + 1}")(x, valid_hw, precision)
-        if self.subsample_behind:
-            x, valid_hw = _subsample(2, x), _SUBSAMPLE.output_size(valid_hw)
+        if self.subsample_after:
+            x, valid_hw = _subsample(x, 2), _SUBSAMPLE.output_size(valid_hw)
         return x, valid_hw
 
 
-def _subsample(step: int, x: Array) -> Array:
+def _subsample(x: Array, step: int) -> Array:
     return x[:, ::step, ::step]
 
 
 class ResNet(nnx.Module):
-    """The network; its parameters, read as a nested dict, are what ``fold`` returns and ``forward`` takes."""
+    """The network; ``fold`` returns its parameters as a nested dict, ``forward`` takes them."""
 
     def __init__(self, config: ResNetConfig) -> None:
         self.pool = pool_layer(config)
@@ -195,9 +194,9 @@ class ResNet(nnx.Module):
             setattr(self, name, Stage(config, stage))
 
     def __call__(self, images: Array, valid_hw: Array, *, last: str, precision: lax.PrecisionLike) -> dict[str, Array]:
-        """The maps conv1 (after its ReLU, before the pool) to `last`; see ``forward``."""
+        """The maps from conv1 (after its ReLU, before the pool) to `last`; see ``forward``."""
         if last not in self.names:
-            raise ModelError(f"{last}: these weights have no such map; theirs are {', '.join(self.names)}")
+            raise ModelError(f"{last}: these weights have no such map; they have {', '.join(self.names)}")
         stem = self.conv1.layer
         x = nnx.relu(self.conv1(align(mask_padding(images, valid_hw), valid_hw, stem), precision))
         valid_hw = stem.output_size(valid_hw)
@@ -227,20 +226,20 @@ def forward(
     dtype: Any = jnp.float32,
     precision: lax.PrecisionLike = lax.Precision.HIGHEST,
 ) -> dict[str, Float[Array, "b _ _ _"]]:
-    """The maps conv1 to `last` of a batch of padded photos; pure, differentiable, made for ``jit``.
+    """The maps from conv1 to `last` of a batch of padded photos; pure and differentiable.
 
-    Whatever stands in the padding, the valid cells are those of the photo alone, and all others are zero.
+    Padding never changes a valid cell, whatever it contains; cells outside the photo are zero.
 
     Args:
-        params: nested dict of float32 arrays, as from ``fold``.
-        images: [B, H, W, 3], RGB, already normalised as the weights ask; padded at the bottom and the right.
+        params: nested dict of float32 arrays, as ``fold`` returns it.
+        images: [B, H, W, 3], RGB, normalised; see ``backbone.feature_maps``. Padding is at the bottom and the right.
         valid_hw: int32 [B, 2], height and width of each photo inside its canvas.
-        last: deepest map wanted; nothing behind it is computed.
-        dtype: compute type, float32 or bfloat16, and the type of the maps.
-        precision: of the matrix units; the default is full float32 everywhere.
+        last: the deepest map wanted; layers behind it are not computed.
+        dtype: float32 or bfloat16: the type of all computations and of the maps.
+        precision: of products of float32 on accelerators; the default is full float32.
 
     Returns:
-        {name: [B, h, w, channels]}; ``map_size`` tells which cells are valid.
+        {name: [B, h, w, channels]}; ``map_size`` gives the number of valid cells.
 
     Raises:
         ModelError: the weights end before `last`.

@@ -1,4 +1,4 @@
-"""VGG16's convolutions, plain or batch-normalised, padding-safe, returning every named map."""
+"""The convolutions of VGG16 and VGG19, with or without batch norm; every named map is returned."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -21,14 +21,14 @@ CONVOLUTION = Layer(kernel=3, stride=1, padding=1)
 
 @dataclass(frozen=True)
 class VggConfig:
-    """Which VGG a set of weights belongs to.
+    """Configuration of a VGG network.
 
     Attributes:
-        norm_epsilon: batch-norm epsilon of the weights; None where they have no batch norm.
+        norm_epsilon: batch-norm epsilon of the weights; None if they have no batch norm.
         blocks: convolutions of conv1 to conv5; (2, 2, 3, 3, 3) is VGG16, (2, 2, 4, 4, 4) VGG19.
         width: channels of conv1; conv2 to conv5 have 2, 4, 8 and 8 times as many.
-        conv5_stride: 2 as trained. 1 turns pool4 and pool5 into 3x3 windows of stride 1, so that conv5 and pool5 keep
-            the stride of 8 pixels: the localization variant (28x28 cells of a photo of 224x224), same weights.
+        conv5_stride: 2 as trained. 1 makes pool4 and pool5 3x3 windows of stride 1, so that conv5 and pool5 keep the
+            stride of 8 pixels, with the same weights: the localization variant (28x28 cells for 224x224 pixels).
     """
 
     norm_epsilon: float | None
@@ -42,12 +42,12 @@ class VggConfig:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "VggConfig":
-        """Reads what ``to_json`` wrote; unknown keys raise TypeError."""
+        """Reads the output of ``to_json``; raises TypeError for unknown keys."""
         return cls(**(dict(values) | {"blocks": tuple(values["blocks"])}))
 
 
 def pool_layer(config: VggConfig, stage: int) -> Layer:
-    """The max pool behind `stage` (0 is conv1)."""
+    """The max pool after `stage` (0 is conv1)."""
     if stage >= 3 and config.conv5_stride == 1:
         return Layer(kernel=3, stride=1, padding=1)
     return Layer(kernel=2, stride=2, padding=0)
@@ -94,7 +94,7 @@ class Stage(nnx.Module):
 
 
 class Vgg(nnx.Module):
-    """The network; its parameters, read as a nested dict, are what ``fold`` returns and ``forward`` takes."""
+    """The network; ``fold`` returns its parameters as a nested dict, ``forward`` takes them."""
 
     def __init__(self, config: VggConfig) -> None:
         inputs = 3
@@ -104,7 +104,7 @@ class Vgg(nnx.Module):
         self.pools = tuple(pool_layer(config, stage) for stage in range(len(STAGE_NAMES)))
 
     def __call__(self, images: Array, valid_hw: Array, *, last: str, precision: lax.PrecisionLike) -> dict[str, Array]:
-        """The maps conv1 to `last`; see ``forward``."""
+        """The maps from conv1 to `last`; see ``forward``."""
         x = mask_padding(images, valid_hw)
         maps: dict[str, Array] = {}
         for name, pool in zip(STAGE_NAMES, self.pools, strict=True):
@@ -131,11 +131,11 @@ def forward(
     dtype: Any = jnp.float32,
     precision: lax.PrecisionLike = lax.Precision.HIGHEST,
 ) -> dict[str, Float[Array, "b _ _ _"]]:
-    """The maps conv1 to `last` of a batch of padded photos; pure, differentiable, made for ``jit``.
+    """The maps from conv1 to `last` of a batch of padded photos; pure and differentiable.
 
-    conv1 to conv5 are the last ReLU of their stage, before its pool; pool5 is what the last pool leaves. Arguments,
+    conv1 to conv5 are the last ReLU of their stage, before its pool; pool5 is the output of the last pool. Arguments,
     padding and the result are as in ``resnet.forward``. Source: Simonyan and Zisserman, ICLR 2015, configuration D;
-    the pools of the localization variant are those of the wsolevaluation kit's VGG16.
+    the localization variant has the pools of VGG16 in the wsolevaluation code.
     """
     network = nnx.merge(layers.structure(Vgg, config)[0], dict(params))
     return network(images.astype(dtype), valid_hw, last=last, precision=precision)

@@ -1,4 +1,4 @@
-"""Vision transformers as DINO and DINOv2 train them, padding-safe, returning their patch tokens as maps."""
+"""Vision transformers as in DINO and DINOv2; their patch tokens are returned as maps."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -16,23 +16,23 @@ from delf_jax.models.layers import Layer, Linear, mask_padding, take, valid_cell
 
 MAP_NAMES = ("tokens", "relu")
 
-# Of every LayerNorm in DINO, DINOv2 and timm's ports of them.
+# Every LayerNorm in DINO, DINOv2 and timm has this value.
 NORM_EPSILON = 1e-6
 
 
-# A description of a few bytes must not take hours to build; ViT-g has 40.
+# ViT-g has 40. A damaged description must not make a network that takes hours to build.
 _MOST_BLOCKS = 1000
 
 
 @dataclass(frozen=True)
 class VitConfig:
-    """Which vision transformer a set of weights belongs to.
+    """Configuration of a vision transformer.
 
     Attributes:
-        patch: side of a patch in pixels; rows and columns of a photo beyond a whole patch are not seen.
-        depth, width, heads: blocks, channels of a token, attention heads; 12, 384 and 6 is ViT-S.
-        grid: the position embeddings are given for grid x grid patches.
-        registers: tokens beside the class token that belong to no patch (DINOv2 with registers).
+        patch: side of a patch in pixels; rows and columns of a photo that do not fill a patch are ignored.
+        depth, width, heads: number of blocks, channels of a token, attention heads; ViT-S has 12, 384 and 6.
+        grid: there are position embeddings for grid x grid patches.
+        registers: tokens besides the class token that belong to no patch (DINOv2 with registers).
         layer_scale: whether each residual branch is multiplied by learned factors (DINOv2).
         positions: how embeddings are resampled to n patches along an axis. ``offset``: bicubic at the ratio
             (n + 0.1) / grid, as DINO and DINOv2 without registers do. ``size``: bicubic at n / grid (Hugging Face).
@@ -55,10 +55,10 @@ class VitConfig:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "VitConfig":
-        """Reads what ``to_json`` wrote; unknown keys raise TypeError, more blocks than any network has ValueError."""
+        """Reads the output of ``to_json``; raises TypeError for unknown keys, ValueError for more than 1000 blocks."""
         config = cls(**values)
         if config.depth > _MOST_BLOCKS:
-            raise ValueError(f"{config.depth} blocks")
+            raise ValueError(f"{config.depth} blocks are more than {_MOST_BLOCKS}")
         return config
 
 
@@ -68,12 +68,12 @@ def map_names(config: VitConfig) -> tuple[str, ...]:
 
 
 def layers_to(config: VitConfig, name: str) -> list[Layer]:
-    """The patch's own window, whatever the map; attention lets every cell see the whole photo besides."""
+    """The window of a patch, for every map; attention also lets every cell see the whole photo."""
     return [Layer(kernel=config.patch, stride=config.patch, padding=0)]
 
 
 def map_size(valid_hw: Any, name: str, config: VitConfig) -> Any:
-    """Whole patches of a photo of `valid_hw` pixels; any integers, NumPy or traced."""
+    """Number of whole patches of a photo of `valid_hw` pixels; any integers, NumPy or traced."""
     return layers.output_size(layers_to(config, name), valid_hw)
 
 
@@ -98,7 +98,7 @@ class LayerNorm(nnx.Module):
 
 
 class Block(nnx.Module):
-    """Attention and a two-layer perceptron, each behind a LayerNorm and beside an identity."""
+    """Attention and a two-layer perceptron, each after a LayerNorm and added to its input."""
 
     def __init__(self, config: VitConfig) -> None:
         width = config.width
@@ -119,7 +119,7 @@ class Block(nnx.Module):
         return x + (y * self.scale2[...].astype(y.dtype) if self.has_scale else y)
 
     def _attend(self, x: Array, where: Array, precision: lax.PrecisionLike) -> Array:
-        """softmax(q k / sqrt(d)) v over the tokens of `where`, one head beside the other."""
+        """softmax(q k / sqrt(d)) v over the tokens in `where`, the heads side by side."""
         batch, tokens, width = x.shape
         q, k, v = jnp.moveaxis(self.qkv(x, precision).reshape(batch, tokens, 3, self.heads, -1), 2, 0)
         logits = jnp.einsum("bqhd,bkhd->bhqk", q, k, precision=precision).astype(jnp.float32) * q.shape[-1] ** -0.5
@@ -128,7 +128,7 @@ class Block(nnx.Module):
 
 
 class Vit(nnx.Module):
-    """The network; its parameters, read as a nested dict, are what ``fold`` returns and ``forward`` takes."""
+    """The network; ``fold`` returns its parameters as a nested dict, ``forward`` takes them."""
 
     def __init__(self, config: VitConfig) -> None:
         self.config = config
@@ -142,7 +142,7 @@ class Vit(nnx.Module):
         self.norm = LayerNorm(config.width)
 
     def __call__(self, images: Array, valid_hw: Array, *, last: str, precision: lax.PrecisionLike) -> dict[str, Array]:
-        """The maps tokens to `last`; see ``forward``."""
+        """The maps from ``tokens`` to `last`; see ``forward``."""
         config, dtype = self.config, images.dtype
         cells_hw = map_size(valid_hw, last, config)
         x = mask_padding(images, valid_hw)
@@ -163,10 +163,10 @@ class Vit(nnx.Module):
         return maps if last == "tokens" else maps | {"relu": nnx.relu(maps["tokens"])}
 
     def _positions(self, cells_hw: Array, height: int, width: int) -> Array:
-        """Each photo's own resampling of the grid of position embeddings, [B, height, width, C]."""
+        """The position embeddings, resampled for the size of each photo, [B, height, width, C]."""
         grid = self.config.grid
         table = self.positions[...].reshape(grid, grid, -1)
-        # DINO resamples, at its slightly shifted ratio, whatever is not exactly the grid on both axes.
+        # DINO resamples, at its slightly shifted ratio, unless both axes have exactly the size of the grid.
         same = (cells_hw == grid).all(axis=-1)
         rows, columns = (
             position_weights(cells_hw[:, axis], same, length=length, grid=grid, kind=self.config.positions)
@@ -183,16 +183,16 @@ def position_weights(
     grid: int,
     kind: Literal["offset", "size", "antialias"],
 ) -> Float[Array, "b {length} {grid}"]:
-    """Bicubic weights of `grid` position embeddings in each of `cells` patches along an axis, half-pixel centres.
+    """Bicubic weights of `grid` position embeddings for each of `cells` patches along an axis, half-pixel centres.
 
     Cubic convolution (Keys, 1981) with a = -0.75 and taps clamped at the ends, or, for ``antialias``, a = -0.5 with
     taps beyond the ends left out: PyTorch's two bicubic filters.
 
     Args:
-        cells: patches of each photo; rows from there on are of no meaning.
-        same: photos whose embeddings stay as they are.
-        length: rows wanted.
-        grid: columns; what there is to resample.
+        cells: number of patches of each photo; rows from there on have no meaning.
+        same: photos whose embeddings are not resampled.
+        length: number of rows.
+        grid: number of columns, the embeddings along an axis.
         kind: as ``VitConfig.positions``.
     """
     target = jnp.maximum(cells, 1).astype(jnp.float32) + (0.1 if kind == "offset" else 0.0)
@@ -232,11 +232,11 @@ def forward(
     dtype: Any = jnp.float32,
     precision: lax.PrecisionLike = lax.Precision.HIGHEST,
 ) -> dict[str, Float[Array, "b _ _ _"]]:
-    """The patch tokens of a batch of padded photos; pure, differentiable, made for ``jit``.
+    """The patch tokens of a batch of padded photos; pure and differentiable.
 
-    ``tokens`` are those behind the last LayerNorm, ``relu`` their positive part. Localization needs the latter: behind
-    a LayerNorm all tokens are about equally long, and the length is what tells foreground from background. Padded
-    tokens are left out of every attention, and positions are resampled for each photo's own size. Arguments, padding
+    ``tokens`` are the output of the last LayerNorm, ``relu`` is their positive part. Localization needs ``relu``: after
+    a LayerNorm all tokens have about the same length, but the length separates foreground from background. Padded
+    tokens are left out of every attention, and positions are resampled for the size of each photo. Arguments, padding
     and the result are as in ``resnet.forward``. Sources: Dosovitskiy et al., ICLR 2021; Caron et al., ICCV 2021;
     Oquab et al., 2023; Darcet et al., ICLR 2024.
     """
@@ -248,7 +248,7 @@ def fold(tensors: Mapping[str, np.ndarray], config: VitConfig) -> dict[str, Any]
     """Parameters for ``forward`` from the tensors of a model file, named by their path ("block1.qkv.kernel").
 
     Raises:
-        ModelError: a tensor is missing or has another shape than the network's.
+        ModelError: a tensor is missing or its shape does not fit the network.
     """
 
     def walk(shapes: Mapping[str, Any], path: str) -> dict[str, Any]:

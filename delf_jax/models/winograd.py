@@ -1,7 +1,7 @@
 """3x3 convolutions on the CPU with a quarter of the multiplications (Winograd's minimal filtering).
 
-Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016. Libraries of accelerators choose such
-algorithms by themselves; XLA's CPU backend has none, and there it halves the time of the 3x3 layers.
+Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016. Libraries for accelerators use such
+algorithms themselves; XLA on CPUs does not, and there this halves the time of 3x3 layers.
 """
 
 from collections.abc import Sequence
@@ -13,18 +13,18 @@ from jax import lax
 from jaxtyping import Array, Float
 
 TILE = 4
-# Error grows with the powers of the points in ``outputs``. These four lie evenly around 1, which keeps the largest
-# error of a layer near 2e-6 of its largest value; the usual 1, -1, 2, -2 give 1e-5, a plain float32 sum 7e-7.
+# The error grows with the powers of the points in ``outputs``. These four are balanced around 1: the largest error of a
+# layer is near 2e-6 of its largest value. The usual 1, -1, 2, -2 give 1e-5, a plain float32 sum 7e-7.
 _POINTS = (0.0, 0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5))
-# Fewer cells do not pay for the larger kernels, fewer channels not for the transforms.
+# With fewer cells the larger kernels cost more than they save, with fewer channels the transforms do.
 _FEWEST_CELLS = 512
 _FEWEST_CHANNELS = 32
-# Zeros of the matrices, as floating point has them.
+# Entries of the matrices that are zero up to rounding.
 _ROUNDING = 1e-12
 
 
 class Transforms(NamedTuple):
-    """The matrices of one dimension, for m outputs from n = m + 2 inputs d and three taps g.
+    """The matrices along one dimension, for m outputs y from n = m + 2 inputs d and three kernel values g.
 
     y = outputs @ ((kernel @ g) * (inputs @ d)). With points a_1 to a_(n-1), and infinity as the last one, and N_i the
     product of all a_i - a_j: kernel row i is [1, a_i, a_i^2] / N_i, outputs column i is the powers of a_i, and inputs
@@ -37,7 +37,7 @@ class Transforms(NamedTuple):
 
 
 def transforms(points: Sequence[float] = _POINTS) -> Transforms:
-    """The three matrices in float64, built from the finite points (Toom-Cook)."""
+    """The three matrices in float64, built from the finite points (Toom-Cook algorithm)."""
     values = np.array(points, np.float64)
     last = len(values)
     inputs, kernel = np.zeros((last + 1, last + 1)), np.zeros((last + 1, 3))
@@ -57,7 +57,7 @@ _TRANSFORMS = transforms()
 
 
 def is_faster(height: int, width: int, channels: int) -> bool:
-    """Whether it is faster for maps of this size; never mind how many, as the features of a photo do not."""
+    """Whether ``convolve`` is faster for maps of this size; the same for every batch size, so that features are too."""
     return height * width >= _FEWEST_CELLS and channels >= _FEWEST_CHANNELS
 
 
@@ -76,7 +76,7 @@ def convolve(
     x = _combine(
         _TRANSFORMS.inputs, [lax.slice_in_dim(x, j, j + (columns - 1) * TILE + 1, TILE, axis=3) for j in range(size)]
     )
-    # Both sides of the kernel in one product, which gives it the order [column, row, c, d] that the next one reads.
+    # Both sides of the kernel in one product; the result has the order [column, row, c, d] that the next one needs.
     both = np.kron(_TRANSFORMS.kernel, _TRANSFORMS.kernel).astype(np.float32)
     weights = jnp.matmul(both, kernel.transpose(1, 0, 2, 3).reshape(9, -1), precision=precision)
     y = jnp.matmul(
@@ -90,7 +90,7 @@ def convolve(
 
 
 def _combine(matrix: Float[np.ndarray, "m n"], parts: Sequence[Array]) -> Array:
-    """``matrix @ parts`` written out: zeros cost nothing, and neither running nor compiling needs a product."""
+    """``matrix @ parts`` as sums: zeros cost nothing, and no matrix product has to be compiled."""
     combined = []
     for row in matrix:
         terms = [part * np.float32(factor) for factor, part in zip(row, parts) if abs(factor) > _ROUNDING]

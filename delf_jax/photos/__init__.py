@@ -1,5 +1,5 @@
-"""Photos on their way to the device: found, read, decoded, turned upright, reduced, and put into batches.
+"""Photos on their way to the device.
 
-``find`` lists, ``load`` decodes, ``tar_and_parquet`` and ``tfds_sets`` read photos inside larger files, ``buckets`` and
-``batching`` make batches of few shapes, ``meter`` counts the seconds.
+``find`` lists photo files, ``load`` decodes them, ``tar_and_parquet`` and ``tfds_sets`` read photos inside larger
+files, ``buckets`` and ``batching`` make batches of few shapes, ``meter`` measures the seconds.
 """

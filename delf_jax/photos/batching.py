@@ -1,8 +1,8 @@
-"""Decode, batch, compute and read back, all at once: the host side of every pass over photos.
+"""Decodes, batches, computes and reads back at the same time: the host's side of every pass over photos.
 
-Threads decode ahead of the device; photos wait in one queue a bucket until a batch is full; a batch is read back only
-when others have been sent, so the device never waits for the host. Two threads send them: on CPU that makes two
-programs run at once, and each keeps busy the cores that the other leaves idle (``benchmarks/NOTES.md``).
+Threads decode photos ahead of the device. Photos wait in one queue for each bucket until a batch is full. A batch is
+read back only after the next ones have been sent, so the device never waits for the host. Two threads run the programs:
+on a CPU, each program uses the cores that the other one leaves idle (``benchmarks/NOTES.md``).
 """
 
 import collections
@@ -33,10 +33,10 @@ class Plan(NamedTuple):
     """How photos become batches.
 
     Attributes:
-        buckets: the canvases, one compiled program each.
-        batch_size: photos a batch, a multiple of the devices.
-        max_side: longest side in pixels that photos are reduced to while decoding.
-        sharding: where the batch axis goes.
+        buckets: the canvas sizes; one program is compiled for each.
+        batch_size: photos in a batch, a multiple of the number of devices.
+        max_side: longest side in pixels to which photos are reduced while they are decoded.
+        sharding: how a batch is spread over the devices.
     """
 
     buckets: Sequence[Bucket]
@@ -56,11 +56,17 @@ def run(
 ) -> Iterator[tuple[Key, Photo | ImageError, Any]]:
     """Runs ``program(params, images, valid_hw)`` over a stream of photos, in threads.
 
-    In memory are the temporary arrays of two programs (on one core, of one), three batches of input and output, and the
-    photos decoded ahead. Contexts of JAX such as ``jax.default_matmul_precision`` hold in the thread that enters them,
-    not here: set them with ``jax.config.update``.
+    The memory holds the temporary arrays of two programs (of one on a single core), three batches of input and output,
+    and the photos decoded ahead. Contexts of JAX such as ``jax.default_matmul_precision`` only affect the thread that
+    enters them, not the threads of this function; use ``jax.config.update`` instead.
 
-    ``meter`` gets the seconds of ``decode``, summed over the threads, and of ``compute``, compiling left out.
+    Args:
+        program: compiled for each bucket when its first batch is full.
+        params: first argument of the program.
+        items: (key, source) pairs; see ``load_photo`` for sources.
+        plan: how photos become batches.
+        workers: number of decoding threads; None for one per core, at most 16.
+        meter: gets the seconds of ``decode``, summed over the threads, and of ``compute``, without compilation.
 
     Yields:
         (key, photo, the photo's row of the program's output as NumPy arrays), or (key, ImageError, None); out of order.
@@ -82,7 +88,7 @@ def run(
         if bucket in compiled:
             output = threads.submit(computed, lambda: program(params, *arrays))
         else:
-            # Compiled here, where no other thread compiles it too; that time is not the device's.
+            # Compiled in this thread, so that it is compiled once and not counted as computing.
             first = program(params, *arrays)
             output = threads.submit(computed, lambda: first)
             compiled.add(bucket)
@@ -94,7 +100,7 @@ def run(
             try:
                 host = jax.tree.map(np.asarray, jax.device_get(output.result()))
             finally:
-                del output  # what it raised would hold this frame, and with it the batch
+                del output  # an exception in it would keep this frame and its batch in memory
             for row, (key, photo) in enumerate(batch):
                 yield key, photo, jax.tree.map(lambda array, row=row: array[row], host)
 
@@ -117,7 +123,7 @@ def run(
 
 
 def _programs_at_once(plan: Plan) -> int:
-    """Two, but on CPU no more than there are cores; XLA takes ``NPROC`` as their number."""
+    """Two; on a CPU at most one per core, whose number XLA reads from ``NPROC`` if that is set."""
     if plan.sharding.mesh.devices.flat[0].platform != "cpu":
         return _PROGRAMS_AT_ONCE
     given = os.environ.get("NPROC", "")
@@ -128,7 +134,7 @@ def _programs_at_once(plan: Plan) -> int:
 def _decoded(
     items: Iterable[tuple[Key, Any]], plan: Plan, workers: int | None, meter: Meter
 ) -> Iterator[tuple[Key, Photo | ImageError]]:
-    """Photos in input order, decoded by threads that stay a bounded number of photos ahead."""
+    """Photos in input order; threads decode a limited number of photos ahead."""
     workers = workers or min(_MOST_WORKERS, usable_cores())
     ahead = plan.batch_size + _DECODED_AHEAD * workers
     iterator = iter(items)

@@ -1,7 +1,7 @@
-"""Size buckets: the few canvas sizes that photos are padded into, so that few programs are compiled.
+"""Size buckets: the few canvas sizes to which photos are padded, so that few programs are compiled.
 
-A photo of any size lands in the smallest bucket that holds it. The default grid has four longest sides (1, 5/8, 3/8 and
-1/4 of ``max_side``) and three aspects (4:3, 1:1, 3:4): at most twelve programs for any collection.
+A photo goes into the smallest bucket that holds it. The default buckets have four longest sides (1, 5/8, 3/8 and 1/4 of
+``max_side``) and three aspect ratios (4:3, 1:1, 3:4): at most twelve programs for any collection.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ _ASPECTS = ((3 / 4, 1.0), (1.0, 1.0), (1.0, 3 / 4))
 
 
 def default_buckets(max_side: int) -> tuple[Bucket, ...]:
-    """The grid of (height, width) canvases for photos whose longest side is at most ``max_side`` pixels.
+    """The canvas sizes (height, width) for photos whose longest side is at most ``max_side`` pixels.
 
     >>> default_buckets(1024)[:3]
     ((192, 256), (256, 192), (256, 256))
@@ -45,15 +45,15 @@ def choose_bucket(height: int, width: int, buckets: Sequence[Bucket]) -> Bucket:
 def pad_batch(
     photos: Sequence[UInt8[np.ndarray, "_h _w 3"]], bucket: Bucket, batch_size: int
 ) -> tuple[UInt8[np.ndarray, "b H W 3"], np.ndarray]:
-    """Photos in the top-left corners of one zeroed canvas batch.
+    """A batch of photos, each in the top-left corner of a canvas of zeros.
 
     Args:
-        photos: up to ``batch_size`` RGB photos, none larger than the bucket.
+        photos: at most ``batch_size`` RGB photos, none larger than the bucket.
         bucket: (height, width) of the canvas.
-        batch_size: rows of the batch; missing photos become rows of valid size (0, 0).
+        batch_size: rows of the batch; missing photos become rows of size (0, 0).
 
     Returns:
-        images uint8 [b, H, W, 3] and valid_hw int32 [b, 2].
+        images uint8 [b, H, W, 3], and valid_hw int32 [b, 2], the (height, width) of each photo.
     """
     images = np.zeros((batch_size, *bucket, 3), np.uint8)
     valid_hw = np.zeros((batch_size, 2), np.int32)

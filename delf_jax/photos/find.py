@@ -1,4 +1,4 @@
-"""Which photos the names on a command line mean: files, folders in depth, globs, fsspec addresses."""
+"""``find_photos``: the photos that files, folders, globs and fsspec addresses on a command line stand for."""
 
 import datetime
 import glob
@@ -16,12 +16,12 @@ from delf_jax.photos.names import is_photo_name, path_key
 
 
 class PhotoFile(NamedTuple):
-    """A photo's name and what tells without reading it whether it changed.
+    """A photo's name, and what shows without reading the file whether it has changed.
 
     Attributes:
         path: absolute path, or fsspec address.
         size: bytes.
-        mtime_ns: time of the last change in nanoseconds since 1970; 0 where the file system does not say.
+        mtime_ns: time of the last change in nanoseconds since 1970; 0 if the file system does not know it.
     """
 
     path: str
@@ -30,11 +30,11 @@ class PhotoFile(NamedTuple):
 
 
 def find_photos(names: Iterable[str | os.PathLike[str]]) -> Iterator[PhotoFile | ImageError]:
-    """Every photo that ``names`` mean, each path once, in a fixed order; a name that gives none comes as its error.
+    """Every photo that ``names`` stand for, each path once, in a fixed order; an ImageError for each name without any.
 
-    A file counts as given; of a shard (.tar, .parquet) the photos in it count, see ``tar_and_parquet``. Folders are
-    searched in depth, hidden entries left out; there, files count that have a photo's extension, and in globs shards
-    too. Links are followed, after the real folders, and no folder is entered twice.
+    A file that is named is always taken. A shard (.tar, .parquet) stands for the photos in it, see ``tar_and_parquet``.
+    Folders are searched with all their subfolders for files with a photo's extension; hidden entries are left out.
+    Globs match photos, folders and shards. Links are followed after the real folders; no folder is entered twice.
 
     Args:
         names: paths, globs (``*``, ``?``, ``[]``, ``**``) or fsspec addresses of either.
@@ -48,13 +48,13 @@ def find_photos(names: Iterable[str | os.PathLike[str]]) -> Iterator[PhotoFile |
         else:
             found = _local(os.path.abspath(name.removeprefix("file://")), folders)
         for photo in _with_members(found):
-            # Names of millions of photos would fill the memory; eight bytes of a digest do not.
+            # Millions of names would fill the memory; their 8-byte digests do not.
             if isinstance(photo, ImageError) or seen.add(path_key(photo.path)):
                 yield photo
 
 
 def _with_members(found: Iterator[PhotoFile | ImageError]) -> Iterator[PhotoFile | ImageError]:
-    """Shards replaced by the photos in them."""
+    """Replaces each shard by the photos in it."""
     for photo in found:
         if isinstance(photo, ImageError) or not tar_and_parquet.is_shard(photo.path):
             yield photo
@@ -83,7 +83,7 @@ def _given(name: str, folders: set[tuple[int, int]]) -> Iterator[PhotoFile | Ima
     if photo is not None:
         yield photo
         return
-    # Links wait, so that a photo reached both ways gets its real name.
+    # Links come last, so that a photo that is reached in both ways gets its real name.
     links: list[str] = []
     yield from _walk(name, folders, links)
     while links:
@@ -96,7 +96,7 @@ def _walk(folder: str, entered: set[tuple[int, int]], links: list[str]) -> Itera
         if (status.st_dev, status.st_ino) in entered:
             return
         entered.add((status.st_dev, status.st_ino))
-        # Names alone: a folder may hold millions, whose entries would be several times as large.
+        # Names only: a folder may hold millions of files, and directory entries take several times the memory.
         names: list[str] = []
         is_link: dict[str, bool] = {}
         with os.scandir(folder) as listing:
@@ -134,16 +134,16 @@ def _is_directory(entry: os.DirEntry[str]) -> bool:
 
 
 def _look_at(path: str) -> PhotoFile | ImageError | None:
-    """The file at ``path``; None for a folder."""
+    """The file at ``path``; None if it is a folder."""
     try:
         status = os.stat(path)
     except FileNotFoundError:
         if os.path.islink(path):
-            return ImageError(path, "is a link to nothing; mend or remove it")
+            return ImageError(path, "is a link to nothing; correct or remove it")
         return ImageError(path, "there is no such file or folder; check the path")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        return ImageError(path, f"cannot be looked at ({reason}); check the path and its permissions")
+        return ImageError(path, f"cannot be examined ({reason}); check the path and its permissions")
     if stat.S_ISDIR(status.st_mode):
         return None
     try:

@@ -1,13 +1,13 @@
-"""A set of 64-bit keys in eight bytes each, so that those of many millions of photos fit in memory."""
+"""``KeySet``: a set of 64-bit keys that takes eight bytes for each, so that millions of photos fit in memory."""
 
 import numpy as np
 
-# Merging copies all keys: waiting for a share of them keeps the sum of the copies in proportion to the keys.
+# Merging copies all keys. It waits until new keys are this share of them, so the total copied grows with their number.
 WAITING_SHARE = 1 / 64
 
 
 class KeySet:
-    """Keys that were met before."""
+    """The keys that were added so far: a sorted array, and a small set that is merged into it from time to time."""
 
     def __init__(self, *, merge_at: int = 1 << 13) -> None:
         self._sorted = np.empty(0, np.uint64)
@@ -15,7 +15,7 @@ class KeySet:
         self._merge_at = merge_at
 
     def add(self, key: int) -> bool:
-        """Adds a key of 0 to 2^64 - 1; False where it is there already."""
+        """Adds a key from 0 to 2^64 - 1; returns False if it was added before."""
         place = int(np.searchsorted(self._sorted, np.uint64(key)))
         if key in self._recent or (place < len(self._sorted) and int(self._sorted[place]) == key):
             return False

@@ -1,4 +1,4 @@
-"""The one image loader: any photo a user has, as upright 8-bit RGB pixels of bounded size, or a reason why not."""
+"""``load_photo``, the one image loader: a file, address or array -> upright 8-bit RGB pixels of limited size."""
 
 import errno
 import hashlib
@@ -19,7 +19,7 @@ from delf_jax.photos import tar_and_parquet
 MAX_PIXELS = 200_000_000
 MAX_FILE_BYTES = 1 << 30
 
-# Photo formats only: others in Pillow's registry start programs (EPS) or have no use here, and each can be attacked.
+# Pillow knows more formats. Some start programs (EPS), none of them holds photos, and each can be attacked.
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "AVIF", "JPEG2000", "PPM")
 Image.init()
 
@@ -43,20 +43,20 @@ class Photo(NamedTuple):
 
 
 def load_photo(source: Source, *, max_side: int | None, max_pixels: int = MAX_PIXELS) -> Photo:
-    """Reads a photo, makes it upright, and reduces it to ``max_side``; runs in the caller's thread and keeps no state.
+    """Reads a photo, turns it upright, and reduces it to ``max_side``; may be called from any thread.
 
-    Files: JPEG, PNG, WebP, TIFF, GIF, BMP, AVIF, JPEG 2000 and PPM, of any colour mode. EXIF orientation is applied,
-    transparent areas show white, 16-bit samples keep their high byte, of animations and page sets the first frame
-    counts, colour profiles are ignored. The size in the header is judged before pixels are decoded.
+    Files: JPEG, PNG, WebP, TIFF, GIF, BMP, AVIF, JPEG 2000 and PPM, in any colour mode. EXIF orientation is applied,
+    transparent areas become white, 16-bit samples keep their high byte, animations and multi-page files give their
+    first frame, colour profiles are ignored. The size in the header is checked before pixels are decoded.
 
     Args:
         source: a path, an fsspec address (``s3://...``), the bytes of a file, or a uint8 array: [H, W, 3] RGB,
             [H, W, 4] RGBA, [H, W] grey.
-        max_side: longest side in pixels to reduce to (area averaging); None keeps the size. Never enlarged.
-        max_pixels: photos of more pixels than this are refused.
+        max_side: larger photos are reduced to this longest side in pixels, by area averaging; None keeps the size.
+        max_pixels: photos with more pixels are refused.
 
     Raises:
-        ImageError: with a reason and a remedy, for anything that does not give a photo.
+        ImageError: the source cannot be read as a photo; the message gives the reason and a remedy.
     """
     if isinstance(source, np.ndarray):
         pixels, content_hash = _from_array(source), None
@@ -75,7 +75,7 @@ def load_photo(source: Source, *, max_side: int | None, max_pixels: int = MAX_PI
 
 
 def reduced_size(size: tuple[int, int], max_side: int | None) -> tuple[int, int]:
-    """(height, width) after reducing the longest side to ``max_side`` pixels, each side at least 1, never enlarged."""
+    """(height, width) after the longest side is reduced to ``max_side`` pixels; at least 1, never enlarged."""
     longest = max(size)
     if max_side is None or longest <= max_side:
         return size
@@ -83,7 +83,7 @@ def reduced_size(size: tuple[int, int], max_side: int | None) -> tuple[int, int]
 
 
 def read_bytes(name: str) -> bytes:
-    """The bytes of a photo file, from a path or an fsspec address; raises ImageError when it cannot be read."""
+    """The bytes of a photo file, from a path or an fsspec address; raises ImageError if it cannot be read."""
     try:
         if tar_and_parquet.is_member(name) and not os.path.exists(name):
             data = tar_and_parquet.read(name)
@@ -143,7 +143,7 @@ def _from_array(array: np.ndarray) -> np.ndarray:
 
 
 def _decode(name: str, data: bytes, max_side: int | None, max_pixels: int) -> tuple[np.ndarray, tuple[int, int]]:
-    """Upright uint8 [h, w] or [h, w, 3], possibly already smaller than the original (height, width) beside it."""
+    """Upright uint8 [h, w] or [h, w, 3], possibly reduced already, and the original (height, width)."""
     width = height = 0
     try:
         with _open_header(name, data) as image:
@@ -162,18 +162,18 @@ def _decode(name: str, data: bytes, max_side: int | None, max_pixels: int) -> tu
         raise
     except MemoryError:
         raise ImageError(name, f"{width} x {height} pixels need more memory than there is; save it smaller") from None
-    except Exception as error:  # parsers of hostile bytes raise whatever they like
+    except Exception as error:  # parsers raise anything for hostile bytes
         raise ImageError(name, f"the file is damaged or cut short ({_one_line(error)}); fetch it again") from None
     return pixels, (pixels.shape[0] * factor, pixels.shape[1] * factor)
 
 
 class _Jpeg(JpegImagePlugin.JpegImageFile):
     def _read_dpi_from_exif(self) -> None:
-        """Not needed, and it warns about EXIF that matters to nobody."""
+        """The resolution is not needed, and reading it warns about damaged EXIF."""
 
 
 def _open_header(name: str, data: bytes) -> Image.Image:
-    """Like Image.open, without its process-wide pixel limit, whose warning cannot be caught in one thread alone."""
+    """As ``Image.open``, without its limit of pixels, whose warning cannot be caught in one thread only."""
     for format_name in FORMATS:
         if format_name not in Image.OPEN:
             continue
@@ -185,7 +185,7 @@ def _open_header(name: str, data: bytes) -> Image.Image:
 
 
 def _decode_smaller(image: Image.Image, max_side: int | None) -> int:
-    """Lets the JPEG decoder divide a photo far above max_side, where that leaves no remainder; by how much."""
+    """Lets the JPEG decoder reduce a photo that is much larger than ``max_side``; returns the exact factor, or 1."""
     if image.format != "JPEG" or max_side is None:
         return 1
     width, height = image.size
@@ -216,8 +216,8 @@ def _over_white(image: Image.Image) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF orientation, 1 to 8; 1 where the photo has none or a damaged one."""
-    if image.format == "TIFF":  # Pillow turns those itself
+    """EXIF orientation, 1 to 8; 1 if the photo has none or a damaged one."""
+    if image.format == "TIFF":  # Pillow has turned it already
         return 1
     value = _exif_orientation(image.info.get("exif", b""))
     return value if value in range(1, 9) else 1
@@ -241,7 +241,7 @@ def _exif_orientation(exif: bytes) -> int:
 
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Turns stored rows and columns into upright ones; EXIF 2.32, tag 0x0112."""
+    """Turns stored pixels upright by their orientation; EXIF 2.32, tag 0x0112."""
     if orientation >= 5:
         pixels = cv2.transpose(pixels)
     flip = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}.get(orientation)

@@ -1,4 +1,4 @@
-"""What a job measures of itself while it runs: seconds a stage, programs compiled."""
+"""Measurements of a running job: seconds in each stage, programs compiled."""
 
 import collections
 import contextlib
@@ -23,13 +23,13 @@ class Meter:
         self._since: dict[str, float] = {}
 
     def add(self, stage: str, seconds: float) -> None:
-        """Adds to a stage. Threads that work at the same time each add their own seconds."""
+        """Adds seconds to a stage. Threads that work at the same time each add their own."""
         with self._lock:
             self._seconds[stage] += seconds  # type: ignore[assignment]
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Adds the time that the block takes, also when it raises."""
+        """Adds the time that the ``with`` block takes, even if it raises."""
         begin = time.perf_counter()
         try:
             yield
@@ -38,7 +38,7 @@ class Meter:
 
     @contextlib.contextmanager
     def shared_stage(self, name: str) -> Iterator[None]:
-        """As ``stage``, but threads that are inside at once count once, and their time counts while it passes."""
+        """As ``stage``, but the same second of several threads counts once, and it counts before the block ends."""
         self._step(name, 1)
         try:
             yield
@@ -46,14 +46,14 @@ class Meter:
             self._step(name, -1)
 
     def seconds(self) -> dict[str, float]:
-        """What was added up so far."""
+        """The seconds of each stage so far."""
         for name in tuple(self._inside):
             self._step(name, 0)
         with self._lock:
             return dict(self._seconds)
 
     def _step(self, name: str, change: int) -> None:
-        """Counts the time since the last step where anybody was inside; then so many more are."""
+        """Adds the time since the last step if a thread was inside; then changes the number of threads inside."""
         with self._lock:
             now = time.perf_counter()
             if self._inside[name]:
@@ -63,12 +63,12 @@ class Meter:
 
 
 class Compilations(NamedTuple):
-    """Programs that XLA made in this process.
+    """Programs that XLA compiled in this process.
 
     Attributes:
-        compiled: programs compiled anew.
-        cached: programs found in the persistent compilation cache instead.
-        seconds: that both took.
+        compiled: number of programs compiled.
+        cached: number of programs found in the persistent compilation cache instead.
+        seconds: time that both took.
     """
 
     compiled: int
@@ -77,7 +77,7 @@ class Compilations(NamedTuple):
 
 
 class CompilationCount:
-    """Counts the programs of all threads while it is open; a context manager."""
+    """A context manager that counts the programs of all threads while it is open."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -94,9 +94,9 @@ class CompilationCount:
         jax.monitoring.unregister_event_listener(self._happened)
 
     def total(self) -> Compilations:
-        """So far."""
+        """The count so far."""
         with self._lock:
-            # JAX times a program from its cache as a compilation too.
+            # JAX reports a program from its cache as a compilation too.
             return Compilations(self._programs - self._cached, self._cached, self._seconds)
 
     def _took(self, event: str, duration_secs: float, **_: Any) -> None:

@@ -1,7 +1,8 @@
-"""Photos in shards: uncompressed tar files as WebDataset has them, and Parquet files with a column of photos.
+"""Photos in shards: uncompressed tar files as WebDataset writes them, and Parquet files with a column of photos.
 
-A photo in a shard is called ``SHARD::MEMBER``, for example ``/data/00007.tar::cat/12.jpg``, and read from its place: a
-shard is never unpacked. Members of a Parquet file are its rows, called by a column of names or else by their number.
+The name of a photo in a shard is ``SHARD::MEMBER``, for example ``/data/00007.tar::cat/12.jpg``. Shards are never
+unpacked: photos are read from their place. The members of a Parquet file are its rows; their names come from a column
+of names, or are row numbers if there is none.
 """
 
 import functools
@@ -27,7 +28,7 @@ _lock = threading.Lock()
 
 
 class Member(NamedTuple):
-    """A photo in a shard: its address, bytes (of the whole shard in a Parquet file), and time of change in ns."""
+    """A photo in a shard: its address, bytes (of the whole shard in a Parquet file), and time of last change in ns."""
 
     address: str
     size: int
@@ -35,7 +36,7 @@ class Member(NamedTuple):
 
 
 def is_shard(name: str) -> bool:
-    """Whether a file's name says that it is a shard."""
+    """Whether a file name is that of a shard."""
     return _SHARD.fullmatch(name) is not None
 
 
@@ -45,11 +46,11 @@ def is_member(name: str) -> bool:
 
 
 def members(shard: str, *, size: int, mtime_ns: int) -> Iterator[Member | ImageError]:
-    """The photos in a shard, in its order, or why it gives none; of a tar file only the headers are read.
+    """The photos in a shard, in its order, or an ImageError; only the headers of a tar file are read.
 
     Args:
         shard: path or fsspec address.
-        size, mtime_ns: of the shard.
+        size, mtime_ns: bytes and time of last change of the shard.
     """
     try:
         if shard.lower().endswith(".tar"):
@@ -71,7 +72,7 @@ def read(name: str) -> bytes:
 
     Raises:
         FileNotFoundError: there is no such shard, or no such photo in it.
-        OSError: it cannot be read.
+        OSError: the shard cannot be read.
     """
     match = _MEMBER.fullmatch(name)
     assert match is not None
@@ -103,7 +104,7 @@ class _Place(NamedTuple):
 
 
 class _Rows(NamedTuple):
-    """Row numbers of a Parquet file by name, the path of its column of photos, where each row group begins."""
+    """Row numbers of a Parquet file by name, its column of photos, and the first row of each row group."""
 
     numbers: dict[str, int]
     column: str
@@ -111,7 +112,7 @@ class _Rows(NamedTuple):
 
 
 def _locked(function: Any) -> Any:
-    """Computed once, whatever number of threads ask for it, and kept while it is among the last eight."""
+    """Caches the last eight results; several threads that ask for the same result compute it once."""
     cached = functools.lru_cache(maxsize=8)(function)
 
     @functools.wraps(function)
@@ -149,7 +150,7 @@ def _rows(shard: str, size: int, changed: Any) -> _Rows:
 
 
 def _photo_column(schema: pa.Schema) -> str:
-    """The column of bytes, also inside a struct, as data sets of Hugging Face have it."""
+    """The column of bytes, or the field of bytes inside a struct, as in data sets of Hugging Face."""
     for field in schema:
         if pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type):
             return str(field.name)

@@ -1,4 +1,4 @@
-"""Data sets that TensorFlow Datasets (TFDS) prepared, read without TensorFlow, their pictures still as files."""
+"""Data sets that TensorFlow Datasets (TFDS) has prepared, read without TensorFlow; pictures stay encoded files."""
 
 import os
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from delf_jax.errors import DelfError
 
 
 def open_builder(folder: str | os.PathLike[str]) -> Any:
-    """TFDS's builder of the version that lies in this folder; ``info`` tells its splits and features.
+    """TFDS's builder of the version in this folder; its ``info`` lists splits and features.
 
     Raises:
         DelfError: the folder's description is damaged.
@@ -17,16 +17,16 @@ def open_builder(folder: str | os.PathLike[str]) -> Any:
 
     try:
         return tfds.builder_from_directory(folder)
-    except Exception as error:  # whatever TFDS's readers raise at damaged files
+    except Exception as error:  # the readers of TFDS raise anything for damaged files
         reason = " ".join(str(error).split())
-        raise DelfError(f"{folder}: its description is damaged ({reason}); prepare it anew") from None
+        raise DelfError(f"{folder}: its description is damaged ({reason}); prepare it again") from None
 
 
 def open_split(builder: Any, split: str) -> Any:
-    """A sequence of the split's records, which map names of features to values, pictures to the bytes of their files.
+    """The records of a split: a sequence of dicts from feature names to values; a picture is the bytes of its file.
 
     Raises:
-        DelfError: prepared in a file format without random access.
+        DelfError: the data set was prepared in a file format without random access.
     """
     import tensorflow_datasets as tfds
 
@@ -36,8 +36,8 @@ def open_split(builder: Any, split: str) -> Any:
         return builder.as_data_source(split, decoders=skip)
     except NotImplementedError:
         raise DelfError(
-            f"{builder.data_path}: not ArrayRecord; prepare it with file_format='array_record', or convert it with "
-            "tfds convert_format"
+            f"{builder.data_path}: is not in the ArrayRecord format; prepare it with file_format='array_record', "
+            "or convert it with tfds convert_format"
         ) from None
 
 
@@ -49,7 +49,7 @@ def picture_features(features: Any) -> list[str]:
 
 
 def file_name(record: Mapping[str, Any]) -> str | None:
-    """File name of a record's photo (feature ``filename``, ``file_name``, ``image/filename``), if it has one."""
+    """File name of a record's photo (feature ``filename``, ``file_name`` or ``image/filename``), or None."""
     for feature, value in record.items():
         if feature.rpartition("/")[2].replace("_", "") == "filename" and isinstance(value, bytes):
             return value.decode(errors="surrogateescape")

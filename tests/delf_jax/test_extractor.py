@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -250,20 +251,56 @@ def test_few_programs_and_none_compiled_twice(tiny_model: Path, on_devices: Call
     assert second == {"misses": 0, "programs": first["programs"]}
 
 
-def test_scorers(tiny_model: Path, paths: list[Path]) -> None:
+def test_a_scorer_that_the_head_lacks_is_refused(tiny_model: Path) -> None:
     untrained = dataclasses.replace(Head.open(tiny_model / "head.safetensors"), attention=None)
     with pytest.raises(delf_jax.ModelError, match=r"no 'learned' scorer; it has: norm, foreground"):
         delf_jax.load(tiny_model, head=untrained)
-    foreground = delf_jax.load(tiny_model, max_side=384, max_features=300, scales=SCALES, scorer="foreground")
-    norm = delf_jax.load(tiny_model, max_side=384, max_features=300, scales=SCALES, scorer="norm")
-    learned = delf_jax.load(tiny_model, max_side=384, max_features=300, scales=SCALES)
-    assert learned.settings.scorer == "learned"
-    (by_foreground,), (by_norm,), (by_attention,) = foreground(paths[:1]), norm(paths[:1]), learned(paths[:1])
-    assert set(_keys(by_foreground)) == set(_keys(by_norm)) == set(_keys(by_attention))
-    assert _keys(by_foreground) != _keys(by_norm) != _keys(by_attention)
-    maps = norm.dense(norm.params, load_photo(paths[0], max_side=384).pixels[None], np.array([[307, 384]]))
-    assert by_norm.scores.max() == pytest.approx(by_norm.scores[0])
-    assert np.isclose(np.linalg.norm(maps["conv4"], axis=-1), by_norm.scores[0], rtol=1e-4).any()
+
+
+@pytest.fixture(scope="module")
+def conv4(extractor: delf_jax.Extractor, paths: list[Path]) -> np.ndarray:
+    """The dense features of the first photo at 128 pixels, float64 [h, w, C]."""
+    photo = load_photo(paths[0], max_side=128).pixels
+    dense = jax.jit(extractor.dense, static_argnames="last")
+    maps = dense(extractor.params, photo[None], np.array([photo.shape[:2]], np.int32), last="conv4")
+    return np.asarray(maps["conv4"][0], np.float64)
+
+
+@pytest.mark.parametrize("scorer", ["norm", "foreground", "learned"])
+def test_scores_are_those_of_the_formula(tiny_model: Path, paths: list[Path], conv4: np.ndarray, scorer: str) -> None:
+    head = Head.open(tiny_model / "head.safetensors")
+    attention = head.attention
+    assert attention is not None
+    hidden = np.maximum(conv4 @ attention["hidden_kernel"] + attention["hidden_bias"], 0)
+    expected = {
+        "norm": np.linalg.norm(conv4, axis=-1),
+        "foreground": np.maximum(conv4 @ head.foreground, 0),
+        "learned": np.log1p(np.exp(hidden @ attention["kernel"] + attention["bias"])),
+    }
+    options = {"max_side": 128, "scales": (1.0,), "detection": "cells", "max_features": 20}
+    (found,) = delf_jax.load(tiny_model, scorer=scorer, **options)(paths[:1])
+    with Image.open(paths[0]) as photo:
+        reduced = (found.keypoints + 0.5) * (128 / max(photo.size)) - 0.5
+    columns, rows = np.rint(reduced / 16).astype(int).T
+    assert len(found) == 20
+    np.testing.assert_allclose(found.scores, expected[scorer][rows, columns], rtol=1e-4)
+
+
+def test_bfloat16_computes_in_bfloat16_and_stays_near_float32(
+    tiny_model: Path, paths: list[Path], conv4: np.ndarray
+) -> None:
+    fast = delf_jax.load(tiny_model, precision="bfloat16", max_side=128, scales=(1.0,))
+    exact = delf_jax.load(tiny_model, max_side=128, scales=(1.0,))
+    shape = (fast.batch_size, 96, 128, 3)
+    for extractor, expected in ((fast, "bf16"), (exact, "f32")):
+        types = re.findall(r"stablehlo\.convolution.*-> tensor<[\dx]*x(\w+)>", extractor.lower(shape).as_text())
+        assert set(types) == {expected}
+    photo = load_photo(paths[0], max_side=128).pixels
+    dense = jax.jit(fast.dense, static_argnames="last")
+    maps = dense(fast.params, photo[None], np.array([photo.shape[:2]], np.int32), last="conv4")
+    assert maps["conv4"].dtype == jnp.bfloat16
+    error = np.linalg.norm(np.asarray(maps["conv4"][0], np.float64) - conv4) / np.linalg.norm(conv4)
+    assert 0 < error < 0.03
 
 
 def test_thresholds(tiny_model: Path, paths: list[Path], features: list[delf_jax.LocalFeatures]) -> None:

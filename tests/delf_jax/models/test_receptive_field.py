@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from delf_jax.models import resnet
-from delf_jax.models.receptive_field import ReceptiveField, cell_offset, receptive_field
+from delf_jax.models.receptive_field import ReceptiveField, cell_centres, cell_offset, receptive_field
 from delf_jax.models.resnet import ResNetConfig
 
 RESNET50, RESNET101 = (3, 4, 6, 3), (3, 4, 23, 3)
@@ -46,6 +46,16 @@ def test_only_same_padding_moves_centres() -> None:
     traced = jax.jit(lambda size: cell_offset(slim, "conv4", size))(jnp.asarray(sizes))
     np.testing.assert_array_equal(traced, expected)
     assert not cell_offset(slim, "conv1", sizes).any()
+
+
+def test_centres_of_cells_by_hand() -> None:
+    plain = ResNetConfig(layout="keras_v1", norm_epsilon=1e-5)
+    centres = cell_centres(plain, "conv4", np.array([[40, 50]]), (2, 3))
+    assert centres.tolist() == [[[[0, 0], [16, 0], [32, 0]], [[0, 16], [16, 16], [32, 16]]]]
+    slim = ResNetConfig(layout="tf_slim", norm_epsilon=1e-5)
+    # 641 rows start at 0, 479 columns at 2 (see above); points are (x, y).
+    centres = cell_centres(slim, "conv4", np.array([[641, 479]]), (2, 2))
+    assert centres.tolist() == [[[[2, 0], [34, 0]], [[2, 32], [34, 32]]]]
 
 
 @pytest.mark.parametrize(

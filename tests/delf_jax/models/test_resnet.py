@@ -162,9 +162,7 @@ def test_weights_that_end_at_conv4(tiny: Any) -> None:
     maps = encode(kept, images, valid_hw, short, last="conv4")
     assert tuple(maps) == resnet.map_names(short) == ("conv1", "conv2", "conv3", "conv4")
     np.testing.assert_array_equal(maps["conv4"], encode(params, images, valid_hw, config, last="conv4")["conv4"])
-    with pytest.raises(
-        ModelError, match="conv5: these weights have no such map; theirs are conv1, conv2, conv3, conv4"
-    ):
+    with pytest.raises(ModelError, match="conv5: these weights have no such map; they have conv1, conv2, conv3, conv4"):
         encode(kept, images, valid_hw, short)
 
 
@@ -181,7 +179,7 @@ def test_fold_names_what_is_missing_or_misshapen() -> None:
     config, tensors, _ = import_keras(keras_arrays(1))
     with pytest.raises(ModelError, match=r"conv4\.unit2\.spatial\.norm\.mean: missing"):
         resnet.fold({k: v for k, v in tensors.items() if k != "conv4.unit2.spatial.norm.mean"}, config)
-    with pytest.raises(ModelError, match=r"conv1\.bias: shape \(5,\)"):
+    with pytest.raises(ModelError, match=r"conv1\.bias: its shape is \(5,\)"):
         resnet.fold(tensors | {"conv1.bias": np.zeros(5, np.float32)}, config)
 
 

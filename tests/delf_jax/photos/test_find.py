@@ -72,9 +72,9 @@ def test_what_cannot_be_used_is_reported(tmp_path: Path) -> None:
     assert all(isinstance(error, ImageError) for error in found)
     text = [str(error) for error in found]
     assert "gone.jpg: is a link to nothing" in text[0]
-    assert "loop.jpg: cannot be looked at" in text[1]
+    assert "loop.jpg: cannot be examined" in text[1]
     assert "missing: there is no such file or folder" in text[2]
-    assert "cannot be looked at" in text[3]
+    assert "cannot be examined" in text[3]
 
 
 def test_an_unreadable_folder_is_reported_and_the_rest_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

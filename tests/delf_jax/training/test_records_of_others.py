@@ -137,7 +137,7 @@ def test_other_file_formats_are_refused_with_the_remedy(flowers: Path, tmp_path:
         (tmp_path / name).write_text((flowers / name).read_text())
     description = json.loads((flowers / "dataset_info.json").read_text())
     (tmp_path / "dataset_info.json").write_text(json.dumps(description | {"fileFormat": "tfrecord"}))
-    with pytest.raises(DelfError, match=r"not ArrayRecord; prepare it with file_format='array_record'"):
+    with pytest.raises(DelfError, match=r"not in the ArrayRecord format; prepare it with file_format='array_record'"):
         open_records(tmp_path)
 
 
