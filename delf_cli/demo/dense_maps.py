@@ -33,14 +33,14 @@ def compute(extractor: "Extractor", photos: Mapping[str, str]) -> dict[str, Maps
     """
     import numpy as np
 
-    from delf_jax.extraction import attention as scorers
+    from delf_jax.extraction.attention import score
     from delf_jax.photos.load import Photo
 
     attended = extractor.head.layer
 
     def program(params: Any, images: "jax.Array", valid_hw: "jax.Array") -> dict[str, "jax.Array"]:
         maps = extractor.dense(params, images, valid_hw, last=_LAYER)
-        attention = scorers.score(maps[attended], params["head"], extractor.settings.scorer)
+        attention = score(maps[attended], params["head"], extractor.settings.scorer)
         return {attended: attention, _LAYER: maps[_LAYER]}
 
     found = {}

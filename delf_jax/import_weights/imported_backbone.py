@@ -1,4 +1,4 @@
-"""A backbone between its file and the network: what importers return, and how it is packed."""
+"""Backbones read from other projects' files, and the model files that they are written to."""
 
 import os
 import re
@@ -17,7 +17,7 @@ class ImportedBackbone(NamedTuple):
 
     Attributes:
         config: the network that the tensors belong to.
-        tensors: float32, named as the network's ``fold`` wants them; kernels HWIO, input channels RGB.
+        tensors: float32, with the names that the network's ``fold`` reads; kernels HWIO, input channels RGB.
         preprocess: {"mean": [r, g, b], "std": [r, g, b]} on the 0-255 scale.
     """
 

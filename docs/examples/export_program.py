@@ -3,8 +3,8 @@
     python docs/examples/export_program.py save extractor.bin [MODEL]
     python docs/examples/export_program.py run extractor.bin photo.jpg
 
-The second command imports JAX, Pillow and flatbuffers (JAX's file format) only. The file is made for batches of one
-photo on a 256 x 256 canvas.
+The second command imports only JAX, Pillow and flatbuffers (the file format of JAX). The program in the file takes
+batches of one photo on a 256 x 256 canvas.
 """
 
 import sys
@@ -24,7 +24,7 @@ def save(path, model="delf-r50"):
     @jax.jit
     def program(images, valid_hw):
         features = extractor.apply(extractor.params, images, valid_hw)
-        return vars(features)  # a plain dict: the file must not need our classes
+        return vars(features)  # a plain dict, so that the file needs no class of delf-jax
 
     shapes = jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), np.uint8), jax.ShapeDtypeStruct((1, 2), np.int32)
     exported = jax.export.export(program)(*shapes)

@@ -1,6 +1,6 @@
 """Gradients through the dense features: which pixels make one place of a photo look like foreground?
 
-``extractor.dense`` is differentiable down to the pixels, and in its parameters.
+``extractor.dense`` is differentiable with respect to the pixels and to its parameters.
 python docs/examples/gradients.py [MODEL]
 """
 

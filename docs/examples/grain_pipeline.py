@@ -1,6 +1,6 @@
 """A Grain pipeline that feeds the extractor: photos are decoded by its threads while the device computes.
 
-For pipelines that you have already; ``extractor.stream`` does the same without one.
+For those who have such a pipeline; ``extractor.stream`` does the same without one.
 python docs/examples/grain_pipeline.py [MODEL]
 """
 

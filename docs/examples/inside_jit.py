@@ -1,6 +1,6 @@
-"""The extractor inside a function of your own that ``jit`` compiles: two photos to the number of their matches.
+"""The extractor inside your own function under ``jit``: how many features of two photos match.
 
-Nothing leaves the device between the pixels and the answer.  python docs/examples/inside_jit.py [MODEL]
+All values stay on the device from the pixels to the answer.  python docs/examples/inside_jit.py [MODEL]
 """
 
 import sys

@@ -1,7 +1,7 @@
-"""The extractor sharded over eight devices by your own mesh; here the CPU pretends to be eight.
+"""The extractor sharded over eight devices with your own mesh; here the CPU simulates eight devices.
 
-``shard_map`` gives every device its rows of the batch and lets none wait for another; the features are those of one
-device.  python docs/examples/sharded.py [MODEL]
+``shard_map`` gives every device its rows of the batch, and no device waits for another. The features are the same as on
+one device.  python docs/examples/sharded.py [MODEL]
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The extractor under ``vmap``: one photo at several exposures, in one program with an axis the extractor never saw.
+"""The extractor under ``vmap``: one photo at several exposures, in one program with one more axis.
 
 How many of the features stay where they are?  python docs/examples/under_vmap.py [MODEL]
 """

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import delf_jax
-from delf_jax.extraction import attention as scorers
+from delf_jax.extraction.attention import score
 from delf_jax.extraction.descriptors import describe
 from delf_jax.extraction.head import Head
 from delf_jax.loading import model_paths
@@ -43,7 +43,7 @@ def test_exported_arrays_score_and_describe_as_the_trained_network_does() -> Non
     expected = heads.scores(expanded, jnp.ones((2, 9), bool), training=False)
     attention, autoencoder = networks.export(CONFIG, parameters, statistics, unit=unit)
     head = Head(attention=attention, autoencoder=autoencoder)
-    np.testing.assert_allclose(scorers.score(features, head.arrays(), "learned"), expected, rtol=2e-4, atol=1e-5)
+    np.testing.assert_allclose(score(features, head.arrays(), "learned"), expected, rtol=2e-4, atol=1e-5)
 
     encoded = (features * unit) @ parameters["autoencoder"]["encode"]["kernel"]
     encoded += parameters["autoencoder"]["encode"]["bias"]
