@@ -23,9 +23,8 @@ from delf_jax.drawing import (
     with_caption,
 )
 from localization.localizing import Localization
+from localization.maps.cells import Place
 from localization.representers.explain import Explanation, RepresenterPoint
-
-Where = tuple[float, float] | tuple[float, float, float, float] | None
 
 WHITE = (255, 255, 255)
 BLACK = (0, 0, 0)
@@ -79,7 +78,7 @@ def draw_explanation(
     pixels: Picture,
     found: Localization,
     explanation: Explanation,
-    where: Where = None,
+    where: Place = None,
     *,
     shown: int = SHOWN,
     height: int = 400,
@@ -118,7 +117,7 @@ def draw_points(points: Sequence[RepresenterPoint]) -> Picture:
     return row
 
 
-def mark_place(picture: Picture, where: Where, image_size: tuple[int, int]) -> Picture:
+def mark_place(picture: Picture, where: Place, image_size: tuple[int, int]) -> Picture:
     """A copy of the picture with a place marked by a ring or a box.
 
     Args:

@@ -28,8 +28,9 @@ from localization.localizing import (
     predicted_class,
 )
 from localization.maps.activation import require_channels
+from localization.maps.cells import Place, cells_of
 from localization.predictor_files import PredictorParts
-from localization.representers.explain import Explainer, Explanation, Ranking, SearchMethod, cells_of
+from localization.representers.explain import Explainer, Explanation, Ranking, SearchMethod
 from localization.representers.points import Points
 
 # Share of a map's maximum that counts as object. It was chosen without the test photos of any benchmark: the middle of
@@ -170,7 +171,7 @@ class Predictor:
     def explain(
         self,
         photo: Source,
-        where: tuple[float, float] | tuple[float, float, float, float] | None = None,
+        where: Place = None,
         *,
         top: int = 10,
         ranking: Ranking = "centred",

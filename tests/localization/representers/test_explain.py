@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 import localization
-from delf_jax.errors import PredictorError
 from localization.predictor import Predictor
-from localization.representers.explain import Explainer, Ranking, cells_of
+from localization.representers.explain import Explainer, Ranking
 from tests.localization.planted import MAPS, planted
 
 
@@ -100,15 +99,3 @@ def test_points_of_the_same_class_come_first(planted_predictor: Predictor, ranki
         explanation = planted_predictor.explainer.explain(query(seed + 200 * 3), top=3, ranking=ranking)
         hits += sum(int(p.image[5:-4]) % 3 == 0 for p in explanation.excitatory)
     assert hits >= 25  # of 27: planted() without a label plants class 0, one of three
-
-
-def test_places() -> None:
-    assert cells_of(None, (7, 9), (70, 90)) == (slice(0, 7), slice(0, 9))
-    assert cells_of((0, 0), (7, 9), (70, 90)) == (slice(0, 1), slice(0, 1))
-    assert cells_of((89, 69), (7, 9), (70, 90)) == (slice(6, 7), slice(8, 9))
-    assert cells_of((0, 0, 90, 70), (7, 9), (70, 90)) == (slice(0, 7), slice(0, 9))
-    assert cells_of((40, 30, 41, 31), (7, 9), (70, 90)) == (slice(3, 4), slice(4, 5))
-    with pytest.raises(PredictorError, match="not inside the photo of 90 x 70"):
-        cells_of((90, 10), (7, 9), (70, 90))
-    with pytest.raises(PredictorError, match="not inside"):
-        cells_of((5, 5, 5, 9), (7, 9), (70, 90))
