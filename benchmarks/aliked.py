@@ -21,7 +21,7 @@ class Aliked:
 
     Attributes:
         weights: the published file of ``aliked-n16``.
-        max_features: the strongest so many are kept.
+        max_features: most features that are kept.
     """
 
     weights: Path

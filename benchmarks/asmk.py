@@ -76,7 +76,7 @@ class Stage:
     """One first stage.
 
     Attributes:
-        described: what is written beside its numbers.
+        described: settings that the result file states with its numbers.
         scores: of all photos, for a query.
         nbytes: that it holds.
     """
@@ -200,13 +200,13 @@ class PhotoByPhoto:
 
     def scores(self, query: LocalFeatures) -> Float[np.ndarray, " p"]:
         """K(X, Y) of every photo, with alpha 3 and tau 0; -inf if no word is shared."""
-        asked = self._words(query.descriptors)
+        query_words = self._words(query.descriptors)
         found = np.full(len(self._photos), -np.inf, np.float32)
         for place, photo in enumerate(self._photos):
-            alike = [float(vector @ photo[word]) for word, vector in asked.items() if word in photo]
+            alike = [float(vector @ photo[word]) for word, vector in query_words.items() if word in photo]
             positive = [u**3 for u in alike if u > 0]
             if positive:
-                found[place] = sum(positive) / np.sqrt(len(asked) * len(photo))
+                found[place] = sum(positive) / np.sqrt(len(query_words) * len(photo))
         return found
 
     def _words(self, descriptors: Float[np.ndarray, "n d"]) -> dict[int, Float[np.ndarray, " d"]]:

@@ -100,7 +100,7 @@ def folder(root: Path) -> Experiment:
     """
     queries, references = places(root / "queries"), places(root / "references")
     database = tuple(photo for photo, _ in references)
-    right = [frozenset(i for i, (_, place) in enumerate(references) if place == asked) for _, asked in queries]
+    right = [frozenset(i for i, (_, place) in enumerate(references) if place == wanted) for _, wanted in queries]
     known = [(photo, answers) for (photo, _), answers in zip(queries, right) if answers]
     unknown = tuple(photo for (photo, _), answers in zip(queries, right) if not answers)
     if not known:

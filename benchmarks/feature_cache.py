@@ -26,7 +26,7 @@ def cached_features(
     Args:
         extract: called with the missing photos, ``batch`` at a time, so that an interrupted run loses little.
         photos: paths.
-        description: plain JSON values; everything besides the photo that decides its features.
+        description: everything on which the features depend besides the photo, as JSON values.
         folder: the cache; made if needed.
 
     Raises:

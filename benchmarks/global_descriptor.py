@@ -52,7 +52,7 @@ class GlobalDescriptors:
 
 def _pooled(dense: np.ndarray, usable: np.ndarray) -> Float[np.ndarray, " c"]:
     where = usable if usable.any() else np.ones_like(usable)
-    # Cells are sorted into few lengths, because each is compiled anew.
+    # Cells are sorted into few lengths, because each length is compiled again.
     cells = dense[where]
     padded = np.zeros((-(-len(cells) // 64) * 64, cells.shape[1]), np.float32)
     padded[: len(cells)] = cells

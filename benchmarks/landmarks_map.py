@@ -75,11 +75,11 @@ class Half:
     """The photos of one half of the classes, each searched among the others, and the photos for training.
 
     Attributes:
-        asked: queries and database.
+        retrieval_set: queries and database.
         training: photos of the other half's classes.
     """
 
-    asked: datasets.RetrievalSet
+    retrieval_set: datasets.RetrievalSet
     training: tuple[Path, ...]
 
 
@@ -92,7 +92,7 @@ def main(options: Options) -> list[dict[str, Any]]:
     measured: dict[str, list[Float[np.ndarray, " q m"]]] = {}
     for one, path in zip(halves, heads, strict=True):
         for name, rankings in rank(one, path, options).items():
-            measured.setdefault(name, []).append(score(one.asked, rankings))
+            measured.setdefault(name, []).append(score(one.retrieval_set, rankings))
     rows = []
     for name, parts in measured.items():
         mean = 100 * np.concatenate(parts).mean(axis=0)
@@ -100,7 +100,7 @@ def main(options: Options) -> list[dict[str, Any]]:
         print(f"{name:24} mAP {mean[0]:5.1f}  top-1 {mean[1]:5.1f}  P@{_PRECISION_AT} {mean[2]:5.1f}")
     if options.json is not None:
         settings = {
-            "queries": sum(len(one.asked.queries) for one in halves),
+            "queries": sum(len(one.retrieval_set.queries) for one in halves),
             "fold_heads": [path.name for path in options.fold_heads or ()],
             "features": options.features,
             "verify": options.verify,
@@ -124,22 +124,22 @@ def half(data: Path, fold: str) -> Half:
     for label, other in sorted(fold_of.items()):
         if other != fold:
             training += [photo for photo, _ in datasets.places(root / "train" / label)][:_FITTED_PER_CLASS]
-    asked = datasets.among_themselves(
+    retrieval_set = datasets.among_themselves(
         f"landmarks {fold}",
         [photo for photo, _ in val],
         [label for _, label in val],
         overlapping=lambda a, b: {a, b} <= DELHI,
     )
-    return Half(asked, tuple(training))
+    return Half(retrieval_set, tuple(training))
 
 
 def rank(one: Half, head_path: Path, options: Options) -> dict[str, list[list[int]]]:
     """For every kind of ranking and every query: the photos of the database, best first, without ignored ones."""
-    asked, photos = one.asked, one.asked.database
+    retrieval_set, photos = one.retrieval_set, one.retrieval_set.database
     vectors = GlobalDescriptors().cached(photos, options.cache)
     places = {photo: place for place, photo in enumerate(photos)}
-    similar = vectors[[places[query] for query in asked.queries]] @ vectors.T
-    found = {"gem": [ordered(row, asked.ignored_by(i)) for i, row in enumerate(similar)]}
+    similar = vectors[[places[query] for query in retrieval_set.queries]] @ vectors.T
+    found = {"gem": [ordered(row, retrieval_set.ignored_by(i)) for i, row in enumerate(similar)]}
     head = fitted_head(head_path, one.training, options.cache)
     raw = RawFeatures().cached(photos, options.cache)
     scorers: list[Scorer] = ["norm", "foreground"]
@@ -154,12 +154,12 @@ def rank(one: Half, head_path: Path, options: Options) -> dict[str, list[list[in
             photo: with_head(dense, head.arrays(), scorer, max_features=options.features)
             for photo, dense in zip(photos, raw, strict=True)
         }
-        answers = ask(asked, features, None, search)
+        answers = ask(retrieval_set, features, None, search)
         for i, (voted, verified) in enumerate(zip(answers.voted, answers.verified, strict=True)):
             votes = votes_of(voted, len(photos))
             joined = standardised(votes) + standardised(similar[i])
             for name, first_stage in (("", votes), (" + gem", joined)):
-                plain = ordered(first_stage, asked.ignored_by(i))
+                plain = ordered(first_stage, retrieval_set.ignored_by(i))
                 proven = [answer.photo for answer in verified if answer.confidence >= -search.threshold]
                 found.setdefault(f"{scorer} votes{name}", []).append(plain)
                 found.setdefault(f"{scorer} verified{name}", []).append(
@@ -186,10 +186,10 @@ def standardised(scores: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     return (scores - scores.mean()) / max(float(scores.std()), 1e-12)
 
 
-def score(asked: datasets.RetrievalSet, rankings: Sequence[Sequence[int]]) -> Float[np.ndarray, "q 3"]:
+def score(retrieval_set: datasets.RetrievalSet, rankings: Sequence[Sequence[int]]) -> Float[np.ndarray, "q 3"]:
     """Average precision, top-1 and precision at 5 of every query."""
     rows = []
-    for ranking, right in zip(rankings, asked.relevant, strict=True):
+    for ranking, right in zip(rankings, retrieval_set.relevant, strict=True):
         relevant = np.array([photo in right for photo in ranking])
         rows.append(
             (

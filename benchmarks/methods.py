@@ -55,7 +55,7 @@ class Request:
     """The settings for which a method is made.
 
     Attributes:
-        max_features: the largest budget that will be asked for.
+        max_features: largest number of features that will be measured.
         head: the head file of the packaged model's rows.
         collection: unlabelled photos of the collection that is searched, for methods that adapt to it.
         cache: folder for what is fitted.

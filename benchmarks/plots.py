@@ -23,7 +23,7 @@ class Panel:
     Attributes:
         title: above it.
         x_label: below it.
-        y_label: beside it.
+        y_label: label of the y axis.
         x_ticks: values written along x; the first and the last are its ends.
         y_ticks: likewise along y.
         lines: name -> points (x, y); every panel of a plot gives a name the same colour.

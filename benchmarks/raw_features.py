@@ -54,7 +54,7 @@ def with_head(
         raw: of one photo.
         arrays: ``Head.arrays()``.
         scorer: that the head carries.
-        max_features: the strongest so many; None keeps all.
+        max_features: most features that are kept; None keeps all.
     """
     scores = score(raw, arrays, scorer)
     rows = np.argsort(-scores, kind="stable")[:max_features]

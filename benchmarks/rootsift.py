@@ -15,7 +15,7 @@ class RootSift:
     """RootSIFT (Arandjelovic and Zisserman, CVPR 2012, section 2) after CLAHE.
 
     Attributes:
-        max_features: the strongest so many are kept.
+        max_features: most features that are kept.
         contrast: SIFT's contrast threshold; below OpenCV's 0.04, so that dark photos fill the budget too.
         clip: CLAHE's clip limit.
         tiles: CLAHE's grid.

@@ -76,7 +76,7 @@ class Options:
 
 
 def main(options: Options) -> Rows:
-    """Measures the parts asked for, prints tables, and returns their rows."""
+    """Measures the chosen parts, prints tables, and returns their rows."""
     start_jax()
     count = options.descriptors or (1_000_000 if options.full else 200_000)
     views = search_descriptors.choose_views(count, options.data)
@@ -201,12 +201,12 @@ def _one_at_a_time(
 ) -> dict[str, Float[np.ndarray, " n"]]:
     """Seconds of each query after a first round.
 
-    A turn is many of them: OpenMP's threads stay awake for a while after a call, on the cores of whoever comes next.
+    A turn has many queries, because OpenMP's threads stay awake for a while after a call, on the cores of the next one.
     """
     seconds: dict[str, list[float]] = {name: [] for name in quick}
 
     def turn(name: str) -> Callable[[Queries], None]:
-        return lambda asked: seconds[name].extend(seconds_of(quick[name], query[None]) for query in asked)
+        return lambda queries: seconds[name].extend(seconds_of(quick[name], query[None]) for query in queries)
 
     if quick:
         take_turns({name: turn(name) for name in quick}, np.split(queries, TURNS), rounds=1)

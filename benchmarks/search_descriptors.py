@@ -44,7 +44,7 @@ class Views(NamedTuple):
     """What is indexed, and what asks.
 
     Attributes:
-        indexed: enough of them for the descriptors asked for.
+        indexed: enough photos for the wanted descriptors.
         asking: other views; of other photos of the same landmarks, where the landmark photos are at hand.
         source: which photos these are, in words.
     """
@@ -65,7 +65,7 @@ def choose_views(descriptors: int, data: Path | None = None) -> Views:
     source = f"{len(indexed)} landmark photos, asked with {len(asking)} others"
     if not indexed or not asking:
         indexed = asking = sorted(PHOTOS.glob("*.jpg"))
-        source = f"{len(indexed)} packaged photos, asked with other views of them"
+        source = f"{len(indexed)} packaged photos, asked with warped copies of them"
     wanted = range(ASKING, ASKING - (-descriptors // PLACES))
     return Views(_turn_by_turn(indexed, wanted), _turn_by_turn(asking, range(ASKING)), source)
 

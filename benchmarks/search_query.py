@@ -29,7 +29,7 @@ STAGES = ("neighbours", "votes", "verify", "whole search")
 
 
 def synthetic_photos(views: Sequence[LocalFeatures], features: int) -> Iterator[tuple[str, LocalFeatures]]:
-    """At most ``PHOTOS`` photos of so many features: a view gives several, which show the same by other features."""
+    """At most ``PHOTOS`` photos with ``features`` features each. One view gives several photos with other features."""
     share = len(views[0]) // features
     for number in range(min(PHOTOS, share * len(views))):
         view, rows = views[number // share], slice(number % share, share * features, share)
@@ -90,7 +90,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """One line a stage, as plain text."""
     lines = []
     for row in rows:
-        size = f"{row['photos']} photos, {row['features']} features, asked with {row['query_features']:.0f}"
+        size = f"{row['photos']} photos, {row['features']} features, queried with {row['query_features']:.0f}"
         quartiles = "{:.1f} to {:.1f}".format(*row["ms_quartiles"])
         lines.append(f"{size:58}{row['stage']:14}{row['ms']:9.1f} ms ({quartiles})")
     return "\n".join(lines)

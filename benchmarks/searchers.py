@@ -54,7 +54,7 @@ class Method(NamedTuple):
 
 
 def methods(count: int, *, full: bool) -> list[Method]:
-    """All that are compared on ``count`` descriptors; the slow ones to build only where asked for."""
+    """All methods for ``count`` descriptors. Those that are slow to build are left out unless wanted."""
     lists = 1 << round(math.log2(2 * math.sqrt(count)))
     fast = [f"nprobe={n},k_factor_rf={k}" for k, n in itertools.product((4, 7), _probes(lists))]
     found = [

@@ -67,7 +67,7 @@ class Options:
 
 
 def main(options: Options) -> Rows:
-    """Measures the parts asked for, prints the table, and returns its rows."""
+    """Measures the chosen parts, prints the table, and returns its rows."""
     photos = [PHOTOS / name for name in _LIST.read_text().split()]
     rows: Rows = []
 

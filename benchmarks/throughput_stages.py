@@ -31,7 +31,7 @@ _WRITTEN_AT_ONCE = 64
 def stages(extractor: Extractor, photos: Sequence[Path], size: tuple[int, int], *, rounds: int) -> list[dict[str, Any]]:
     """Milliseconds per photo of each stage alone: decode, transfer, pyramid, backbone, selection and write.
 
-    The extractor's program does pyramid, backbone and selection in one; the row ``whole program`` is that one.
+    The extractor does pyramid, backbone and selection in one program; the row ``whole program`` measures it.
 
     Args:
         extractor: batches of its ``batch_size`` are measured.

@@ -84,11 +84,11 @@ def compute_story(options: ExtractionOptions, report: Report) -> tuple[Story, di
         located = [dense_maps.locate(name, maps) for name in LOCATED]
     with clock.step("Draw"):
         heat = {name: dense_maps.attention_picture(extractor, maps[name]) for name in queries}
-        told = {name: _query(name, result, features, heat.get(name)) for name, result in results.items()}
+        shown = {name: _query(name, result, features, heat.get(name)) for name, result in results.items()}
     story = Story(
-        partnered=[(told[name], partner) for name, partner in PARTNERS.items()],
-        strangers=[told[name] for name in STRANGERS],
-        members=[told[name] for name in members],
+        partnered=[(shown[name], partner) for name, partner in PARTNERS.items()],
+        strangers=[shown[name] for name in STRANGERS],
+        members=[shown[name] for name in members],
         located=located,
         threshold=index.threshold,
         database=len(collection),
@@ -97,7 +97,7 @@ def compute_story(options: ExtractionOptions, report: Report) -> tuple[Story, di
         steps=clock.steps,
         environment=_environment(extractor),
     )
-    pictures = _pictures(told) | {f"{found.name}_located.jpg": found.heat for found in located}
+    pictures = _pictures(shown) | {f"{found.name}_located.jpg": found.heat for found in located}
     return story, pictures
 
 
@@ -158,10 +158,10 @@ def _query(name: str, result: "SearchResult", features: Mapping[str, "LocalFeatu
     )
 
 
-def _pictures(told: Mapping[str, Query]) -> dict[str, bytes]:
+def _pictures(shown: Mapping[str, Query]) -> dict[str, bytes]:
     files = {
         f"{name}_{kind}.jpg": data
-        for name, query in told.items()
+        for name, query in shown.items()
         for kind, data in (("matches", query.proof), ("attention", query.heat), ("features", query.keypoints))
     }
     return {name: data for name, data in files.items() if data is not None}
