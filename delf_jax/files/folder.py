@@ -17,6 +17,8 @@ class Folder:
     Attributes:
         address: the path or fsspec address, as it was given.
         path: the folder on a disk; None if it is in an object store.
+        filesystem: its fsspec file system.
+        root: the folder in that file system.
     """
 
     def __init__(self, address: str | os.PathLike[str]) -> None:
@@ -24,35 +26,35 @@ class Folder:
         self.path: Path | None = None
         if "://" in self.address and not self.address.startswith("file://"):
             try:
-                self._filesystem, self._root = fsspec.core.url_to_fs(self.address.rstrip("/"))
+                self.filesystem, self.root = fsspec.core.url_to_fs(self.address.rstrip("/"))
             except (ImportError, ValueError) as error:
                 raise StoreError(f"{self.address}: {error}; check the address or install what it needs") from None
         else:
             self.path = Path(self.address.removeprefix("file://"))
-            self._filesystem, self._root = fsspec.filesystem("file"), os.path.abspath(self.path)
+            self.filesystem, self.root = fsspec.filesystem("file"), os.path.abspath(self.path)
 
     def make(self) -> None:
         """Makes the folder if it does not exist."""
         try:
-            self._filesystem.makedirs(self._root, exist_ok=True)
+            self.filesystem.makedirs(self.root, exist_ok=True)
         except OSError as error:
             raise self._explained(error) from None
 
     def open(self, name: str) -> Any:
         """Opens the file ``name`` for reading bytes; raises FileNotFoundError if it does not exist."""
-        return self._filesystem.open(f"{self._root}/{name}", "rb")
+        return self.filesystem.open(f"{self.root}/{name}", "rb")
 
     def read(self, name: str) -> bytes:
         """Reads the file ``name``; raises FileNotFoundError if it does not exist."""
         # Not with open(): in an object store it takes the size and version of the file from a cached listing.
-        data: bytes = self._filesystem.cat_file(f"{self._root}/{name}")
+        data: bytes = self.filesystem.cat_file(f"{self.root}/{name}")
         return data
 
     def write(self, name: str, data: bytes) -> None:
         """Makes or replaces the file ``name``; raises StoreError if that is impossible."""
         try:
             if self.path is None:
-                self._filesystem.pipe_file(f"{self._root}/{name}", data)
+                self.filesystem.pipe_file(f"{self.root}/{name}", data)
             else:
                 (self.path / name).parent.mkdir(exist_ok=True)
                 atomic.write_bytes(self.path / name, data)
@@ -72,7 +74,7 @@ class Folder:
         """
         try:
             if self.path is None:
-                self._filesystem.pipe_file(f"{self._root}/{name}", data, mode="create")
+                self.filesystem.pipe_file(f"{self.root}/{name}", data, mode="create")
             else:
                 (self.path / name).parent.mkdir(exist_ok=True)
                 atomic.create_bytes(self.path / name, data)
@@ -92,7 +94,7 @@ class Folder:
         """
         try:
             if self.path is None or other.path is None:
-                self._filesystem.cp_file(f"{other._root}/{name}", f"{self._root}/{target}")
+                self.filesystem.cp_file(f"{other.root}/{name}", f"{self.root}/{target}")
                 return
             (self.path / target).parent.mkdir(exist_ok=True)
             (self.path / target).unlink(missing_ok=True)
@@ -104,7 +106,7 @@ class Folder:
     def remove_all(self) -> None:
         """Removes the folder and everything in it."""
         try:
-            self._filesystem.rm(self._root, recursive=True)
+            self.filesystem.rm(self.root, recursive=True)
         except FileNotFoundError:
             pass
         except OSError as error:
@@ -113,7 +115,7 @@ class Folder:
     def remove(self, name: str) -> None:
         """Removes the file ``name`` if it exists."""
         try:
-            self._filesystem.rm_file(f"{self._root}/{name}")
+            self.filesystem.rm_file(f"{self.root}/{name}")
         except FileNotFoundError:
             pass
         except OSError as error:
@@ -122,8 +124,8 @@ class Folder:
     def names(self, within: str = "") -> list[str]:
         """Sorted names of the files and folders in this folder, or in its subfolder ``within``."""
         try:
-            self._filesystem.invalidate_cache()
-            entries = self._filesystem.ls(f"{self._root}/{within}".rstrip("/"), detail=False)
+            self.filesystem.invalidate_cache()
+            entries = self.filesystem.ls(f"{self.root}/{within}".rstrip("/"), detail=False)
         except FileNotFoundError:
             return []
         except OSError as error:

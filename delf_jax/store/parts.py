@@ -14,18 +14,23 @@ from delf_jax.files import json_files
 UNREADABLE = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError)
 """What reading a damaged part may raise."""
 
-_TYPES = {
-    "path": "string",
-    "size": "int64",
-    "mtime_ns": "int64",
-    "content_hash": "string",
-    "height": "int32",
-    "width": "int32",
-    "keypoints": "list<element: float>",
-    "scales": "list<element: float>",
-    "scores": "list<element: float>",
-    "descriptors": "list<element: halffloat>",
-}
+_FLOATS = pa.list_(pa.field("element", pa.float32()))
+SCHEMA = pa.schema(
+    {
+        "path": pa.string(),
+        "size": pa.int64(),
+        "mtime_ns": pa.int64(),
+        "content_hash": pa.string(),
+        "height": pa.int32(),
+        "width": pa.int32(),
+        "keypoints": _FLOATS,
+        "scales": _FLOATS,
+        "scores": _FLOATS,
+        "descriptors": pa.list_(pa.field("element", pa.float16())),
+        "model": pa.string(),
+    }
+)
+"""The columns of a part; ``encode`` says what they hold."""
 
 
 class StoredPhoto(NamedTuple):
@@ -96,9 +101,10 @@ def decode(
     file = pq.ParquetFile(pa.BufferReader(data))
     _require_honest(file, len(data))
     table = file.read(use_threads=False).combine_chunks()
-    for name, kind in _TYPES.items():
-        if str(table.schema.field(name).type) != kind or table.column(name).null_count:
-            raise ValueError(f"its column {name} is not of the type {kind}, or has gaps")
+    for field in SCHEMA:
+        column = table.column(field.name)
+        if str(column.type) != str(field.type) or column.null_count:
+            raise ValueError(f"its column {field.name} is not of the type {field.type}, or has gaps")
     scalars = {name: table.column(name).to_pylist() for name in ("path", "size", "mtime_ns", "content_hash")}
     heights, widths = table.column("height").to_pylist(), table.column("width").to_pylist()
     ends, scores = _lists(table, "scores", 1)

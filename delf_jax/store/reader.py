@@ -1,4 +1,4 @@
-"""The feature store: local features of any number of photos, in parts that are whole or absent."""
+"""Reads a feature store: the local features of any number of photos, in parts that are whole or missing."""
 
 import contextlib
 import errno
@@ -7,7 +7,11 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+from pyarrow import fs
 
 from delf_jax.errors import StoreError
 from delf_jax.files import atomic, json_files
@@ -24,7 +28,7 @@ RUNS = "runs"
 
 
 class Damage(NamedTuple):
-    """A file of a store that is not what the manifest says, and why."""
+    """A file of a store that is not what was written, and why."""
 
     name: str
     reason: str
@@ -35,10 +39,10 @@ class DamagedPart(StoreError):
 
 
 class FeatureStore:
-    """A store opened for reading: iterate over it for its photos, each once, one part in memory at a time.
+    """A store opened for reading. Iterating over it gives each photo once, with one part in memory at a time.
 
     Attributes:
-        settings: what the extraction was asked to do.
+        settings: the settings of the extraction.
         fingerprint: of the model that made the features.
         dimension: length of a descriptor.
     """
@@ -52,7 +56,7 @@ class FeatureStore:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "FeatureStore":
-        """Opens the store at a path or fsspec address; StoreError when there is none, or a damaged or newer one."""
+        """Opens the store at a path or fsspec address; raises StoreError if there is none that can be read."""
         folder = Folder(path)
         manifest = CommitLog(folder).read()
         if manifest is None:
@@ -66,12 +70,12 @@ class FeatureStore:
         return sum(part.photos for part in self._manifest.parts)
 
     def __iter__(self) -> Iterator[StoredPhoto]:
-        """Every photo; DamagedPart, naming it, at the first damaged part."""
+        """Every photo; raises DamagedPart, which names it, at the first damaged part."""
         for photos in self.iter_parts():
             yield from photos
 
     def iter_parts(self) -> Iterator[list[StoredPhoto]]:
-        """The photos of one part after another."""
+        """The photos of each part, one part after another."""
         for part in self._manifest.parts:
             data = checked(self._folder, part)
             try:
@@ -79,9 +83,31 @@ class FeatureStore:
             except parts.UNREADABLE as error:
                 raise damaged(self._folder, part.name, f"it is not readable: {error}") from None
 
+    def dataset(self) -> ds.Dataset:
+        """The rows that count, as a pyarrow dataset: for DuckDB, Polars, or whatever reads one.
+
+        Columns are those of the parts (``parts.encode``), and ``part``, the file name. Rows that a later part has
+        replaced are left out. Nothing but the paths in the parts that have such rows is read here.
+
+        Raises:
+            StoreError: a part that has such rows cannot be read.
+        """
+        filesystem = fs.PyFileSystem(fs.FSSpecHandler(self._folder.filesystem))
+        kind = ds.ParquetFileFormat()
+        fragments, replaced = [], ds.scalar(False)
+        for part in self._manifest.parts:
+            here = ds.field("part") == part.name
+            address = f"{self._folder.root}/parts/{part.name}"
+            fragments.append(kind.make_fragment(address, filesystem, partition_expression=here))
+            if part.superseded:
+                paths = identities(self._folder, part)["path"]
+                replaced |= here & ds.field("path").isin([paths[row] for row in sorted(part.superseded)])
+        schema = parts.SCHEMA.append(pa.field("part", pa.string()))
+        return ds.FileSystemDataset(fragments, schema, kind, filesystem).filter(~replaced)
+
     @property
     def head_path(self) -> Path | None:
-        """The store's own head file, a local copy where the store is not on a disk; None where the model's serves."""
+        """The store's own head file, or a local copy of it; None if the store uses the head of the model."""
         if self._manifest.head is None:
             return None
         if self._folder.path is not None:
@@ -107,7 +133,7 @@ class FeatureStore:
             return []  # a list for people, made anew by every extraction
 
     def runs(self) -> list[RunReport]:
-        """Reports of the runs that wrote this store, oldest first; damaged ones are left out."""
+        """Reports of the runs that wrote this store, the oldest one first. Damaged reports are left out."""
         reports = []
         for name in self._run_names():
             with contextlib.suppress(StoreError, OSError):
@@ -118,10 +144,10 @@ class FeatureStore:
         return [name for name in self._folder.names(RUNS) if is_run_name(name)]
 
     def check(self) -> list[Damage]:
-        """Reads every file of the store and compares it with the manifest; what is damaged.
+        """Reads every file of the store, compares it with the manifest, and returns what is damaged.
 
         Raises:
-            StoreError: when a part or a run report, which may be whole, cannot be read now.
+            StoreError: a part or a run report cannot be read now, but may be whole.
         """
         damages = []
         for part in self._manifest.parts:
@@ -146,7 +172,7 @@ class FeatureStore:
             try:
                 RunReport.from_bytes(self._folder.read(file), name)
             except FileNotFoundError:
-                pass  # an old one, which a writer has just removed
+                pass  # a writer has just removed it, because it is old
             except StoreError as error:
                 damages.append(Damage(file, str(error)))
             except OSError as error:
@@ -157,7 +183,7 @@ class FeatureStore:
 
 
 def read(folder: Folder, name: str) -> bytes:
-    """The bytes of a file; FileNotFoundError where there is none, StoreError where it cannot be read."""
+    """The bytes of a file; raises FileNotFoundError if it does not exist, StoreError if it cannot be read."""
     try:
         return folder.read(name)
     except FileNotFoundError:
@@ -167,13 +193,13 @@ def read(folder: Folder, name: str) -> bytes:
 
 
 def unreadable(folder: Folder, name: str, error: OSError) -> StoreError:
-    """The error for a file that may be whole, but that the disk or the connection does not give now."""
-    remedy = "check the disk or the connection and give the command again"
+    """The error for a file that may be whole, but cannot be read now."""
+    remedy = "check the disk or the connection and run the command again"
     return StoreError(f"{folder.join(name)}: cannot be read ({error}); {remedy}")
 
 
 def checked(folder: Folder, part: Part) -> bytes:
-    """The bytes of a part; DamagedPart where they are not what was written, StoreError where they cannot be read."""
+    """The bytes of a part; raises DamagedPart if they are not what was written, StoreError if they cannot be read."""
     name = f"parts/{part.name}"
     try:
         data = folder.read(name)
@@ -190,15 +216,29 @@ def checked(folder: Folder, part: Part) -> bytes:
     return data
 
 
+def identities(folder: Folder, part: Part) -> dict[str, list[Any]]:
+    """What tells the photos of a part apart (``parts.identities``); raises DamagedPart or StoreError."""
+    try:
+        with folder.open(f"parts/{part.name}") as file:
+            return parts.identities(file)
+    except FileNotFoundError:
+        raise damaged(folder, part.name, "it is missing") from None
+    except parts.UNREADABLE as error:
+        checked(folder, part)
+        if isinstance(error, OSError):  # the part is whole, so the connection failed
+            raise unreadable(folder, f"parts/{part.name}", error) from None
+        raise damaged(folder, part.name, f"it is not readable: {error}") from None
+
+
 def _is_lost(folder: Folder, error: OSError) -> bool:
-    """Whether a file that cannot be read never will be: a connection or a permission comes back, a sector does not."""
+    """Whether a file is lost for good: a broken sector is, but a connection or a permission may come back."""
     return folder.path is not None and error.errno == errno.EIO
 
 
 def damaged(folder: Folder, name: str, reason: str) -> DamagedPart:
-    """The error for a damaged part: which, why, and how to go on."""
+    """The error for a damaged part: its name, the reason and the remedy."""
     reason = " ".join(reason.split())
     return DamagedPart(
-        f"{folder.address}: part {name} is damaged, {reason}; `delf-jax check {folder.address} --repair` drops it, "
+        f"{folder.address}: part {name} is damaged, {reason}; `delf-jax check {folder.address} --repair` removes it, "
         "then extract again"
     )

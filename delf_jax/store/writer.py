@@ -19,7 +19,7 @@ from delf_jax.store.commit_log import COMMITS, CommitLog
 from delf_jax.store.manifest import Manifest, Part
 from delf_jax.store.parts import StoredPhoto
 from delf_jax.store.photo_table import KnownPhoto, PhotoTable
-from delf_jax.store.reader import FAILURES, HEAD, RUNS, checked, damaged, unreadable
+from delf_jax.store.reader import FAILURES, HEAD, RUNS, identities
 from delf_jax.store.run_report import is_run_name
 
 PROCESSES = "processes"
@@ -244,16 +244,7 @@ def known_photos(folder: Folder, manifest: Manifest) -> PhotoTable:
 
 def _photos_of(folder: Folder, position: int, part: Part) -> Iterator[tuple[str, KnownPhoto]]:
     """(path, what is known) of the photos of the part at a position of the manifest."""
-    try:
-        with folder.open(f"parts/{part.name}") as file:
-            columns = parts.identities(file)
-    except FileNotFoundError:
-        raise damaged(folder, part.name, "it is missing") from None
-    except parts.UNREADABLE as error:
-        checked(folder, part)
-        if isinstance(error, OSError):  # the part is whole, so the connection failed
-            raise unreadable(folder, f"parts/{part.name}", error) from None
-        raise damaged(folder, part.name, f"it is not readable: {error}") from None
+    columns = identities(folder, part)
     for row, (path, size, mtime_ns, content_hash) in enumerate(zip(*columns.values(), strict=True)):
         if row not in part.superseded:
             yield path, KnownPhoto.of(size, mtime_ns, content_hash, position, row)

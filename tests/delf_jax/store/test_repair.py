@@ -206,7 +206,7 @@ def test_a_connection_that_fails_damages_no_part(monkeypatch: pytest.MonkeyPatch
 
     with monkeypatch.context() as patch:
         patch.setattr(Folder, "open", lambda self, name: Lost(bytes(999)))
-        patch.setattr(Folder, "read", lambda self, name: self._filesystem.cat_file(f"{self._root}/{name}"))
+        patch.setattr(Folder, "read", lambda self, name: self.filesystem.cat_file(f"{self.root}/{name}"))
         with pytest.raises(StoreError, match=r"timed out.*; check the disk or the connection"):
             writer("memory://flaky/s")
     assert [p.path for p in FeatureStore.open("memory://flaky/s")] == ["/1.jpg"]

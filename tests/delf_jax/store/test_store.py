@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import fsspec
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -45,6 +46,21 @@ def test_any_arrow_tool_reads_it(tmp_path: Path) -> None:
     assert table.column("path").to_pylist() == ["/1.jpg", "/2.jpg"]
     assert str(table.schema.field("descriptors").type.value_type) == "halffloat"
     assert [len(row) for row in table.column("descriptors").to_pylist()] == [7 * DIMENSION, 3 * DIMENSION]
+
+
+@pytest.mark.parametrize("where", ["folder", "memory"])
+def test_a_dataset_has_the_rows_that_count(where: str, tmp_path: Path) -> None:
+    path = str(tmp_path / "s") if where == "folder" else f"memory://datasets/{tmp_path.name}"
+    with writer(path) as store:
+        assert FeatureStore.open(path).dataset().to_table().num_rows == 0
+        store.append([photo("/1.jpg", seed=1), photo("/2.jpg", seed=2)])
+        store.append([photo("/2.jpg", seed=3), photo("/3.jpg", seed=4)])
+        store.append([photo("/1.jpg", seed=5)])
+    read = FeatureStore.open(path)
+    table = read.dataset().to_table(columns=["path", "size"]).to_pydict()
+    assert list(zip(*table.values())) == [(row.path, row.size) for row in read]
+    assert table == {"path": ["/2.jpg", "/3.jpg", "/1.jpg"], "size": [1003, 1004, 1005]}
+    assert read.dataset().count_rows(filter=pc.field("size") > 1003) == 2
 
 
 def test_a_photo_done_anew_counts_once(tmp_path: Path) -> None:
@@ -168,6 +184,6 @@ def test_an_object_store_gets_one_put_a_part() -> None:
 def test_an_object_store_is_read_past_its_cached_listing(monkeypatch: pytest.MonkeyPatch) -> None:
     folder = Folder("memory://cached/s")
     folder.write("lease.json", b"new")
-    monkeypatch.setattr(type(folder._filesystem), "info", lambda *_, **__: pytest.fail("it was looked up"))
-    monkeypatch.setattr(type(folder._filesystem), "open", lambda *_, **__: pytest.fail("it was looked up"))
+    monkeypatch.setattr(type(folder.filesystem), "info", lambda *_, **__: pytest.fail("it was looked up"))
+    monkeypatch.setattr(type(folder.filesystem), "open", lambda *_, **__: pytest.fail("it was looked up"))
     assert folder.read("lease.json") == b"new"

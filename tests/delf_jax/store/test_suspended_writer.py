@@ -82,7 +82,7 @@ def test_without_conditional_writes_a_replaced_commit_is_noticed_and_done_again(
     """The number is looked up, but not written, under one condition: the worst is a part that is computed again."""
     path = f"memory://unconditional/{appended}"
     first = writer(path)
-    memory = type(first._folder._filesystem)
+    memory = type(first._folder.filesystem)
 
     def look_then_write(self: object, name: str, data: bytes, mode: str = "overwrite") -> None:
         if mode == "create":
