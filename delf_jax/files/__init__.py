@@ -1,5 +1,5 @@
 """Files that appear whole or not at all, on a disk or an object store, and the formats built on them.
 
-``atomic`` replaces files, ``folder`` reaches any fsspec address, ``lease`` keeps writers apart, ``json_files`` and
-``model_file`` read and write.
+``atomic`` replaces and creates files, ``folder`` reaches any fsspec address, ``lease`` keeps writers apart.
+``json_files``, ``envelope`` (JSON with a format, a version and a checksum) and ``model_file`` are the formats.
 """

@@ -1,11 +1,11 @@
-"""JSON of files that come from elsewhere: every way to be wrong is a ValueError."""
+"""Reads JSON of files from elsewhere. Every mistake in a file raises ValueError."""
 
 import json
 from typing import Any
 
 
 def loads(data: bytes | str) -> Any:
-    """Like ``json.loads``, whose parser also raises RecursionError where brackets are nested thousands deep.
+    """Like ``json.loads``, which raises RecursionError for thousands of nested brackets.
 
     >>> loads("[" * 100_000)
     Traceback (most recent call last):
@@ -18,7 +18,7 @@ def loads(data: bytes | str) -> Any:
 
 
 def loads_object(data: bytes | str) -> dict[str, Any]:
-    """The same for a file that has to hold an object.
+    """The same for a file that must hold a JSON object.
 
     >>> loads_object("[]")
     Traceback (most recent call last):

@@ -1,4 +1,4 @@
-"""One writer at a time in a folder, also across computers, and without waiting for the dead."""
+"""Lets one writer at a time into a folder, also across computers, without waiting for dead ones."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ from delf_jax.files.folder import Folder
 fcntl: ModuleType | None
 try:
     import fcntl
-except ImportError:  # Windows: the heartbeat alone
+except ImportError:  # Windows: lease.json alone has to do
     fcntl = None
 
 FILE = "lease.json"
@@ -28,16 +28,20 @@ _log = logging.getLogger(__name__)
 
 
 class Lease:
-    """The right to write in a folder, kept fresh by a thread until it is released.
+    """The right to write in a folder. A thread renews it until it is released.
 
-    Writers on one computer exclude each other by a lock that the kernel drops when its process dies. Where there are no
-    locks, as in object stores, or the writer is elsewhere, ``lease.json`` tells which process holds the folder, and a
-    time that is renewed four times in ``seconds``. A process of this computer is looked for. For another one this
-    waits, until it gives its lease back, renews it, or has not renewed it for ``seconds`` and so is dead. A lease that
-    old is over even where its process lives on: it could not be given back.
+    Writers on one computer exclude each other with a file lock, which the kernel drops when a process dies. Object
+    stores have no such locks, and other computers may not see them. So ``lease.json`` names the process that holds the
+    folder, and has a time that it renews four times in ``seconds``. If that process was on this computer, the system
+    says whether it is alive. If not, this waits: until the process releases its lease; until it renews it, which means
+    that it is alive; or until ``seconds`` have passed, which means that it is dead. A lease that old is over in any
+    case, also if its process is alive and could not release it.
+
+    A lease is not a fence: a process that was suspended may still believe that it has one. The numbers of the commits
+    are the fence (``store.commit_log``).
 
     Raises:
-        StoreError: when another writer, which is alive, holds the folder.
+        StoreError: another writer, which is alive, holds the folder.
     """
 
     def __init__(self, folder: Folder, *, seconds: float = 60.0) -> None:
@@ -47,7 +51,7 @@ class Lease:
         self._released = threading.Event()
         self._lock = self._lock_here()
         try:
-            self._await_others()
+            self._wait_for_holder()
             self._renew()
         except BaseException:
             self._unlock()
@@ -56,16 +60,16 @@ class Lease:
         self._thread.start()
 
     def check(self) -> None:
-        """Raises StoreError when another writer has taken the folder over, for example after this one was suspended."""
+        """Raises StoreError if another writer has taken over the folder, for example while this one was suspended."""
         held = self._read()
         if held is None or held["owner"] != self._owner:
             raise StoreError(
-                f"{self._folder.address}: another writer took it over while this one stood still; "
-                "give the same command again when that one has ended"
+                f"{self._folder.address}: another writer took it over while this one was suspended; "
+                "run the same command again when that one has ended"
             )
 
     def release(self) -> None:
-        """Lets the next writer in; harmless when done twice."""
+        """Lets the next writer in. A second call does nothing."""
         if self._released.is_set():
             return
         self._released.set()
@@ -92,7 +96,7 @@ class Lease:
         except BlockingIOError:
             os.close(lock)
             raise self._in_use(self._read()) from None
-        except OSError:  # a network disk without locks: the heartbeat alone
+        except OSError:  # a network disk without locks: lease.json alone has to do
             os.close(lock)
             return None
         return lock
@@ -102,17 +106,17 @@ class Lease:
             os.close(self._lock)
             self._lock = None
 
-    def _await_others(self) -> None:
+    def _wait_for_holder(self) -> None:
         held = first = self._read()
         if first is None or self._is_over(first):
             return
         if not _is_alive(first):
             left = min(self._seconds, first["time"] + self._seconds - time.time())
-            left = max(left, self._seconds / 2)  # two renewals, also of a writer whose clock is behind
+            left = max(left, self._seconds / 2)  # time for two renewals, also if the clock of that writer is behind
             until = time.strftime("%H:%M:%S", time.localtime(time.time() + left))
             writer = f"process {first['process']} on {first['host']}"
-            told = {"folder": self._folder.address, "writer": writer, "until": until}
-            _log.warning("waiting to see whether another writer is alive", extra=told)
+            details = {"folder": self._folder.address, "writer": writer, "until": until}
+            _log.warning("waiting to see whether another writer is alive", extra=details)
             end = time.monotonic() + left
             while held == first and time.monotonic() < end:
                 time.sleep(min(1.0, self._seconds / 16))
@@ -130,7 +134,7 @@ class Lease:
         who = f" (process {held['process']} on {held['host']})" if held else ""
         return StoreError(
             f"{self._folder.address}: another writer is at work in it{who}; wait until it has ended "
-            f"(one that died elsewhere is forgotten after {self._seconds:g} s)"
+            f"(if it died on another computer, for {self._seconds:g} s)"
         )
 
     def _renew(self) -> None:
@@ -145,7 +149,7 @@ class Lease:
 
     def _keep_fresh(self) -> None:
         while not self._released.wait(self._seconds / 4):
-            # A lease that cannot be renewed now (full disk, lost connection) grows old; check() tells when it is lost.
+            # A lease that cannot be renewed (full disk, lost connection) may run out; then check() raises.
             with contextlib.suppress(StoreError, OSError):
                 held = self._read()
                 if held is not None and held["owner"] != self._owner:
@@ -160,14 +164,14 @@ class Lease:
         except OSError as error:
             raise StoreError(
                 f"{self._folder.address}: its {FILE} cannot be read ({error}); "
-                "check the disk or the connection and give the command again"
+                "check the disk or the connection and run the command again"
             ) from None
         known = {"owner", "host", "computer", "process", "time"} <= held.keys()
         return held if known and isinstance(held["time"], (int, float)) else None
 
 
 def _computer() -> str:
-    """The same for all processes that share a kernel, whose locks exclude each other."""
+    """The same for all processes on one kernel, which see each other's locks."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -175,13 +179,13 @@ def _computer() -> str:
 
 
 def _process() -> dict[str, Any]:
-    """This process, so that others on this computer can tell whether it is alive."""
+    """This process, as others on this computer need it to find out whether it is alive."""
     process = os.getpid()
     return {"process": process, "started": _started(process), "namespace": _namespace()}
 
 
 def _namespace() -> str | None:
-    """Within which process numbers mean the same; None where the system does not say."""
+    """The namespace of process numbers; None if the system does not say it."""
     try:
         return f"{_computer()} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
@@ -189,7 +193,7 @@ def _namespace() -> str | None:
 
 
 def _started(process: int) -> int | None:
-    """When a process was started, in the system's ticks; 0 where it has ended, None where it cannot be seen."""
+    """When a process was started, in ticks of the system; 0 if it has ended, None if the system does not say it."""
     try:
         state, *fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
         return 0 if state in "ZX" else int(fields[18])
@@ -198,7 +202,7 @@ def _started(process: int) -> int | None:
 
 
 def _is_alive(held: dict[str, Any]) -> bool | None:
-    """Whether the process that holds a lease is alive; None where it cannot be known from here."""
+    """Whether the process that holds a lease is alive; None if this computer cannot know it."""
     process, started = held["process"], held.get("started")
     same = held["host"] == socket.gethostname() and held.get("namespace") == _namespace() is not None
     if not same or started is None or type(process) is not int or not 0 < process < 1 << 31:

@@ -1,4 +1,4 @@
-"""Model files: one safetensors file whose metadata carries a JSON description and a checksum of the tensors."""
+"""Model files: safetensors files whose metadata has a JSON description and a checksum of the tensors."""
 
 import hashlib
 import json
@@ -20,12 +20,12 @@ FORMAT_VERSION = 1
 def write(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], description: Mapping[str, Any]) -> None:
     """Writes `tensors` and the JSON `description` to `path`, whole or not at all.
 
-    The same content always gives the same bytes. `description` gets two more keys: ``format_version`` and ``checksum``.
+    The same content always gives the same bytes. The file also has the keys ``format_version`` and ``checksum``.
     """
     arrays = {name: np.asarray(array, order="C") for name, array in sorted(tensors.items())}
     full = dict(description) | {"format_version": FORMAT_VERSION, "checksum": _checksum(arrays)}
     metadata = {METADATA_KEY: json.dumps(full, sort_keys=True)}
-    # The library's own writing to files would make them readable by their owner alone.
+    # The library's own function makes files that only their owner can read.
     atomic.write_bytes(path, save(arrays, metadata=metadata))
 
 

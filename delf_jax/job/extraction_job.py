@@ -1,4 +1,4 @@
-"""The batch job: photos to a feature store, resumable at any point."""
+"""The batch job: it extracts photos into a feature store, and resumes at any point."""
 
 import hashlib
 import logging
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 @runtime_checkable
 class PhotoExtractor(Protocol):
-    """What the job needs of ``delf_jax.Extractor``."""
+    """What the job needs from ``delf_jax.Extractor``."""
 
     settings: ExtractionSettings
     fingerprint: str
@@ -50,13 +50,13 @@ class Metered(Protocol):
 
 
 class Progress(NamedTuple):
-    """How far a job is.
+    """The progress of a job.
 
     Attributes:
         done: photos extracted in this run.
-        skipped: photos that the store had already.
+        skipped: photos that the store already had.
         failed: photos and names that could not be used.
-        total: photos and names in all; None while they are still being counted.
+        total: photos and names in all; None until they are counted.
     """
 
     done: int
@@ -66,11 +66,11 @@ class Progress(NamedTuple):
 
 
 class JobReport(NamedTuple):
-    """What a job did.
+    """The result of a job.
 
     Attributes:
         done: photos extracted in this run.
-        skipped: photos that the store had already, unchanged.
+        skipped: unchanged photos that the store already had.
         failed: (path, reason) of everything that could not be used.
         stored: photos in the store now.
     """
@@ -93,26 +93,27 @@ def run(
     head: str | os.PathLike[str] | None = None,
     metrics: str | os.PathLike[str] | None = None,
 ) -> JobReport:
-    """Extracts the features of photos into a store; the same call again goes on where this one stopped.
+    """Extracts the features of photos into a store. The same call again goes on where this one stopped.
 
-    A photo that the store has is left alone while its size and time of change are the same, or else its contents. What
-    cannot be used is listed, in the report and in the store, and does not stop the job. When it is interrupted, the
-    features at hand are written as a last part. What the run did and cost is kept in the store (``FeatureStore.runs``).
+    The job skips a photo that the store has if its size and modification time are the same, or else its contents.
+    Photos that cannot be used are listed, in the report and in the store, and do not stop the job. When the job is
+    interrupted, it writes the finished features as a last part. The store keeps a report of the run
+    (``FeatureStore.runs``).
 
     Args:
-        extractor: makes the features.
+        extractor: computes the features.
         paths: files, folders, globs, fsspec addresses.
         out: the store, a folder or fsspec address.
-        verify: compare the contents of every photo that the store has, whatever its size and time.
-        part_photos: photos a part at most; a part is also closed at 64 MiB of features.
+        verify: compare the contents of every photo that the store has, even if its size and time are the same.
+        part_photos: largest number of photos in a part; a part also ends at 64 MiB of features.
         progress: called after every photo.
         workers: threads that decode; None lets the extractor choose.
-        head: head file that the store shall carry.
-        metrics: text file for Prometheus, kept up to date while the job runs.
+        head: a head file of which the store keeps a copy.
+        metrics: text file for Prometheus, written while the job runs.
 
     Raises:
-        DelfError: when there are no photos at all.
-        StoreError: when the store is in use, was made otherwise, or cannot be written.
+        DelfError: there are no photos.
+        StoreError: another writer holds the store, other settings made it, or it cannot be written.
     """
     names = [os.fspath(path) for path in paths]
     require_photos(names)
@@ -145,12 +146,12 @@ def run_in(
     workers: int | None = None,
     metrics: str | os.PathLike[str] | None = None,
 ) -> JobReport:
-    """``run`` in a store that is open: for one process of several.
+    """``run`` into a store that is already open, for one of several processes.
 
     Args:
         writer: of the store.
         failed_before: (path, reason) of the photos that failed in earlier runs.
-        is_mine: whether this process does a photo, or tells of a name that gives none.
+        is_mine: whether this process does a photo, or reports a name for which there is no photo.
         extractor, names, verify, part_photos, progress, workers, metrics: as for ``run``.
     """
     before = {path: reason for path, reason in failed_before if is_mine(path)}
@@ -187,7 +188,7 @@ class _Job:
         self._part_photos = part_photos
         self._progress = progress
         self._workers = workers
-        self._asked: dict[str, PhotoFile] = {}
+        self._requested: dict[str, PhotoFile] = {}
         self._rows: list[StoredPhoto] = []
         self._row_bytes = 0
         self._total: int | None = None
@@ -221,7 +222,7 @@ class _Job:
         return result
 
     def _wanted(self) -> Iterator[tuple[str, str]]:
-        """The photos to extract; runs in whichever thread the extractor pulls from."""
+        """The photos to extract. It runs in the thread in which the extractor takes them."""
         for photo in self._find():
             if isinstance(photo, ImageError):
                 self._fail(photo)
@@ -230,7 +231,7 @@ class _Job:
                 self._recorder.skipped += 1
                 self._report()
             else:
-                self._asked[photo.path] = photo
+                self._requested[photo.path] = photo
                 yield photo.path, photo.path
 
     def _find(self) -> Iterator[PhotoFile | ImageError]:
@@ -249,10 +250,10 @@ class _Job:
         try:
             return known.has_content(hashlib.sha256(read_bytes(photo.path)).hexdigest())
         except ImageError:
-            return False  # the extractor will say why
+            return False  # the extractor reports why
 
     def _take(self, path: str, features: LocalFeatures | ImageError, content_hash: str | None) -> None:
-        photo = self._asked.pop(path)
+        photo = self._requested.pop(path)
         self._recorder.bytes_read += photo.size
         if isinstance(features, ImageError):
             self._fail(features)
@@ -273,7 +274,7 @@ class _Job:
         self._report()
 
     def _flush(self) -> None:
-        # Taken away first: an interruption in the middle must not write them twice.
+        # They are taken out first: an interruption in the middle must not write them twice.
         rows, self._rows, self._row_bytes = self._rows, [], 0
         if rows:
             with self._recorder.meter.stage("write"):
@@ -297,7 +298,7 @@ class _Job:
 
 
 def require_photos(names: list[str]) -> None:
-    """Raises DelfError where the names mean no photo, before a store is made for nothing."""
+    """Raises DelfError if the names give no photo, before a store is made in vain."""
     reasons = []
     for photo in find_photos(names):
         if isinstance(photo, PhotoFile):
@@ -305,4 +306,4 @@ def require_photos(names: list[str]) -> None:
         reasons.append(str(photo))
     if reasons:
         raise DelfError("no photos: " + "; ".join(reasons[:3]))
-    raise DelfError(f"{', '.join(names) or 'nothing given'}: no photos there; give photos or folders that hold some")
+    raise DelfError(f"{', '.join(names) or 'nothing given'}: no photos there; give photos, or folders that hold photos")

@@ -1,7 +1,7 @@
-"""Several processes of one job, mostly on several hosts: who does which photos, and what they tell each other.
+"""Several processes of one job, usually on several hosts: which photos each of them does, and their messages.
 
-They find each other through ``jax.distributed``, which hosts with accelerators need anyway, and say little: that the
-store is open, that a share is done, that all is merged. No collective runs, so none has to be waited for.
+They find each other through ``jax.distributed``, which hosts with accelerators need anyway. They send few messages: the
+store is open, a share is done, everything is merged. No collective operation runs, so a dead process blocks nobody.
 """
 
 import time
@@ -18,82 +18,82 @@ _SECONDS_TO_PART = 2
 
 
 class Share(NamedTuple):
-    """The part of the photos that one process does: by a hash of the path, whatever else is there.
+    """The photos that one process does, chosen by a hash of their paths.
 
     Attributes:
         process: its number, from 0.
-        processes: how many there are.
+        processes: the number of processes.
     """
 
     process: int
     processes: int
 
-    def has(self, path: str) -> bool:
-        """Whether a photo, or a name that gives none, is this process's."""
+    def owns(self, path: str) -> bool:
+        """Whether this process does a photo, or reports a name for which there is no photo."""
         return path_key(path) % self.processes == self.process
 
 
 class Group:
-    """The processes of a job, once all have come.
+    """The processes of a job, after all have joined.
 
     Attributes:
-        share: of this process.
+        share: the photos of this process.
     """
 
     def __init__(self, share: Share, client: Any) -> None:
         self.share = share
         self._client = client
 
-    def tell(self, what: str, text: str = "") -> None:
-        """Lets all processes know something, once."""
+    def publish(self, what: str, text: str = "") -> None:
+        """Sends a message, named ``what``, to all processes. Each name can be used once."""
         self._client.key_value_set(f"delf-jax/{what}", text or "-")
 
-    def hear(self, what: str, *, is_alive: Callable[[], bool]) -> str | None:
-        """What another process tells, waiting for it; None when it has died before."""
+    def wait_for(self, what: str, *, is_alive: Callable[[], bool]) -> str | None:
+        """Waits for the message ``what`` of another process; returns None if that process has died before."""
         while True:
             try:
                 text: str = self._client.blocking_key_value_get(f"delf-jax/{what}", 1000 * _SECONDS_BETWEEN_LOOKS)
                 return "" if text == "-" else text
-            except Exception as error:  # the client's own kind
+            except Exception as error:  # the client has no class of its own for it
                 if "DEADLINE_EXCEEDED" not in str(error):
                     raise ClusterError(
-                        f"process 0 cannot be reached any more ({' '.join(str(error).split())[:150]}); "
-                        "what is finished is kept, give the same command again in all processes"
+                        f"process 0 cannot be reached ({' '.join(str(error).split())[:150]}); "
+                        "what is finished is kept, run the same command again in all processes"
                     ) from None
             if not is_alive():
                 return None
 
     def leave(self, lost: Collection[int] = ()) -> None:
-        """Parts from the others, process 0 last: those that lost its channel would be ended by JAX.
+        """Leaves the group. Process 0 leaves last, because JAX ends processes that lose their connection to it.
 
         Args:
-            lost: processes that have ended before and are not waited for.
+            lost: processes that have died, for which this does not wait.
         """
         import jax
 
         if self.share.process:
-            self.tell(f"leaving/{self.share.process}")
+            self.publish(f"leaving/{self.share.process}")
             jax.distributed.shutdown()
             return
         for process in set(range(1, self.share.processes)) - set(lost):
-            self.hear(f"leaving/{process}", is_alive=Heartbeat(lambda: None, seconds=_SECONDS_TO_LEAVE).is_alive)
+            self.wait_for(f"leaving/{process}", is_alive=Heartbeat(lambda: None, seconds=_SECONDS_TO_LEAVE).is_alive)
         time.sleep(_SECONDS_TO_PART)
 
 
 def join(coordinator: str, processes: int | None = None, process: int | None = None) -> Group:
-    """Waits until all processes have come.
+    """Waits until all processes have joined.
 
     Args:
-        coordinator: host:port where process 0 listens, or ``auto``: the scheduler's environment (Slurm, Open MPI,
-            Kubernetes, Cloud TPU) says all three.
-        processes, process: how many there are, and which this one is.
+        coordinator: host:port at which process 0 listens; or ``auto``, which takes all three values from the
+            environment that a scheduler sets (Slurm, Open MPI, Kubernetes, Cloud TPU).
+        processes, process: the number of processes, and the number of this one.
 
     Raises:
-        ClusterError: no scheduler says what was not given, or the values are impossible.
+        ClusterError: a value is impossible, or it is missing and no scheduler gives it.
     """
     import jax
 
-    # One that dies must not take the others with it.
+    # A process that dies must not end the others.
     jax.config.update("jax_enable_recoverability", True)
     try:
         jax.distributed.initialize(
@@ -110,7 +110,7 @@ def join(coordinator: str, processes: int | None = None, process: int | None = N
             f"the processes cannot join ({reason}); "
             "give --coordinator HOST:PORT, --num-processes and --process-id to each"
         ) from None
-    # JAX keeps its channel between hosts to itself; Orbax, too, takes it from there.
+    # JAX has no public way to its client; Orbax takes it from there too.
     from jax._src import distributed
 
     state = distributed.global_state
@@ -118,7 +118,7 @@ def join(coordinator: str, processes: int | None = None, process: int | None = N
 
 
 class Heartbeat:
-    """Watches something that a living process renews; clocks of different hosts need not agree."""
+    """Watches a value that a living process renews. The clocks of the hosts may differ."""
 
     def __init__(self, read: Callable[[], Any], *, seconds: float) -> None:
         self._read = read
@@ -127,7 +127,7 @@ class Heartbeat:
         self._changed = time.monotonic()
 
     def is_alive(self) -> bool:
-        """False once the same thing was read for longer than ``seconds``."""
+        """Whether the value has changed within the last ``seconds``."""
         now = self._read()
         if now != self._last:
             self._last, self._changed = now, time.monotonic()

@@ -1,4 +1,4 @@
-"""An extractor whose work is done on a Ray cluster, for the batch job."""
+"""An extractor for the batch job that computes on a Ray cluster."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -14,14 +14,14 @@ from delf_jax.store.parts import StoredPhoto
 
 _TASK_PHOTOS = 8
 _TASK_PHOTOS_ACCELERATOR = 256
-"""Batches are filled within a task: on an accelerator, a short one would end in many that are nearly empty."""
+"""A batch does not reach over two tasks: short ones would give an accelerator many batches that are nearly empty."""
 
 
 class RayExtractor:
     """Gives the same features as the extractor that each worker loads.
 
     Attributes:
-        settings: what to extract.
+        settings: the settings of the extraction.
         fingerprint: of the model.
         dimension: length of a descriptor.
     """
@@ -35,7 +35,7 @@ class RayExtractor:
         fingerprint: str,
         dimension: int,
     ) -> None:
-        """Nothing is started before ``stream``.
+        """Starts nothing; ``stream`` does.
 
         Args:
             load: loads the extractor; called once in each worker.
@@ -55,13 +55,13 @@ class RayExtractor:
 
         Args:
             items: (key, path) pairs; each path is its own key.
-            workers: decoding threads of each worker; None for one a core of its own.
+            workers: decoding threads of each worker; None for as many as it has cores.
 
         Yields:
-            As ``Extractor.stream``; descriptors are rounded to float16, as the store keeps them.
+            The same as ``Extractor.stream``; descriptors are rounded to float16, as the store keeps them.
 
         Raises:
-            ClusterError: the workers cannot start or go on.
+            ClusterError: the workers cannot start, or cannot continue.
         """
         make = _Extraction(self._load, self.fingerprint, workers)
         size = _TASK_PHOTOS if self._workers.accelerator is None else _TASK_PHOTOS_ACCELERATOR
@@ -74,7 +74,7 @@ class RayExtractor:
 
 
 class _Extraction:
-    """Makes, in a worker, the work of extraction."""
+    """Makes the function that extracts features in a worker."""
 
     def __init__(self, load: Callable[[], PhotoExtractor], fingerprint: str, threads: int | None) -> None:
         self._load = load
@@ -84,7 +84,7 @@ class _Extraction:
     def __call__(self, workers: Workers) -> ray_pool.Work:
         extractor = self._load()
         if extractor.fingerprint != self._fingerprint:
-            raise ClusterError("a worker has other weights than this machine; put the same model on every node")
+            raise ClusterError("a worker has other weights than this machine; put the same model on all nodes")
         threads = self._threads or workers.cpus
 
         def extract(paths: list[str]) -> Result:

@@ -1,8 +1,8 @@
-"""A pass over photos by workers on a Ray cluster: Ray Data streams the names out and the answers back.
+"""Runs a function over photos on the workers of a Ray cluster. Ray Data sends the names and returns the results.
 
-Ray Data places the workers, restarts lost ones, gives their work to others and holds them back while answers wait to be
-taken. What it does not know is that one photo may kill every worker that reads it. So a ledger counts how often each
-task was begun: one that was lost twice is taken apart into photos, and a photo lost twice more fails.
+Ray Data places the workers, restarts dead ones, gives their tasks to others, and slows them down while results wait to
+be read. But one photo may kill every worker that reads it. So a ledger counts how often each task was started: a task
+that was lost twice is divided into single photos, and a photo that was lost twice more fails.
 """
 
 import itertools
@@ -22,11 +22,11 @@ _FAILURE = pa.struct([("path", pa.string()), ("source", pa.string()), ("reason",
 
 
 class Result(NamedTuple):
-    """What became of some photos.
+    """The results of some photos.
 
     Attributes:
-        data: what the work made of the usable ones, in its own format.
-        failed: why each of the others is not, by its path.
+        data: the results of the photos that could be used, in the format of the work.
+        failed: the errors of the others, by path.
     """
 
     data: bytes
@@ -34,7 +34,7 @@ class Result(NamedTuple):
 
 
 class _Task(NamedTuple):
-    """Photos that were worked on at once, and what became of them; None where their workers died."""
+    """Photos of one task, and their result; None if the workers of the task died."""
 
     paths: list[str]
     result: Result | None
@@ -42,32 +42,32 @@ class _Task(NamedTuple):
 
 @runtime_checkable
 class Work(Protocol):
-    """What a worker does, made once in each worker; the same photos have to give the same result."""
+    """The function that a worker runs, made once in each worker. The same photos must give the same result."""
 
     def __call__(self, paths: list[str]) -> Result:
-        """The result of some photos. A DelfError ends the whole pass."""
+        """The result of some photos. A DelfError ends the pass over all photos."""
 
 
 def map_photos(
     make: Callable[[Workers], Work], paths: Iterable[str], workers: Workers, *, task_photos: int
 ) -> Iterator[Result]:
-    """Runs work over photos, each of which is in exactly one result, in any order.
+    """Runs the work over photos. Each photo is in exactly one result; the order is arbitrary.
 
-    Up to a million names are taken at once; the workers are started anew for the next million.
+    Up to a million names are read at once. For the next million, the workers start again.
 
     Args:
-        make: makes the work inside a worker, where JAX has not computed anything yet.
-        paths: names of photos that mean the same on every node.
+        make: makes the work inside a worker, in which JAX has not computed anything yet.
+        paths: names of photos that are valid on every node.
         workers: from ``ray_session.connected``.
-        task_photos: photos that a worker is given at once, at most.
+        task_photos: largest number of photos in a task.
 
     Raises:
         DelfError: a worker raised it.
-        ClusterError: the workers cannot start, or fail at something that is not a photo.
+        ClusterError: the workers cannot start, or an error that is not of a photo ended one.
     """
     iterator = iter(paths)
     while wave := list(itertools.islice(iterator, _WAVE_PHOTOS)):
-        # Several turns each, so that the last one leaves nobody idle for long.
+        # Several tasks for each worker, so that no worker waits long for the last one.
         size = max(1, min(task_photos, -(-len(wave) // (_TURNS * workers.number))))
         lost: list[str] = []
         for task in _pass(make, wave, workers, size):
@@ -81,14 +81,14 @@ def map_photos(
 
 def _given_up(paths: list[str]) -> Result:
     reason = (
-        f"every worker that was given it died, {2 * _TRIES} times; leave it out, or give the workers more memory "
-        "if that is what they died of (the cluster's logs say)"
+        f"every worker that read it died, {2 * _TRIES} times; leave it out, or give the workers more memory "
+        "if they ran out of it (see the logs of the cluster)"
     )
     return Result(b"", {path: ImageError(path, reason) for path in paths})
 
 
 def _pass(make: Callable[[Workers], Work], paths: list[str], workers: Workers, size: int) -> Iterator[_Task]:
-    """One way through the photos, so many at a time; tasks whose workers died come back without a result."""
+    """One pass over the photos, in tasks of ``size`` photos. A task whose workers died has no result."""
     if not paths:
         return
     import ray.data
@@ -98,7 +98,7 @@ def _pass(make: Callable[[Workers], Work], paths: list[str], workers: Workers, s
     dataset = ray.data.from_arrow(tables)
     dataset.context.enable_progress_bars = False
     dataset.context.print_on_execution_start = False
-    # Beside this process, which is lost with its node anyway.
+    # The ledger is on the node of this process, without which the job ends anyway.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     ledger = ray.remote(num_cpus=0, scheduling_strategy=here)(_Ledger).remote()
     dataset = dataset.map_batches(
@@ -133,7 +133,7 @@ def _task(paths: list[str], data: bytes | None, failed: list[dict[str, str]], er
 
 
 class _Ledger:
-    """An actor that survives the workers and knows how often each task was begun."""
+    """An actor that outlives the workers and counts how often each task was started."""
 
     def __init__(self) -> None:
         self._begun: dict[str, int] = {}
@@ -144,11 +144,11 @@ class _Ledger:
 
 
 class _Worker:
-    """Runs in a process of its own on some node."""
+    """Runs the work, in its own process on some node."""
 
     def __init__(self, make: Callable[[Workers], Work], workers: Workers, ledger: Any) -> None:
         if workers.accelerator is None:
-            # XLA's threads: its CPU backend would take every core that it sees.
+            # The number of XLA's threads: on a CPU it would use every core that it sees.
             os.environ["NPROC"] = str(workers.cpus)
         self._ledger = ledger
         self._work: Work | None = None
@@ -182,7 +182,7 @@ class _Worker:
         )
 
     def _begin(self, task: str) -> bool:
-        """Whether the task, named by its first photo, may be tried: unless it was lost too often."""
+        """Whether the task, named by its first photo, may be tried: not if it was lost too often."""
         import ray
 
         begun: int = ray.get(self._ledger.begin.remote(task))
@@ -200,4 +200,6 @@ def _resources(workers: Workers) -> dict[str, Any]:
 
 def _explained(error: Exception) -> ClusterError:
     reason = " ".join(str(getattr(error, "cause", None) or error).split())[-300:]
-    return ClusterError(f"the workers cannot start or go on ({reason}); every node needs the same delf-jax and models")
+    return ClusterError(
+        f"the workers cannot start or continue ({reason}); every node needs the same delf-jax and model"
+    )

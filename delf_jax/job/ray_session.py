@@ -1,4 +1,4 @@
-"""Reaching a Ray cluster, or starting one on this machine, and what workers it has room for."""
+"""Connects to a Ray cluster, or starts one on this machine, and finds out how many workers fit."""
 
 import contextlib
 import logging
@@ -18,12 +18,12 @@ _ACCELERATORS = ("GPU", "TPU")
 
 
 class Workers(NamedTuple):
-    """The workers of a pass.
+    """The workers of a job.
 
     Attributes:
-        number: how many.
-        cpus: cores, and so threads, of each.
-        accelerator: "GPU" or "TPU" where each has one of its own; None where it computes on its cores.
+        number: how many there are.
+        cpus: cores of each, which is also its number of threads.
+        accelerator: "GPU" or "TPU" if each worker has one; None if it computes on its cores.
     """
 
     number: int
@@ -36,15 +36,15 @@ def connected(address: str, *, workers: int | None = None) -> Iterator[Workers]:
     """A connection to a Ray cluster while the block runs.
 
     Args:
-        address: ``local`` starts a cluster on this machine and stops it again; ``auto`` finds one that runs on this
-            machine; otherwise host:port of the head node.
-        workers: how many; None for one an accelerator, or where there is none one for every two cores.
+        address: ``local`` starts a cluster on this machine and stops it at the end; ``auto`` finds one that runs on
+            this machine; otherwise host:port of the head node.
+        workers: how many; None for one for each accelerator, or for every two cores if there are no accelerators.
 
     Yields:
-        What the cluster has room for.
+        The workers that fit into the cluster.
 
     Raises:
-        ClusterError: Ray is not installed, there is no cluster, or it has no room for so many workers.
+        ClusterError: Ray is not installed, there is no cluster, or the workers do not fit.
     """
     ray = _ray()
     _connect(ray, address, workers)
@@ -55,7 +55,7 @@ def connected(address: str, *, workers: int | None = None) -> Iterator[Workers]:
 
 
 def _ray() -> ModuleType:
-    # Read when Ray is imported: nothing is reported to its makers, and what its C++ logs stays in its files.
+    # Ray reads these when it is imported: it sends no usage statistics, and its C++ part logs to files only.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -89,10 +89,10 @@ def _connect(ray: ModuleType, address: str, workers: int | None) -> None:
         reason = " ".join(str(error).split())[:200].rstrip(".")
         raise ClusterError(
             f"{address}: no Ray cluster can be reached ({reason}); "
-            "start one with `ray start --head`, or say local to have one while the job runs"
+            "start one with `ray start --head`, or give local to have one while the job runs"
         ) from None
     finally:
-        # Ray puts its own in the place of the SIGTERM handler, after which schedulers' warnings would be lost.
+        # Ray replaces the SIGTERM handler; then the warnings of a scheduler would be lost.
         for number, handler in handlers.items():
             signal.signal(number, handler)
 
@@ -110,7 +110,7 @@ def _without_stderr() -> Iterator[None]:
 
 
 def room(ray: ModuleType, address: str, workers: int | None) -> Workers:
-    """So many workers (None: as many as are useful) on the nodes of a cluster; ClusterError when they do not fit."""
+    """The workers that fit on the nodes of a cluster; raises ClusterError if there is no room for so many."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     for accelerator in _ACCELERATORS:
         devices = int(sum(node.get(accelerator, 0) for node in nodes))
@@ -126,6 +126,6 @@ def room(ray: ModuleType, address: str, workers: int | None) -> Workers:
     if workers is None:
         cpus = min(_CPUS_A_WORKER, max(cores))
         return Workers(sum(node // cpus for node in cores), cpus)
-    # As many cores each as leave room for all of them; a worker does not reach over two nodes.
+    # The most cores with which all workers fit. The cores of a worker are on one node.
     cpus = next(cpus for cpus in range(max(cores), 0, -1) if sum(node // cpus for node in cores) >= workers)
     return Workers(workers, cpus)

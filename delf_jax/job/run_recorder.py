@@ -1,4 +1,4 @@
-"""Keeps the books of one run: counts what the job tells it, and writes the report while the job goes on."""
+"""Records one run: counts photos, parts and failures, and writes the report while the job goes on."""
 
 import collections
 import datetime
@@ -21,14 +21,14 @@ _log = logging.getLogger(__name__)
 
 
 class RunRecorder:
-    """The report of a run, as far as it is; a context manager whose end decides the outcome.
+    """Makes the report of a run. It is a context manager, and how the block ends is the outcome of the run.
 
     The report is written when the run begins, after every part and at the end, so that even a killed run leaves one.
 
     Attributes:
-        meter: takes the seconds of the stages.
-        failures: reasons by photo or name; filled by the job.
-        done, skipped, parts, bytes_read: counted up by the job.
+        meter: measures the seconds of the stages.
+        failures: reason by photo or name; the job adds to it.
+        done, skipped, parts, bytes_read: the job counts with them.
     """
 
     def __init__(
@@ -43,11 +43,11 @@ class RunRecorder:
         """Begins a run.
 
         Args:
-            write: puts a report of this name into the store.
-            bytes_written: to the store by this run so far.
-            meter: of the extractor; what it counted before does not belong to this run.
-            devices: their kinds.
-            metrics: file for Prometheus, brought up to date every ten seconds and with every part.
+            write: writes a report into the store, under a name.
+            bytes_written: returns how many bytes this run has written to the store.
+            meter: of the extractor; what it has counted before does not belong to this run.
+            devices: kinds of the devices.
+            metrics: file for Prometheus, written every ten seconds and after every part.
         """
         self.meter = meter
         self.done = self.skipped = self.parts = self.bytes_read = 0
@@ -85,10 +85,10 @@ class RunRecorder:
             else:
                 self.save(run_report.INTERRUPTED)
         except (StoreError, OSError):
-            pass  # what stopped the run mostly keeps its report from being written too, and is told by itself
+            pass  # what stopped the run often stops its report too; the caller gets the first error
 
     def report(self, outcome: str = run_report.RUNNING, error: str | None = None) -> RunReport:
-        """The run as it is now."""
+        """The report of the run up to now."""
         stages = {name: seconds - self._before.get(name, 0.0) for name, seconds in self.meter.seconds().items()}
         programs = self._compilations.total()
         return RunReport(
@@ -113,13 +113,13 @@ class RunRecorder:
         )
 
     def save(self, outcome: str = run_report.RUNNING, error: str | None = None) -> None:
-        """Writes the report into the store, and the metrics."""
+        """Writes the report and the metrics."""
         report = self.report(outcome, error)
         self._write(self._name, report.to_bytes())
         self._save_metrics(report)
 
     def tick(self) -> None:
-        """Called after every photo: brings the metrics up to date where they have grown old."""
+        """Called after every photo; writes the metrics if they are older than ten seconds."""
         if self._metrics is not None and time.monotonic() - self._metrics_at >= _SECONDS_BETWEEN_METRICS:
             self._save_metrics(self.report())
 
@@ -128,7 +128,7 @@ class RunRecorder:
             return
         try:
             self._write_metrics(self._metrics, report)
-        except StoreError as error:  # nobody wants to lose a job to that
+        except StoreError as error:  # a job goes on without metrics
             _log.warning("metrics not written", extra={"reason": str(error)})
 
     def _write_metrics(self, file: str | os.PathLike[str], report: RunReport) -> None:

@@ -1,4 +1,4 @@
-"""The batch job in several processes: each extracts its share into a store of its own, and process 0 merges them."""
+"""The batch job in several processes: each extracts its share into its own store, and process 0 merges the stores."""
 
 import contextlib
 import os
@@ -31,7 +31,7 @@ def run(
 ) -> JobReport:
     """``job.run`` in every process of a group, into one store.
 
-    What a process has finished outlives it: whoever opens the store next, merges it.
+    What a dead process has finished is kept: the next writer of the store merges it.
 
     Args:
         extractor, paths, out, head: the same in all processes.
@@ -39,11 +39,11 @@ def run(
         **options: of ``job.run``.
 
     Returns:
-        What this process did; ``stored`` is of the whole store.
+        What this process did; ``stored`` counts the photos of the whole store.
 
     Raises:
         ClusterError: another process died, or could not open its store.
-        DelfError: as ``job.run``.
+        DelfError: as for ``job.run``.
     """
     names = [os.fspath(path) for path in paths]
     extraction_job.require_photos(names)
@@ -67,20 +67,20 @@ def _lead(
     options: dict[str, Any],
 ) -> JobReport:
     lost: dict[int, str] = {}
-    with _telling(group, "opened"):
+    with _publishing(group, "opened"):
         writer = StoreWriter(out, **described)
-    with writer, _telling(group, "merged"):
+    with writer, _publishing(group, "merged"):
         before = FeatureStore.open(out).failures()
-        result = extraction_job.run_in(writer, extractor, names, before, is_mine=group.share.has, **options)
+        result = extraction_job.run_in(writer, extractor, names, before, is_mine=group.share.owns, **options)
         left = FeatureStore.open(out).failures()
         for process in range(1, group.share.processes):
             folder = _folder_of(out, process)
-            ended = _hear(group, f"finished/{process}", folder)
+            ended = _wait_for(group, f"finished/{process}", folder)
             if ended == "":
                 left += FeatureStore.open(folder.address).failures()
             else:
                 lost[process] = ended or "it died"
-                left += [failure for failure in before if group.share._replace(process=process).has(failure[0])]
+                left += [failure for failure in before if group.share._replace(process=process).owns(failure[0])]
         writer.merge_processes()
         writer.write_failures(left)
         stored = len(writer)
@@ -88,7 +88,7 @@ def _lead(
     if lost:
         reasons = "; ".join(f"process {process} of {group.share.processes}: {lost[process]}" for process in lost)
         raise ClusterError(
-            f"{reasons}; what is finished is in the store, give the same command again in all processes for the rest"
+            f"{reasons}; what is finished is in the store, run the same command again in all processes for the rest"
         )
     return result._replace(stored=stored)
 
@@ -102,18 +102,18 @@ def _follow(
     options: dict[str, Any],
 ) -> JobReport:
     process = group.share.process
-    _require(_hear(group, "opened", Folder(out)))
-    with _telling(group, f"finished/{process}"):
-        before = [failure for failure in FeatureStore.open(out).failures() if group.share.has(failure[0])]
+    _require(_wait_for(group, "opened", Folder(out)))
+    with _publishing(group, f"finished/{process}"):
+        before = [failure for failure in FeatureStore.open(out).failures() if group.share.owns(failure[0])]
         with _ShareWriter(out, process, **described) as writer:
-            result = extraction_job.run_in(writer, extractor, names, before, is_mine=group.share.has, **options)
-    _require(_hear(group, "merged", Folder(out)))
+            result = extraction_job.run_in(writer, extractor, names, before, is_mine=group.share.owns, **options)
+    _require(_wait_for(group, "merged", Folder(out)))
     group.leave()
     return result._replace(stored=len(FeatureStore.open(out)))
 
 
 class _ShareWriter(StoreWriter):
-    """Writes the store of one process, and knows also what the whole store has."""
+    """Writes the store of one process, and also knows the photos of the whole store."""
 
     def __init__(self, out: str | os.PathLike[str], process: int, **described: Any) -> None:
         folder = Folder(out)
@@ -121,7 +121,7 @@ class _ShareWriter(StoreWriter):
         assert manifest is not None
         different = manifests.difference(manifest, **described | {"head": None})
         if different:
-            raise StoreError(f"{folder.address}: process 0 computes otherwise ({different}); start all alike")
+            raise StoreError(f"{folder.address}: process 0 has other settings ({different}); start all processes alike")
         self._whole = known_photos(folder, manifest)
         super().__init__(_folder_of(out, process).address, **described)
 
@@ -134,18 +134,18 @@ def _folder_of(out: str | os.PathLike[str], process: int) -> Folder:
 
 
 @contextlib.contextmanager
-def _telling(group: Group, what: str) -> Iterator[None]:
-    """Tells the others how the block ended: an empty text when well, otherwise the reason."""
+def _publishing(group: Group, what: str) -> Iterator[None]:
+    """Sends the other processes how the block ended: an empty text, or the reason of a failure."""
     try:
         yield
     except BaseException as error:
-        group.tell(what, str(error) or "it was interrupted")
+        group.publish(what, str(error) or "it was interrupted")
         raise
-    group.tell(what)
+    group.publish(what)
 
 
-def _hear(group: Group, what: str, folder: Folder) -> str | None:
-    """What is told by the process that writes in ``folder``; None where it has died."""
+def _wait_for(group: Group, what: str, folder: Folder) -> str | None:
+    """Waits for a message of the process that writes in ``folder``; returns None if it has died."""
 
     def read() -> bytes:
         try:
@@ -153,11 +153,11 @@ def _hear(group: Group, what: str, folder: Folder) -> str | None:
         except OSError:
             return b""
 
-    return group.hear(what, is_alive=Heartbeat(read, seconds=_SILENT_SECONDS).is_alive)
+    return group.wait_for(what, is_alive=Heartbeat(read, seconds=_SILENT_SECONDS).is_alive)
 
 
 def _require(text: str | None) -> None:
     if text != "":
         raise ClusterError(
-            f"process 0: {text or 'it died'}; what is finished is kept, give the same command again in all processes"
+            f"process 0: {text or 'it died'}; what is finished is kept, run the same command again in all processes"
         )

@@ -1,4 +1,5 @@
-"""The feature store: a folder of Parquet parts and a manifest that says which of them count.
+"""The feature store: a folder of Parquet parts, and a commit log that says which of them count.
 
-``reader`` opens, ``writer`` adds, ``repair`` mends; ``parts`` and ``manifest`` are the formats.
+``reader``, ``writer`` and ``repair`` use it. ``parts``, ``manifest`` and ``run_report`` are the formats, ``commit_log``
+is the commit protocol, and ``version_0_1`` reads what was there before it.
 """

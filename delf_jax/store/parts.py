@@ -1,4 +1,4 @@
-"""One part of a feature store: the features of some photos as a Parquet file, one row a photo."""
+"""A part of a feature store: a Parquet file with the features of some photos, one row for each photo."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ from delf_jax.features import LocalFeatures
 from delf_jax.files import json_files
 
 UNREADABLE = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError)
-"""What reading a damaged part may raise."""
+"""What may be raised when a damaged part is read."""
 
 _FLOATS = pa.list_(pa.field("element", pa.float32()))
 SCHEMA = pa.schema(
@@ -39,9 +39,9 @@ class StoredPhoto(NamedTuple):
     Attributes:
         path: absolute path, or fsspec address.
         size: bytes of the file.
-        mtime_ns: its time of change in nanoseconds since 1970; 0 where the file system does not say.
+        mtime_ns: its modification time in nanoseconds since 1970; 0 if the file system does not have it.
         content_hash: sha256 of the file's bytes in hexadecimal.
-        features: its local features; descriptors were kept as float16 and are float32 of unit length again.
+        features: its local features. The store has the descriptors as float16; here they are float32 of unit length.
     """
 
     path: str
@@ -54,11 +54,11 @@ class StoredPhoto(NamedTuple):
 def encode(
     photos: Sequence[StoredPhoto], *, dimension: int, fingerprint: str, origin: Mapping[str, Any] | None = None
 ) -> bytes:
-    """The Parquet file of ``photos``; ``origin``, what made them, is kept in its metadata.
+    """The Parquet file of ``photos``. Its metadata has ``origin``, what made them.
 
-    Columns: path, size, mtime_ns, content_hash, height, width, keypoints (x and y by turns), scales, scores,
-    descriptors (float16, ``dimension`` values a feature, in a row) and model. Lists of plain numbers are written
-    and read several times faster than lists of lists; n is the length of ``scores``.
+    Columns: path, size, mtime_ns, content_hash, height, width, keypoints (x, y, x, y, ...), scales, scores, descriptors
+    (float16, ``dimension`` values for each feature, one feature after another) and model. A photo has as many features
+    as ``scores`` has values. Flat lists are written and read several times faster than lists of lists.
     """
     features = [photo.features for photo in photos]
     counts = np.array([len(f) for f in features], np.int64)
@@ -84,7 +84,7 @@ def encode(
         }
     ).replace_schema_metadata({"delf_jax": json.dumps({"dimension": dimension, **(origin or {})})})
     sink = pa.BufferOutputStream()
-    # Descriptors hardly compress; trying costs more than the disk does.
+    # Descriptors hardly compress, and compressing takes longer than writing.
     pq.write_table(table, sink, compression="none", use_dictionary=["model"], write_statistics=False)
     data: bytes = sink.getvalue().to_pybytes()
     return data
@@ -93,9 +93,9 @@ def encode(
 def decode(
     data: bytes, *, dimension: int, skip: frozenset[int] = frozenset(), as_kept: bool = False
 ) -> Iterator[StoredPhoto]:
-    """The photos of a part, but for the rows in ``skip``; ValueError or an Arrow error when it is not one.
+    """The photos of a part, without the rows in ``skip``; raises one of ``UNREADABLE`` if it is damaged.
 
-    Descriptors are made float32 of unit length again, or ``as_kept`` stay float16, for writing them once more.
+    Descriptors become float32 of unit length. With ``as_kept`` they stay float16, to be written again.
     """
     # Arrow's threads may outlive the interpreter and abort it at exit (apache/arrow#34314).
     file = pq.ParquetFile(pa.BufferReader(data))
@@ -111,7 +111,7 @@ def decode(
     columns = [
         _lists(table, name, width) for name, width in (("scales", 1), ("keypoints", 2), ("descriptors", dimension))
     ]
-    if not all(np.array_equal(ends, others) for others, _ in columns):
+    if not all(np.array_equal(ends, column_ends) for column_ends, _ in columns):
         raise ValueError("its columns have different lengths")
     scales, keypoints, descriptors = (values for _, values in columns)
     for row in range(len(table)):
@@ -129,16 +129,16 @@ def decode(
 
 
 def identities(file: Any) -> dict[str, list[Any]]:
-    """Columns path, size, mtime_ns and content_hash of a part, given as a binary file; its features are not read."""
+    """The columns path, size, mtime_ns and content_hash of a part, from an open file. Features are not read."""
     table = pq.ParquetFile(file).read(["path", "size", "mtime_ns", "content_hash"], use_threads=False)
     columns: dict[str, list[Any]] = table.to_pydict()
     return columns
 
 
 def origin(data: bytes) -> dict[str, Any]:
-    """What made a part: the dimension, the fingerprint, and the rest of what ``encode`` was told.
+    """What made a part: the fingerprint, the dimension, and the ``origin`` that ``encode`` was given.
 
-    Raises as ``decode`` does, and ValueError when no photo is in it.
+    Raises the same as ``decode``, and ValueError if the part has no photos.
     """
     file = pq.ParquetFile(pa.BufferReader(data))
     _require_honest(file, len(data))
@@ -156,7 +156,7 @@ def _unit(descriptors: np.ndarray) -> np.ndarray:
 
 
 def _lists(table: pa.Table, name: str, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where each row's list ends, in units of ``width``, and all values [n, width]."""
+    """The offsets of the rows' lists, in units of ``width``, and all values [n, width]."""
     column = table.column(name)
     if len(column) == 0:
         return np.zeros(1, np.int64), np.zeros((0, width), np.float32)
@@ -168,9 +168,9 @@ def _lists(table: pa.Table, name: str, width: int) -> tuple[np.ndarray, np.ndarr
 
 
 def _require_honest(file: pq.ParquetFile, size: int) -> None:
-    """Refuses a file that says it would become far larger in memory than it is, before any of it is read."""
+    """Raises ValueError for a file that claims to become far larger in memory than it is, before its data are read."""
     described = file.metadata
-    # Not by column: PyArrow ends the process at damaged statistics of one.
+    # Not for each column: PyArrow ends the process if the statistics of one are damaged.
     uncompressed = sum(described.row_group(group).total_byte_size for group in range(described.num_row_groups))
     if uncompressed > size or 4 * described.num_rows > size:
         raise ValueError("it claims more rows or values than it has bytes for")

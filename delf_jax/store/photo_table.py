@@ -1,4 +1,4 @@
-"""What a store knows of its photos, in 54 bytes each, so that millions fit in memory."""
+"""What a store knows of its photos, in 54 bytes for each, so that millions fit in memory."""
 
 from typing import NamedTuple
 
@@ -11,11 +11,11 @@ _ROW = np.dtype([("key", "u8"), ("size", "i8"), ("mtime_ns", "i8"), ("content", 
 
 
 class KnownPhoto(NamedTuple):
-    """What tells whether a photo changed, and where its row is.
+    """What shows whether a photo has changed, and the place of its row.
 
     Attributes:
         size: bytes of the file.
-        mtime_ns: its time of change in nanoseconds since 1970.
+        mtime_ns: its modification time in nanoseconds since 1970.
         content: the first 64 bits of its content hash.
         part: position of its part in the manifest.
         row: its row in the part.
@@ -29,16 +29,16 @@ class KnownPhoto(NamedTuple):
 
     @classmethod
     def of(cls, size: int, mtime_ns: int, content_hash: str, part: int, row: int) -> "KnownPhoto":
-        """From the whole content hash in hexadecimal."""
+        """Made from the whole content hash, in hexadecimal."""
         return cls(size, mtime_ns, int(content_hash[:16], 16), part, row)
 
     def has_content(self, content_hash: str) -> bool:
-        """Whether the photo had this content (sha256 in hexadecimal) when it was stored."""
+        """Whether the photo had this content (sha256, in hexadecimal) when it was stored."""
         return self.content == int(content_hash[:16], 16)
 
 
 class PhotoTable:
-    """From a photo's path to what is known of it; the last one added counts."""
+    """Maps the path of a photo to what is known of it. The last entry for a path counts."""
 
     def __init__(self, *, merge_at: int = 1 << 13) -> None:
         self._rows = np.empty(0, _ROW)
@@ -46,7 +46,7 @@ class PhotoTable:
         self._merge_at = merge_at
 
     def get(self, path: str) -> KnownPhoto | None:
-        """What was added for ``path`` last; None where nothing was."""
+        """The last entry for ``path``; None if there is none."""
         key = path_key(path)
         if key in self._recent:
             return self._recent[key]
@@ -56,7 +56,7 @@ class PhotoTable:
         return None
 
     def add(self, path: str, known: KnownPhoto) -> None:
-        """Remembers a photo."""
+        """Adds or replaces the entry of a photo."""
         self._recent[path_key(path)] = known
         if len(self._recent) >= max(self._merge_at, WAITING_SHARE * len(self._rows)):
             self._merge()

@@ -1,4 +1,4 @@
-"""What one run of a job did and what it cost: kept in the store as JSON, given to Prometheus as a text file."""
+"""The report of one run of a job: a JSON file in the store, and a text file for Prometheus."""
 
 import dataclasses
 import re
@@ -19,22 +19,22 @@ class RunReport:
     """One run of an extraction.
 
     Attributes:
-        outcome: "finished", "interrupted", "failed", or "running"; a run that is not at work any more and still says
-            "running" was killed.
+        outcome: "finished", "interrupted", "failed" or "running". A run that was killed still says "running".
         error: why it failed; None otherwise.
         started: seconds since 1970.
-        seconds: that it has taken.
+        seconds: how long it has taken.
         host, process: where it ran.
-        devices: their kinds, one entry a device.
-        done, skipped, failed: photos extracted, photos that the store had already, photos and names of no use.
-        failures: photos a reason (see ``failure_kind``).
-        bytes_read: of the photo files extracted or tried.
+        devices: the kind of each device.
+        done, skipped, failed: photos extracted; photos that the store already had; photos and names that could not be
+            used.
+        failures: number of photos for each reason (see ``failure_kind``).
+        bytes_read: of the photo files.
         bytes_written: to the store.
-        parts: written.
-        stages: seconds in ``decode`` (summed over its threads), ``compute`` (while the devices had a batch) and
+        parts: number of parts written.
+        stages: seconds in ``decode`` (the sum of its threads), ``compute`` (while the devices had a batch) and
             ``write``.
-        compiled, cached: programs that XLA compiled, and that it found in the persistent cache.
-        compile_seconds: that both took.
+        compiled, cached: programs that XLA compiled, and programs that it found in the persistent cache.
+        compile_seconds: the seconds of both.
     """
 
     outcome: str
@@ -58,17 +58,17 @@ class RunReport:
 
     @property
     def device_idle_share(self) -> float:
-        """Share of the run in which the devices had nothing to compute; 1 where nothing was measured."""
+        """Share of the run in which the devices had nothing to compute; 1 if nothing was measured."""
         busy = self.stages.get("compute", 0.0)
         return 1 - min(busy / self.seconds, 1) if self.seconds else 1.0
 
     @property
     def photos_per_second(self) -> float:
-        """Photos extracted a second of the whole run, start-up and compiling included."""
+        """Photos extracted per second, over the whole run with its start and compilation."""
         return self.done / self.seconds if self.seconds else 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as JSON types, with what follows from it."""
+        """The report as JSON values, with the values that follow from it."""
         derived = {"device_idle_share": self.device_idle_share, "photos_per_second": self.photos_per_second}
         return _rounded(dataclasses.asdict(self) | {"devices": list(self.devices)} | derived)
 
@@ -103,7 +103,7 @@ class RunReport:
         )
 
     def to_prometheus(self) -> bytes:
-        """The text file that a node exporter's textfile collector picks up; metrics named ``delf_jax_extract_...``."""
+        """The text file for the textfile collector of a node exporter, with metrics named ``delf_jax_extract_...``."""
         from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
         registry = CollectorRegistry()
@@ -117,23 +117,23 @@ class RunReport:
         ) -> None:
             metric: Any = kind(f"delf_jax_extract_{name}", help, [label] if label else [], registry=registry)
             for key, value in values.items() if isinstance(values, Mapping) else [(None, values)]:
-                # The file is UTF-8, which lone surrogates of undecodable names are not.
+                # The file is UTF-8, but names that could not be decoded have lone surrogates.
                 child = metric if key is None else metric.labels(key.encode(errors="replace").decode())
                 child.inc(value) if kind is Counter else child.set(value)
 
         photos = {"done": self.done, "skipped": self.skipped, "failed": self.failed}
-        family(Counter, "photos", "Photos of this run by what became of them.", photos, "outcome")
-        family(Counter, "failures", "Photos of no use by reason.", self.failures, "reason")
+        family(Counter, "photos", "Photos of this run by outcome.", photos, "outcome")
+        family(Counter, "failures", "Photos that could not be used, by reason.", self.failures, "reason")
         moved = {"read": self.bytes_read, "written": self.bytes_written}
-        family(Counter, "bytes", "Bytes of photos read and of the store written.", moved, "direction")
+        family(Counter, "bytes", "Bytes read from photos and written to the store.", moved, "direction")
         family(Counter, "parts", "Parts written.", self.parts)
-        family(Counter, "stage_seconds", "Seconds a stage; decode is summed over threads.", self.stages, "stage")
+        family(Counter, "stage_seconds", "Seconds of each stage, summed over decoding threads.", self.stages, "stage")
         programs = {"compiled": self.compiled, "cached": self.cached}
-        family(Counter, "programs", "XLA programs compiled, or found in the cache.", programs, "source")
-        family(Counter, "compile_seconds", "Seconds that compiling took.", self.compile_seconds)
+        family(Counter, "programs", "XLA programs compiled or found in the cache.", programs, "source")
+        family(Counter, "compile_seconds", "Seconds of compilation.", self.compile_seconds)
         family(Gauge, "device_idle_ratio", "Share of the run in which devices were idle.", self.device_idle_share)
-        family(Gauge, "seconds", "Seconds that this run has taken.", self.seconds)
-        family(Gauge, "started_timestamp_seconds", "When this run began.", self.started)
+        family(Gauge, "seconds", "Duration of this run in seconds.", self.seconds)
+        family(Gauge, "started_timestamp_seconds", "Start of this run.", self.started)
         outcomes = {name: float(name == self.outcome) for name in (RUNNING, FINISHED, INTERRUPTED, FAILED)}
         family(Gauge, "outcome", "1 for the state of this run.", outcomes, "outcome")
         text: bytes = generate_latest(registry)
@@ -141,7 +141,7 @@ class RunReport:
 
 
 def failure_kind(reason: str) -> str:
-    """The kind of failure in an ``ImageError.reason``: without remedy, details and numbers, so that kinds stay few.
+    """The kind of a failure: an ``ImageError.reason`` without remedy, details and numbers, so that there are few kinds.
 
     >>> failure_kind("the file is damaged or cut short (broken data stream when reading); fetch it again")
     'the file is damaged or cut short'
@@ -152,7 +152,7 @@ def failure_kind(reason: str) -> str:
 
 
 def is_run_name(name: str) -> bool:
-    """Whether a file in the store's folder ``runs`` has the name of a report."""
+    """Whether a name in the folder ``runs`` of a store is that of a report."""
     return _NAME.fullmatch(name) is not None
 
 

@@ -103,15 +103,15 @@ def accumulate_in_group(group: Group, folder: str | os.PathLike[str]) -> Iterato
         photos: Iterable[str], settings: FitSettings, *, encoder: Any = None, on_error: OnError | None = None
     ) -> FitSums | None:
         number = next(rounds)
-        share = [path for path in photos if group.share.has(path)]
+        share = [path for path in photos if group.share.owns(path)]
         sums = accumulate(share, settings, encoder=encoder, on_error=on_error)
         Folder(own).write(f"{number}.zip", _to_bytes(sums))
-        group.tell(f"sums/{number}/{group.share.process}")
+        group.publish(f"sums/{number}/{group.share.process}")
         total = _Total()
         for process in range(group.share.processes):
             other = Folder(Path(folder) / f"{process:05d}")
             beat = Heartbeat(functools.partial(_beat, other), seconds=_SILENT_SECONDS)
-            if group.hear(f"sums/{number}/{process}", is_alive=beat.is_alive) is None:
+            if group.wait_for(f"sums/{number}/{process}", is_alive=beat.is_alive) is None:
                 raise ClusterError(f"process {process} died; give the same command again in all processes")
             total.add(other.read(f"{number}.zip"))
         return total.finish(encoder)

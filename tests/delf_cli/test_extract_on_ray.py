@@ -51,7 +51,7 @@ def test_an_interrupted_one_goes_on(small: tuple[str, ...], demo_photos: Path, t
 
     out, cluster = tmp_path / "store", ("--ray", "local", "--ray-workers", "1")
     with start(out, *cluster) as process:
-        while not ((out / "commits").exists() and len(FeatureStore.open(out))):
+        while not ((out / "manifest.json").exists() and len(FeatureStore.open(out))):
             time.sleep(0.01)
             assert process.poll() is None
         begin = time.monotonic()

@@ -96,7 +96,7 @@ def full_disk(tries: int, folder: Path, rng: random.Random) -> Tally:
             process.join()
             tally.tried += process.exitcode != 0
             tally.notes["said in one line"] += process.exitcode == 2
-            if (disk / "store" / "commits").exists():
+            if (disk / "store" / "manifest.json").exists():
                 tally.lost += len(FeatureStore.open(disk / "store").check())
             _remount(disk, "size=8m")
             ground.finish(photos, disk / "store", tally)

@@ -207,7 +207,7 @@ def start(photos: Path, out: Path, *, seconds: float) -> "subprocess.Popen[bytes
 
 def wait_for_parts(out: Path, count: int) -> None:
     for _ in range(1500):
-        if (out / "commits").exists() and sum(1 for _ in FeatureStore.open(out).iter_parts()) >= count:
+        if (out / "manifest.json").exists() and sum(1 for _ in FeatureStore.open(out).iter_parts()) >= count:
             return
         time.sleep(0.02)
     pytest.fail("the job made no progress")

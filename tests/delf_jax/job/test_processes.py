@@ -78,7 +78,7 @@ def test_three_processes_fill_the_store_of_one_and_a_killed_one_costs_only_time(
     photos = save_photos(tmp_path / "photos", map(str, range(30)))
     (photos / "broken.jpg").write_bytes(b"not a photo")
     here = extraction_job.run(FakeExtractor(), [photos, photos / "missing"], tmp_path / "here", part_photos=2)
-    mine = [sum(Share(number, 3).has(str(path)) for path in photos.glob("*.bmp")) for number in range(3)]
+    mine = [sum(Share(number, 3).owns(str(path)) for path in photos.glob("*.bmp")) for number in range(3)]
     assert sum(mine) == 30
     out = tmp_path / "there"
 
@@ -86,7 +86,7 @@ def test_three_processes_fill_the_store_of_one_and_a_killed_one_costs_only_time(
     wait_for_a_part(out / "processes" / "00001", processes[1])
     processes[1].kill()
     processes[1].communicate()
-    message = "process 1 of 3: it died; what is finished is in the store, give the same command again in all processes"
+    message = "process 1 of 3: it died; what is finished is in the store, run the same command again in all processes"
     first, third = ends([processes[0], processes[2]])
     assert first.startswith(message)
     stored = len(FeatureStore.open(out))

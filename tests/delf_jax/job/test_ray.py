@@ -91,7 +91,7 @@ def test_lost_workers_cost_nothing_and_a_photo_that_kills_them_is_listed(
     photos = save_photos(tmp_path / "photos", [*map(str, range(20)), "poison", "unlucky"])
     report = extraction_job.run(spread(Mortal, workers), [photos], tmp_path / "store")
     assert (report.done, [path for path, _ in report.failed]) == (21, [str(photos / "poison.bmp")])
-    assert "every worker that was given it died" in report.failed[0][1]
+    assert "every worker that read it died" in report.failed[0][1]
     assert FeatureStore.open(tmp_path / "store").failures() == report.failed
     assert capfd.readouterr() == ("", "")
     # The plain job goes on where this one ended, and then both are one.
