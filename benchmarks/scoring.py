@@ -60,7 +60,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = [list(COLUMNS)] + [[_cell(row.get(name)) for name in COLUMNS] for row in rows if "left_out" not in row]
     widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
     text = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths)) for line in lines]
-    return "\n".join(text + [f"{row['method']}: left out, {row['left_out']}" for row in rows if "left_out" in row])
+    return "\n".join(text + [f"{row['method']} is left out: {row['left_out']}" for row in rows if "left_out" in row])
 
 
 def _numbers(

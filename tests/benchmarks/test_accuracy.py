@@ -131,7 +131,7 @@ def test_fewer_dimensions_are_the_first_components() -> None:
     )
     whole = with_head(raw, methods.of_dimension(head, 8).arrays(), "norm")
     np.testing.assert_allclose(whole.descriptors, raw.descriptors[np.argsort(-norms)], atol=1e-6)
-    with pytest.raises(DelfError, match="choose no more"):
+    with pytest.raises(DelfError, match="give at most these"):
         methods.of_dimension(head, 6)
 
 
