@@ -173,5 +173,5 @@ class _Server:
         if isinstance(self._shard, Exception):
             raise SearchIndexError(f"{self._root}: shard {self._name} cannot be opened: {self._shard}")
         if self._shard.entry != entry:
-            raise ShardChanged(f"{self._root}: shard {entry.name} has been changed by somebody else")
+            raise ShardChanged(f"{self._root}: shard {entry.name} has been changed by another process")
         return getattr(self._shard, method)(*arguments)

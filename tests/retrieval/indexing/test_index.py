@@ -1,7 +1,5 @@
 """The index on disk and in change: the same answers after every way of getting to the same photos."""
 
-import hashlib
-import json
 import shutil
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from delf_jax.store.reader import FeatureStore
 from delf_jax.store.writer import StoreWriter
 from retrieval import asmk
 from retrieval.indexing import manifest
+from tests.retrieval.indexing.manifest_0_1 import write_as_0_1
 from tests.retrieval.sift import sift_features
 
 BACKENDS = ["exact", "scann"]
@@ -189,18 +188,10 @@ def test_what_is_not_an_index(photos: dict[str, LocalFeatures], tmp_path: Path) 
         retrieval.Index.open(tmp_path / "index")
 
 
-def as_written_by_0_1(folder: Path) -> None:
-    """Rewrites the manifest in the form of delf-jax 0.1: all entries beside the format, under one checksum."""
-    file = json.loads((folder / manifest.NAME).read_text())
-    described = {"format": file["format"], "version": 1, **file["body"]}
-    described["sha256"] = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
-    (folder / manifest.NAME).write_text(json.dumps(described, indent=1))
-
-
 def test_an_index_of_version_0_1_opens(photos: dict[str, LocalFeatures], tmp_path: Path) -> None:
     index = build(photos)
     index.save(tmp_path / "index")
-    as_written_by_0_1(tmp_path / "index")
+    write_as_0_1(tmp_path / "index")
     assert answer(retrieval.Index.open(tmp_path / "index"), photos["leuvenB"]) == answer(index, photos["leuvenB"])
 
 

@@ -21,6 +21,7 @@ from retrieval.nearest import Neighbours, merge_neighbours
 from retrieval.sharding.layout import Layout, ShardChanged
 from retrieval.sharding.ray_servers import _Server
 from retrieval.sharding.shard import Shard
+from tests.retrieval.indexing.manifest_0_1 import write_as_0_1
 from tests.retrieval.sift import sift_features
 
 NAMES = ("graf1", "leuvenA", "box", "nothing", "coffee", "camera", "twin", "rocket", "chelsea")
@@ -222,7 +223,7 @@ def test_a_server_opens_its_shard_again_where_that_failed_once(
         with pytest.raises(SearchIndexError, match=reason):
             server.call(now, "names")
     assert gone not in server.call(now, "names").values()
-    with pytest.raises(ShardChanged, match="changed by somebody else"):
+    with pytest.raises(ShardChanged, match="changed by another process"):
         server.call(before, "names")
 
 
@@ -246,6 +247,12 @@ def test_what_is_damaged_beyond_its_shards(photos: dict[str, LocalFeatures], cop
     )
     with pytest.raises(SearchIndexError, match=r"its manifest\.json is damaged"):
         retrieval.ShardedIndex.open(copy)
+
+
+def test_the_manifest_of_version_0_1_is_read(copy: Path) -> None:
+    layout = Layout.read(copy)
+    write_as_0_1(copy)
+    assert Layout.read(copy) == layout
 
 
 def test_the_head_comes_along(photos: dict[str, LocalFeatures], tmp_path: Path) -> None:
