@@ -86,7 +86,7 @@ class Index:
             sentence += f", {len(shards)} shard{'s' if len(shards) > 1 else ''}"
         report.result(record, sentence)
 
-    def _index(self, report: Report) -> "retrieval.Index | retrieval.ShardedIndex":
+    def _index(self, report: Report) -> "retrieval.SearchableIndex":
         """The index, built in its folder, or opened and changed there."""
         from delf_cli import environment
 
@@ -107,7 +107,7 @@ class Index:
             index.change(removed=self.remove, added=store if store is not None and self.add else ())
         return index
 
-    def _aggregate(self, index: "retrieval.Index | retrieval.ShardedIndex", report: Report) -> int:
+    def _aggregate(self, index: "retrieval.SearchableIndex", report: Report) -> int:
         """Adds the visual words of --asmk. Returns the number of visual words that the index has now."""
         import retrieval
         from retrieval import asmk
@@ -124,7 +124,7 @@ class Index:
 
     def _rebuild(
         self,
-        index: "retrieval.Index | retrieval.ShardedIndex",
+        index: "retrieval.SearchableIndex",
         store: "delf_jax.store.reader.FeatureStore | None",
         report: Report,
     ) -> None:

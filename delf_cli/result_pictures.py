@@ -79,7 +79,7 @@ def draw_pair(
 def draw_results(
     query: str,
     features: "delf_jax.features.LocalFeatures",
-    index: "retrieval.Index | retrieval.ShardedIndex",
+    index: "retrieval.SearchableIndex",
     result: "retrieval.SearchResult",
 ) -> "delf_jax.drawing.Picture":
     """Draws the query beside each of its best results. Results whose photo is gone are left out."""

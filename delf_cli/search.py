@@ -5,7 +5,7 @@ import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from tyro.conf import Positional, arg
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     import delf_jax.features
     import retrieval
     import retrieval.verification.verify
-
-    SearchableIndex = retrieval.Index | retrieval.ShardedIndex
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,7 +72,7 @@ class Search:
                 )
             self._search(index, report)
 
-    def _search(self, index: "SearchableIndex", report: Report) -> None:
+    def _search(self, index: "retrieval.SearchableIndex", report: Report) -> None:
         queries = input_photos.find_paths(self.photos, report, kind="query")
         if not queries:
             return
@@ -104,7 +102,7 @@ class Search:
                     advance(next_position, len(queries))
 
     @contextlib.contextmanager
-    def _opened_index(self) -> "Iterator[SearchableIndex]":
+    def _opened_index(self) -> "Iterator[retrieval.SearchableIndex]":
         from delf_cli import environment
 
         environment.keep_memory()
@@ -144,7 +142,7 @@ class Search:
 
     def _answer(
         self,
-        index: "SearchableIndex",
+        index: "retrieval.SearchableIndex",
         query: str,
         features: "delf_jax.features.LocalFeatures",
         file: str | None,
@@ -152,9 +150,13 @@ class Search:
         *,
         box: cropped_features.Box | None,
     ) -> None:
-        # An index in shards supports votes only.
-        stage: dict[str, Any] = {} if self.first_stage == "votes" else {"first_stage": self.first_stage}
-        result = index.search(features, verify=self.verify, top=self.top, max_side=self.extraction.max_side, **stage)
+        result = index.search(
+            features,
+            first_stage=self.first_stage,
+            verify=self.verify,
+            top=self.top,
+            max_side=self.extraction.max_side,
+        )
         lines = _sentences(query, features, result)
         if file is not None:
             result_pictures.save(file, result_pictures.draw_results(query, features, index, result))

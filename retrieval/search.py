@@ -77,8 +77,9 @@ class Snapshot(Protocol):
 class SearchableIndex(abc.ABC):
     """Photos that can be searched by their local features: the one interface of ``Index`` and ``ShardedIndex``.
 
-    An index with a ``path`` lives in that folder: whatever changes the index changes the folder at once, and the folder
-    is whole at every moment. An index without one is in memory alone; ``save`` writes a copy.
+    An index with a ``path`` lives in that folder: a change of the index also changes the folder, as a whole or not at
+    all. Such an index was opened from a folder or built into one. An index without a path is in memory alone; ``save``
+    writes a copy of it.
 
     Attributes:
         settings: what the features were extracted with; None if the index was built without.
