@@ -14,7 +14,7 @@ from delf_jax.training import dense_cache
 from delf_jax.training.backbones import Backbone
 from delf_jax.training.cached_batches import CachedBatches, padded_batch
 from delf_jax.training.dense_cache import DenseCache
-from delf_jax.training.loader import Loader
+from delf_jax.training.loader import BatchPlan, Loader
 from delf_jax.training.samples import Samples
 from delf_jax.training.settings import TrainingSettings
 from delf_jax.training.views import plain_view, random_view
@@ -55,10 +55,7 @@ def photo_feeds(
     loader = Loader(
         training,
         random_view(settings, settings.side),
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        order=settings.order,
-        gamma=(settings.smallest_gamma, 1.0),
+        BatchPlan(settings.batch_size, settings.order, settings.seed, (settings.smallest_gamma, 1.0)),
         workers=workers,
     )
     if validation is None:
@@ -67,7 +64,7 @@ def photo_feeds(
     failures: dict[str, str] = {}
 
     def validate() -> Iterable[Any]:
-        with Loader(validation, plain_view(settings), batch_size=settings.batch_size, order="listed") as listed:
+        with Loader(validation, plain_view(settings), BatchPlan(settings.batch_size, "listed")) as listed:
             yield from listed
             failures.update(listed.failures)
 

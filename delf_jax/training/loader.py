@@ -1,7 +1,7 @@
 """Batches of augmented photos: a Grain pipeline that can be stopped, resumed and shared between processes.
 
-Everything about batch ``step`` follows from (samples, seed, step), so a state is little more than the step, and it
-fits any number of worker processes and threads.
+Everything in batch ``step`` follows from (samples, seed, step). So a saved state is little more than the step, and it
+can be used with any number of worker processes and threads.
 """
 
 import dataclasses
@@ -33,9 +33,9 @@ class Batch(TypedDict):
     Attributes:
         images: RGB, 0 to 255, B of them.
         valid_hw: (height, width) of the part of each image that holds photo.
-        labels: positions in the samples' classes; -1 marks a row without photo (``listed`` only), to be left out.
+        labels: positions in the samples' classes; -1 marks a row without photo (only in ``listed``), to be ignored.
         names: of the photos, "" for a row without photo.
-        gamma: factor that the whole batch is to be rescaled by, the same in all processes.
+        gamma: factor that the whole batch will be rescaled by, the same in all processes.
     """
 
     images: UInt8[np.ndarray, "b size size 3"]
@@ -45,30 +45,44 @@ class Batch(TypedDict):
     gamma: Float32[np.ndarray, ""]
 
 
-class Loader(Iterator[Batch]):
-    """Iterates over batches, for ever in the orders ``shuffled`` and ``balanced``, once in ``listed``.
-
-    A photo that cannot be read is reported in ``failures``. In the random orders the next readable photo of
-    the list, mostly of the same class, stands in for it; in ``listed`` its row has label -1, as have the rows that fill
-    up the last batch. Close the loader, or use it as a context manager, to end its workers.
+@dataclasses.dataclass(frozen=True)
+class BatchPlan:
+    """What decides, with the samples, the content of every batch.
 
     Attributes:
-        failures: reason by name, of the photos met so far that could not be read.
+        batch_size: photos a batch, over all processes.
+        order: ``shuffled``: all photos in a new order every epoch; ``balanced``: all classes once in a new order every
+            round, each class's photos in turn; ``listed``: as listed, once.
+        seed: 0 to 2^32 - 1; everything random follows from it and the step.
+        gamma: bounds of the batches' rescaling factor, uniformly distributed.
+    """
+
+    batch_size: int
+    order: Order = "shuffled"
+    seed: int = 0
+    gamma: tuple[float, float] = (1.0, 1.0)
+
+
+class Loader(Iterator[Batch]):
+    """Iterates over batches: without end in the orders ``shuffled`` and ``balanced``, once in ``listed``.
+
+    A photo that cannot be read is reported in ``failures``. In the random orders the next readable photo of the list,
+    usually of the same class, takes its place. In ``listed`` its row has label -1, like the rows that fill up the last
+    batch. Close the loader, or use it as a context manager, to end its workers.
+
+    Attributes:
+        failures: reason by name, of the photos so far that could not be read.
         step: batches given so far.
-        steps_per_epoch: batches in which as many photos come as there are.
+        steps_per_epoch: batches that hold as many photos as there are.
     """
 
     def __init__(
         self,
         samples: Samples,
         augment: Augmentation,
+        plan: BatchPlan,
         *,
-        batch_size: int,
-        seed: int = 0,
-        order: Order = "shuffled",
-        gamma: tuple[float, float] = (1.0, 1.0),
-        process_index: int = 0,
-        process_count: int = 1,
+        process: tuple[int, int] = (0, 1),
         workers: int = 0,
         threads: int = 2,
     ) -> None:
@@ -77,35 +91,39 @@ class Loader(Iterator[Batch]):
         Args:
             samples: the photos.
             augment: what makes a view of a photo.
-            batch_size: photos a batch, over all processes; their parts together are the batch one process would get.
-            seed: 0 to 2^32 - 1; everything random follows from it and the step.
-            order: ``shuffled``: all photos in a new order every epoch; ``balanced``: all classes once in a new order
-                every round, each class's photos in turn; ``listed``: as listed, once.
-            gamma: bounds of the batches' rescaling factor, uniformly distributed.
-            process_index: which part this process gets.
-            process_count: processes that share each batch.
-            workers: processes that decode; with 0, threads of this process do.
-            threads: batches that are made at once in this process, or in each worker; 0 makes each when asked.
+            plan: size, order and seed of the batches.
+            process: (index, count) of the processes that share each batch; together they get what one would get.
+            workers: processes that decode; with 0, threads of this process do it.
+            threads: batches made at once in this process, or in each worker; with 0 each is made when it is asked for.
 
         Raises:
             TrainingDataError: no photos.
-            ValueError: a batch size that the processes cannot share equally.
+            ValueError: the processes cannot share a batch of this size equally.
         """
+        index, count = process
         if not len(samples):
             raise TrainingDataError("the list of training photos is empty; name photos that exist")
-        if batch_size < 1 or batch_size % process_count:
-            raise ValueError(f"batch_size is {batch_size}; it must be a positive multiple of {process_count} processes")
+        if plan.batch_size < 1 or plan.batch_size % count:
+            raise ValueError(f"batch_size is {plan.batch_size}; it must be a positive multiple of {count} processes")
         self.failures: dict[str, str] = {}
         self.step = 0
-        self.steps_per_epoch = -(-len(samples) // batch_size) if order == "listed" else len(samples) // batch_size or 1
-        self._identity = {"samples": samples.digest, "seed": seed, "order": order, "batch_size": batch_size}
-        views = _positions(samples, order, seed, batch_size).random_map(
-            _Viewer(samples, augment, substitute=order != "listed"), seed=seed
+        photos = len(samples)
+        self.steps_per_epoch = (
+            -(-photos // plan.batch_size) if plan.order == "listed" else photos // plan.batch_size or 1
+        )
+        self._identity = {
+            "samples": samples.digest,
+            "seed": plan.seed,
+            "order": plan.order,
+            "batch_size": plan.batch_size,
+        }
+        views = _positions(samples, plan).random_map(
+            _Viewer(samples, augment, substitute=plan.order != "listed"), seed=plan.seed
         )
         self._batches = (
-            views[process_index::process_count]
-            .batch(batch_size // process_count, drop_remainder=True, batch_fn=_collate)
-            .map_with_index(functools.partial(_add_gamma, seed=seed, bounds=gamma))
+            views[index::count]
+            .batch(plan.batch_size // count, drop_remainder=True, batch_fn=_collate)
+            .map_with_index(functools.partial(_add_gamma, seed=plan.seed, bounds=plan.gamma))
         )
         self._read = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
         self._processes = grain.MultiprocessingOptions(num_workers=workers)
@@ -127,7 +145,7 @@ class Loader(Iterator[Batch]):
         for name, reason in batch.pop("failed"):
             self.failures.setdefault(name, reason)
         if self._processes.num_workers:
-            # The workers' shared memory must not outlive them in somebody's hands.
+            # The arrays are in memory that is shared with the workers, which does not outlive them.
             batch = {key: np.array(value) if isinstance(value, np.ndarray) else value for key, value in batch.items()}
         return batch
 
@@ -145,7 +163,7 @@ class Loader(Iterator[Batch]):
             if state.get(key) != value:
                 raise TrainingDataError(
                     f"the saved state has {key} {state.get(key)}, this run {value}; resume with the same photos and "
-                    "options, or start anew"
+                    "options, or start a new run"
                 )
         self.close()
         self.step = int(state["step"])
@@ -165,7 +183,7 @@ class Loader(Iterator[Batch]):
 
 
 def _end_with_parent(worker: int, workers: int) -> None:
-    """Ctrl-C reaches workers too, but the parent is to end them; and one that was killed must not leave them behind."""
+    """Lets the parent end its workers: on Ctrl-C, which reaches them too, and when the parent was killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 
@@ -177,16 +195,16 @@ def _end_with_parent(worker: int, workers: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _positions(samples: Samples, order: Order, seed: int, batch_size: int) -> grain.MapDataset:
-    """Positions in the samples in the order of training, endless unless ``listed``; -1 where there is no photo."""
-    if order == "listed":
-        filled = -(-len(samples) // batch_size) * batch_size
+def _positions(samples: Samples, plan: BatchPlan) -> grain.MapDataset:
+    """Positions in the samples in the order of training, without end unless ``listed``; -1 is no photo."""
+    if plan.order == "listed":
+        filled = -(-len(samples) // plan.batch_size) * plan.batch_size
         return grain.MapDataset.range(filled).map(functools.partial(_or_none, count=len(samples)))
-    if order == "shuffled":
-        return grain.MapDataset.range(len(samples)).shuffle(seed=seed).repeat()
+    if plan.order == "shuffled":
+        return grain.MapDataset.range(len(samples)).shuffle(seed=plan.seed).repeat()
     present, starts, counts = np.unique(samples.labels, return_index=True, return_counts=True)
-    rounds = grain.MapDataset.range(len(present)).shuffle(seed=seed).repeat()
-    return rounds.map_with_index(functools.partial(_in_class, starts=starts, counts=counts, seed=seed))
+    rounds = grain.MapDataset.range(len(present)).shuffle(seed=plan.seed).repeat()
+    return rounds.map_with_index(functools.partial(_in_class, starts=starts, counts=counts, seed=plan.seed))
 
 
 def _or_none(position: int, *, count: int) -> int:

@@ -14,7 +14,7 @@ import pytest
 
 from delf_jax.errors import TrainingDataError
 from delf_jax.training.augmentation import AreaCrop, SquareCrop, Warp, Whole
-from delf_jax.training.loader import Batch, Loader
+from delf_jax.training.loader import Batch, BatchPlan, Loader
 from delf_jax.training.samples import PhotoList, from_folders, unlabelled
 from tests.conftest import ROOT
 from tests.delf_jax.training.class_folders import CLASSES, PHOTOS, write_class_folders
@@ -55,7 +55,7 @@ def damage(folders: Path, *names: str) -> None:
 
 
 def test_batches_hold_views_labels_and_names(samples: PhotoList) -> None:
-    (batch,) = take(Loader(samples, Whole(48), batch_size=6), 1)
+    (batch,) = take(Loader(samples, Whole(48), BatchPlan(6)), 1)
     assert batch["images"].shape == (6, 48, 48, 3)
     assert batch["images"].dtype == np.uint8
     assert batch["valid_hw"].dtype == batch["labels"].dtype == np.int32
@@ -71,7 +71,7 @@ def test_batches_hold_views_labels_and_names(samples: PhotoList) -> None:
 @pytest.mark.parametrize("order", ["shuffled", "balanced"])
 def test_the_same_seed_gives_the_same_batches_and_another_others(samples: PhotoList, order: str) -> None:
     def batches(seed: int, threads: int = 2) -> list[Batch]:
-        return take(Loader(samples, CROP, batch_size=4, order=order, gamma=(0.3535, 1), seed=seed, threads=threads), 6)
+        return take(Loader(samples, CROP, BatchPlan(4, order=order, gamma=(0.3535, 1), seed=seed), threads=threads), 6)
 
     first = batches(3)
     assert_equal(first, batches(3, threads=0))
@@ -83,7 +83,7 @@ def test_the_same_seed_gives_the_same_batches_and_another_others(samples: PhotoL
 
 
 def test_every_photo_comes_once_an_epoch_in_a_new_order_and_a_new_view(samples: PhotoList) -> None:
-    batches = take(Loader(samples, CROP, batch_size=PHOTOS), 3)
+    batches = take(Loader(samples, CROP, BatchPlan(PHOTOS)), 3)
     epochs = [batch["names"] for batch in batches]
     assert all(sorted(epoch) == sorted(samples.names) for epoch in epochs)
     assert epochs[0] != epochs[1] != epochs[2]
@@ -92,7 +92,7 @@ def test_every_photo_comes_once_an_epoch_in_a_new_order_and_a_new_view(samples: 
 
 
 def test_balanced_batches_take_every_class_in_turn_and_every_photo_of_it(samples: PhotoList) -> None:
-    batches = take(Loader(samples, CROP, batch_size=len(CLASSES), order="balanced"), 30)
+    batches = take(Loader(samples, CROP, BatchPlan(len(CLASSES), order="balanced")), 30)
     orders = {tuple(batch["labels"].tolist()) for batch in batches}
     assert {tuple(sorted(order)) for order in orders} == {(0, 1, 2, 3)}
     assert len(orders) > 5
@@ -106,7 +106,7 @@ def test_balanced_batches_take_every_class_in_turn_and_every_photo_of_it(samples
 @pytest.mark.parametrize("order", ["shuffled", "balanced", "listed"])
 def test_a_state_in_the_middle_of_an_epoch_gives_the_remaining_batches(samples: PhotoList, order: str) -> None:
     def loader() -> Loader:
-        return Loader(samples, CROP, batch_size=3, order=order, gamma=(0.5, 1), seed=1)
+        return Loader(samples, CROP, BatchPlan(3, order=order, gamma=(0.5, 1), seed=1))
 
     whole = take(loader(), 4)
     with loader() as first:
@@ -126,7 +126,7 @@ def test_a_state_in_the_middle_of_an_epoch_gives_the_remaining_batches(samples: 
 @pytest.mark.slow
 def test_worker_processes_give_the_same_batches_and_resume(samples: PhotoList, folders: Path) -> None:
     def loader(workers: int) -> Loader:
-        return Loader(samples, CROP, batch_size=4, gamma=(0.5, 1), workers=workers, threads=0)
+        return Loader(samples, CROP, BatchPlan(4, gamma=(0.5, 1)), workers=workers, threads=0)
 
     whole = take(loader(0), 6)
     with loader(2) as first:
@@ -142,11 +142,11 @@ def test_worker_processes_give_the_same_batches_and_resume(samples: PhotoList, f
 KILLED = """
 import multiprocessing, sys, time
 from delf_jax.training.augmentation import AreaCrop
-from delf_jax.training.loader import Loader
+from delf_jax.training.loader import BatchPlan, Loader
 from delf_jax.training.samples import from_folders
 
 if __name__ == "__main__":
-    with Loader(from_folders(sys.argv[1]), AreaCrop(32), batch_size=4, workers=1) as loader:
+    with Loader(from_folders(sys.argv[1]), AreaCrop(32), BatchPlan(4), workers=1) as loader:
         next(loader)
         print(len(multiprocessing.active_children()), flush=True)
         time.sleep(100)
@@ -175,10 +175,8 @@ def test_workers_end_with_their_parent(folders: Path, tmp_path: Path, end: signa
 
 @pytest.mark.parametrize("order", ["shuffled", "balanced", "listed"])
 def test_processes_share_each_batch(samples: PhotoList, order: str) -> None:
-    whole = take(Loader(samples, CROP, batch_size=4, order=order), 3)
-    parts = [
-        take(Loader(samples, CROP, batch_size=4, order=order, process_index=i, process_count=2), 3) for i in (0, 1)
-    ]
+    whole = take(Loader(samples, CROP, BatchPlan(4, order=order)), 3)
+    parts = [take(Loader(samples, CROP, BatchPlan(4, order=order), process=(i, 2)), 3) for i in (0, 1)]
     for step, batch in enumerate(whole):
         halves = [part[step] for part in parts]
         assert all(len(half["names"]) == 2 for half in halves)
@@ -190,10 +188,7 @@ def test_processes_share_each_batch(samples: PhotoList, order: str) -> None:
 
 
 def test_shards_of_an_epoch_are_disjoint_and_complete(samples: PhotoList) -> None:
-    parts = [
-        take(Loader(samples, CROP, batch_size=3, order="listed", process_index=i, process_count=3), 10)
-        for i in range(3)
-    ]
+    parts = [take(Loader(samples, CROP, BatchPlan(3, order="listed"), process=(i, 3)), 10) for i in range(3)]
     seen = [{name for name in names_of(part) if name} for part in parts]
     assert set.union(*seen) == set(samples.names)
     assert sum(map(len, seen)) == PHOTOS
@@ -201,7 +196,7 @@ def test_shards_of_an_epoch_are_disjoint_and_complete(samples: PhotoList) -> Non
 
 
 def test_a_listed_pass_ends_and_fills_its_last_batch(samples: PhotoList) -> None:
-    loader = Loader(samples, CROP, batch_size=4, order="listed")
+    loader = Loader(samples, CROP, BatchPlan(4, order="listed"))
     batches = take(loader, 10)
     assert loader.steps_per_epoch == len(batches) == 3
     assert names_of(batches) == [*samples.names, ""]
@@ -212,11 +207,11 @@ def test_a_listed_pass_ends_and_fills_its_last_batch(samples: PhotoList) -> None
 
 def test_corrupt_photos_are_passed_over_counted_and_named(tmp_path: Path, demo_photos: Path) -> None:
     folders = write_class_folders(tmp_path / "photos", demo_photos)
-    whole = take(Loader(from_folders(folders), CROP, batch_size=4), 8)
+    whole = take(Loader(from_folders(folders), CROP, BatchPlan(4)), 8)
     bad = ["castle/china.jpg", "cat/chelsea.jpg"]
     damage(folders, *bad)
     samples = from_folders(folders)
-    loader = Loader(samples, CROP, batch_size=4)
+    loader = Loader(samples, CROP, BatchPlan(4))
     batches = take(loader, 8)
     assert {str(folders / name) for name in bad} == loader.failures.keys()
     assert all("damaged" in reason for reason in loader.failures.values())
@@ -230,10 +225,10 @@ def test_corrupt_photos_are_passed_over_counted_and_named(tmp_path: Path, demo_p
             else:
                 # The next readable photo stands in; here it is of the same class.
                 assert batch["labels"][row] == intact["labels"][row]
-    again = Loader(samples, CROP, batch_size=4)
+    again = Loader(samples, CROP, BatchPlan(4))
     assert_equal(take(again, 8), batches)
     # What failed before a checkpoint is still known after it.
-    resumed = Loader(samples, CROP, batch_size=4)
+    resumed = Loader(samples, CROP, BatchPlan(4))
     resumed.set_state(json.loads(json.dumps(again.get_state())))
     assert resumed.failures == loader.failures
 
@@ -242,7 +237,7 @@ def test_corrupt_photos_of_a_listed_pass_have_no_label(tmp_path: Path, demo_phot
     folders = write_class_folders(tmp_path / "photos", demo_photos)
     damage(folders, "castle/china.jpg")
     samples = from_folders(folders)
-    loader = Loader(samples, CROP, batch_size=6, order="listed")
+    loader = Loader(samples, CROP, BatchPlan(6, order="listed"))
     batches = take(loader, 3)
     labels = np.concatenate([batch["labels"] for batch in batches])
     assert np.flatnonzero(labels < 0).tolist() == [list(samples.names).index("castle/china.jpg"), PHOTOS]
@@ -253,31 +248,31 @@ def test_nothing_but_corrupt_photos_is_an_error(tmp_path: Path, demo_photos: Pat
     folders = write_class_folders(tmp_path / "photos", demo_photos)
     damage(folders, *(f"{label}/{name}" for label in CLASSES for name in CLASSES[label]))
     with (
-        Loader(from_folders(folders), CROP, batch_size=4) as loader,
+        Loader(from_folders(folders), CROP, BatchPlan(4)) as loader,
         pytest.raises(TrainingDataError, match=f"any of the {PHOTOS} photos"),
     ):
         next(loader)
 
 
 def test_a_state_of_other_training_is_refused(samples: PhotoList, folders: Path) -> None:
-    state = Loader(samples, CROP, batch_size=4).get_state()
+    state = Loader(samples, CROP, BatchPlan(4)).get_state()
     others = [
-        Loader(samples, CROP, batch_size=4, seed=1),
-        Loader(samples, CROP, batch_size=2),
-        Loader(samples, CROP, batch_size=4, order="balanced"),
-        Loader(unlabelled([folders]), CROP, batch_size=4),
+        Loader(samples, CROP, BatchPlan(4, seed=1)),
+        Loader(samples, CROP, BatchPlan(2)),
+        Loader(samples, CROP, BatchPlan(4, order="balanced")),
+        Loader(unlabelled([folders]), CROP, BatchPlan(4)),
     ]
     for other in others:
         with pytest.raises(TrainingDataError, match="the saved state has"):
             other.set_state(state)
     with pytest.raises(ValueError, match="multiple of 3"):
-        Loader(samples, CROP, batch_size=4, process_count=3)
+        Loader(samples, CROP, BatchPlan(4), process=(0, 3))
     with pytest.raises(TrainingDataError, match="empty"):
-        Loader(samples.take(np.array([], int)), CROP, batch_size=4)
+        Loader(samples.take(np.array([], int)), CROP, BatchPlan(4))
 
 
 def test_self_labelled_training_sees_warps_of_each_photo_under_one_label(folders: Path) -> None:
-    batches = take(Loader(unlabelled([folders]), Warp(64), batch_size=PHOTOS, order="balanced"), 4)
+    batches = take(Loader(unlabelled([folders]), Warp(64), BatchPlan(PHOTOS, order="balanced")), 4)
     views: dict[int, list[np.ndarray]] = collections.defaultdict(list)
     for batch in batches:
         for label, image in zip(batch["labels"].tolist(), batch["images"]):
@@ -290,7 +285,7 @@ def test_self_labelled_training_sees_warps_of_each_photo_under_one_label(folders
 
 def test_training_and_validation_crops_differ(samples: PhotoList) -> None:
     first, second = (
-        take(Loader(samples, SquareCrop(40, 32, random=False), batch_size=PHOTOS, order="listed", seed=seed), 1)
+        take(Loader(samples, SquareCrop(40, 32, random=False), BatchPlan(PHOTOS, order="listed", seed=seed)), 1)
         for seed in (0, 1)
     )
     assert_equal(first, second)

@@ -11,7 +11,7 @@ import pytest
 from delf_cli.main import main
 from delf_jax.errors import DelfError, ImageError, TrainingDataError
 from delf_jax.training.augmentation import AreaCrop
-from delf_jax.training.loader import Loader
+from delf_jax.training.loader import BatchPlan, Loader
 from delf_jax.training.records import Records, is_records, open_records
 from delf_jax.training.samples import from_folders
 from delf_jax.training.sources import open_sets, photo_files
@@ -73,8 +73,8 @@ def test_shards_hold_the_same_photos_in_the_same_order(folders: Path, shards: Pa
 @pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_training_sees_the_same_batches(folders: Path, shards: Path, workers: int) -> None:
     with (
-        Loader(from_folders(folders), AreaCrop(32), batch_size=4, order="balanced") as files,
-        Loader(open_records(shards)[0], AreaCrop(32), batch_size=4, order="balanced", workers=workers) as records,
+        Loader(from_folders(folders), AreaCrop(32), BatchPlan(4, order="balanced")) as files,
+        Loader(open_records(shards)[0], AreaCrop(32), BatchPlan(4, order="balanced"), workers=workers) as records,
     ):
         for a, b in itertools.islice(zip(files, records), 6):
             assert a["names"] == b["names"]
