@@ -1,4 +1,4 @@
-"""`delf-jax export`: a feature store in the files of other programs."""
+"""`delf-jax export`: writes a feature store as files of other programs."""
 
 import dataclasses
 import os
@@ -54,7 +54,7 @@ class Export:
     example: ClassVar[str] = "delf-jax export features --format colmap --pairs all --out database.db"
 
     def run(self, report: Report) -> None:
-        """Writes everything that was asked for, each file whole or not at all."""
+        """Writes the files, each whole or not at all."""
         self._check()
         from delf_cli import environment
 
@@ -147,7 +147,7 @@ class Export:
     def _photos_and_pairs(
         self, store: "FeatureStore", names: dict[str, str]
     ) -> "tuple[dict[str, LocalFeatures], list[tuple[str, str]]]":
-        """Features by name and the pairs to match; nothing where no pairs are asked for."""
+        """Features by name and the pairs to match; both empty without --pairs and --index."""
         if not self._with_matches:
             return {}, []
         import retrieval
@@ -183,7 +183,7 @@ class Export:
 
 
 def _file_names(names: Collection[str], suffix: str) -> dict[str, str]:
-    """A file for each photo: its name with another suffix, or behind its own where two would share one."""
+    """A file for each photo: its name with another suffix. Where two would share a file, suffixes are added instead."""
     files = {name: str(PurePosixPath(name).with_suffix(suffix)) for name in names}
     return files if len(set(files.values())) == len(files) else {name: name + suffix for name in names}
 
@@ -198,7 +198,7 @@ def _counted(
 
 
 def _in_memory(store: "FeatureStore", names: dict[str, str]) -> "dict[str, LocalFeatures]":
-    """Every photo's features by name; descriptors in the store's own precision, which halves them."""
+    """Every photo's features by name; descriptors as float16, as in the store, to save memory."""
     import numpy as np
 
     return {

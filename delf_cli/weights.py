@@ -1,4 +1,4 @@
-"""`delf-jax weights`: what others published, fetched and made into models."""
+"""`delf-jax weights`: lists, downloads and imports weights that others published."""
 
 import dataclasses
 from pathlib import Path
@@ -18,21 +18,21 @@ Action = Literal["list", "fetch", "import", "info"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Weights:
-    """List the weights that others published, fetch them, make models of them, and say what a model is.
+    """List the weights that others published, download them, import them as models, and describe models.
 
-    fetch NAMES downloads into the cache, going on where an earlier download broke off, and checks the sums. import
-    NAMES makes models of what was fetched, so that --model NAME works; import PATH --out DIR makes one of any file,
-    folder or archive of a known kind. info tells about names and model folders.
+    fetch NAMES downloads into the cache, resumes broken downloads, and checks the checksums. import NAMES makes models
+    of downloaded weights, so that --model NAME works; import PATH --out DIR makes a model of a file, folder or archive
+    in a known format. info describes weights and model folders.
 
-    The environment: DELF_JAX_CACHE is the cache's folder, DELF_JAX_OFFLINE=1 forbids the network, DELF_JAX_MIRRORS
-    names addresses that have the files too and are asked first.
+    Environment variables: DELF_JAX_CACHE is the folder of the cache, DELF_JAX_OFFLINE=1 forbids the network,
+    DELF_JAX_MIRRORS names mirrors, which are tried first.
 
     Attributes:
         action: list, fetch, import or info.
         names: names from the list, or paths.
-        out: the model folder that import makes; needed for a path.
-        config: a DELF checkpoint's settings and PCA dimensions, the .pbtxt of the official code; releases have theirs.
-        offline: use what is in the cache only.
+        out: the model folder that import writes; required for a path.
+        config: settings and PCA dimensions of a DELF checkpoint, a .pbtxt of the official code; known for releases.
+        offline: use only what is in the cache.
         json: print one JSON line per weights or model.
     """
 
@@ -50,7 +50,7 @@ class Weights:
     )
 
     def run(self, report: Report) -> None:
-        """Does it to every name; those that fail are told and do not stop the others."""
+        """Runs the action for every name; a failure is reported and does not stop the others."""
         self._check()
         from delf_jax.errors import DelfError
         from delf_jax.import_weights.public.registry import registry
@@ -69,13 +69,15 @@ class Weights:
 
     def _check(self) -> None:
         if not self.names and self.action != "list":
-            raise UsageError(f"weights {self.action}: name what to {self.action}; `delf-jax weights list` shows all")
+            raise UsageError(
+                f"weights {self.action}: name the weights to {self.action}; `delf-jax weights list` lists all"
+            )
         if (self.out or self.config) and self.action != "import":
-            raise UsageError("--out and --config belong to `delf-jax weights import`")
+            raise UsageError("--out and --config are for `delf-jax weights import`")
         if self.out and len(self.names) != 1:
-            raise UsageError("--out is one model folder; import one thing at a time")
+            raise UsageError("--out is one model folder; import one model at a time")
         if self.offline and self.action != "fetch":
-            raise UsageError("--offline belongs to `delf-jax weights fetch`; the others never use the network")
+            raise UsageError("--offline is for `delf-jax weights fetch`; the other actions never use the network")
 
     def _list(self, name: str, report: Report) -> None:
         from delf_jax.import_weights.public.registry import find
@@ -114,9 +116,9 @@ class Weights:
                 origin["address"] = weights.url
         else:
             if not self.out:
-                raise UsageError(f"{name}: name the model folder to make of it with --out")
+                raise UsageError(f"{name}: name the model folder to write with --out")
             source, out = Path(name), Path(self.out)
-            # An unpacked release keeps its name.
+            # The folder of an unpacked release has its name.
             config = config or next((w.delf for w in registry().values() if w.delf and w.name == source.name), None)
         imported = import_weights(source, out, config=config, origin=origin)
         model = name if out == models_folder() / name else str(out)
@@ -170,7 +172,7 @@ def _state(weights: "PublicWeights") -> str:
 
 
 def _described(backbone: Path, head_file: Path) -> tuple[dict[str, Any], str]:
-    """What a model is, as a record and in a sentence."""
+    """A description of a model, as a record and as a sentence."""
     from delf_jax.extraction.head import Head
     from delf_jax.files import model_file
     from delf_jax.models.architectures import architecture_of, network_of, read_config

@@ -1,5 +1,5 @@
-"""Weights of other projects: one file a source, and readers of their file formats, none of which runs foreign code.
+"""Weights of other projects: one file per source, and readers of their file formats. No reader runs foreign code.
 
-``keras``, ``torchvision``, ``delf``, ``vgg`` and ``vit`` map tensors to our networks; ``public`` fetches what is
-published.
+``keras``, ``torchvision``, ``delf``, ``vgg`` and ``vit`` bring tensors into the form of our networks; ``public`` lists
+and downloads published weights.
 """

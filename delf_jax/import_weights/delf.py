@@ -1,8 +1,9 @@
 """Checkpoints of the official DELF and DELG code -> this project's backbone and head.
 
-Two codes wrote them. TF-slim's (``resnet_v1_50/block3/unit_1/bottleneck_v1/conv1/weights``) trained the releases;
-Keras' (``backbone/l4a/conv2a/kernel``) is what users of the official training code have. Each has its own strides,
-paddings and batch-norm epsilon, in the attention too.
+There are two kinds. The releases were trained with TF-slim, with names such as
+``resnet_v1_50/block3/unit_1/bottleneck_v1/conv1/weights``. Users of the official training code have checkpoints of
+Keras, with names such as ``backbone/l4a/conv2a/kernel``. Strides, paddings and batch-norm epsilon differ between the
+two, in the attention too.
 """
 
 import os
@@ -47,17 +48,17 @@ class ImportedDelf(NamedTuple):
 
 
 def import_delf(path: str | os.PathLike[str], *, config: DelfConfig | None = None) -> ImportedDelf:
-    """Reads a release or an own model of the official DELF or DELG code; classifiers and global heads are left out.
+    """Reads a release of the official DELF or DELG code, or a model trained with it; local features only.
 
-    With an autoencoder (DELG), features lie 16 pixels apart, and the attention sees them as the autoencoder gives them
-    back. Without one, TF-slim's lie 32 apart, and Keras' as the checkpoint's own objects tell.
+    With an autoencoder (DELG), features are 16 pixels apart, and the attention sees the output of the autoencoder.
+    Without one, features of TF-slim are 32 pixels apart; for Keras, the objects in the checkpoint tell.
 
     Args:
         path: the folder of a release, a SavedModel, or a checkpoint's folder or prefix.
-        config: with the dimensions of the PCA, and what the settings should be; none: no PCA.
+        config: the settings, and the dimensions of the PCA. Without a config there is no PCA.
 
     Raises:
-        ModelError: a file is missing or damaged, or holds other tensors than a DELF.
+        ModelError: a file is missing or damaged, or does not hold the tensors of a DELF model.
     """
     prefix = find_checkpoint(path)
     bundle = TensorBundle(prefix)
@@ -69,10 +70,10 @@ def import_delf(path: str | os.PathLike[str], *, config: DelfConfig | None = Non
         tensors = _take(bundle, _keras_target)
     if "conv1.kernel" not in tensors:
         known = ", ".join(list(bundle)[:3])
-        raise ModelError(f"{prefix}: not a DELF in the names of TF-slim or Keras; it holds {known}, ...")
+        raise ModelError(f"{prefix}: has no tensors with the names of DELF in TF-slim or Keras; it holds {known}, ...")
     parts = {name: array for name, array in tensors.items() if not name.startswith("conv")}
     if "attention.hidden.kernel" not in parts:
-        raise ModelError(f"{prefix}: holds no attention; only models of local features can be imported")
+        raise ModelError(f"{prefix}: has no attention; only models of local features can be imported")
     has_autoencoder = "autoencoder.encode.kernel" in parts
     is_subsampled = any(path.endswith("backbone/subsampling_layer") for path in bundle.objects)
     pitch = (16 if has_autoencoder else 32) if is_slim else (32 if is_subsampled else 16)
@@ -99,10 +100,10 @@ def import_delf(path: str | os.PathLike[str], *, config: DelfConfig | None = Non
 
 
 def find_checkpoint(path: str | os.PathLike[str]) -> str:
-    """The prefix of the checkpoint that a path means: of itself, or the one inside a folder.
+    """The prefix of the checkpoint at a path: the path itself, or the checkpoint inside that folder.
 
     Raises:
-        ModelError: there is none, or more than one and no file ``checkpoint`` that says which is the newest.
+        ModelError: there is no checkpoint, or there are several and no file ``checkpoint`` names the newest.
     """
     given = os.fspath(path).removesuffix(".index")
     if os.path.isfile(f"{given}.index"):
@@ -122,7 +123,7 @@ def find_checkpoint(path: str | os.PathLike[str]) -> str:
 
 
 def _take(bundle: TensorBundle, target: Callable[[str], str | None]) -> dict[str, np.ndarray]:
-    """The tensors whose names `target` knows, by this project's."""
+    """The tensors whose names ``target`` knows, under this project's names."""
     wanted = {name: ours for name in bundle if (ours := target(name))}
     return {ours: np.asarray(bundle[name], np.float32) for name, ours in wanted.items()}
 
@@ -177,7 +178,7 @@ def _autoencoder_by_shape(bundle: TensorBundle, taken: Mapping[str, np.ndarray])
     if not pairs:
         return {}
     if len(pairs) > 1:
-        raise ModelError(f"{bundle.prefix}: holds {len(pairs)} pairs that could be the autoencoder: {pairs}")
+        raise ModelError(f"{bundle.prefix}: has {len(pairs)} pairs of layers that could be the autoencoder: {pairs}")
     tensors: dict[str, np.ndarray] = {}
     for part, name in pairs[0].items():
         kernel = np.asarray(bundle[name], np.float32)
@@ -210,7 +211,7 @@ def _autoencoder(parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _folded(
     parts: Mapping[str, np.ndarray], group: str, name: str, norm_epsilon: float | None
 ) -> dict[str, np.ndarray]:
-    """Kernel and bias of one layer, the batch norm behind it folded in."""
+    """Kernel and bias of one layer, with the batch norm after it folded in."""
     kernel = parts.get(f"{group}.{name}.kernel", np.zeros((1, 1, 0, 0)))
     shapes = {group: {name: {"kernel": kernel}}}
     folded: dict[str, np.ndarray] = layers.fold_convolutions(parts, shapes, norm_epsilon=norm_epsilon)[group][name]

@@ -1,4 +1,4 @@
-"""Settings of the official DELF code: its ``.pbtxt`` files (delf_config.proto) and the arrays they point at."""
+"""Settings of the official DELF code: its ``.pbtxt`` files (delf_config.proto) and the arrays that they name."""
 
 import dataclasses
 import os
@@ -42,16 +42,16 @@ message DelfConfig {
 
 @dataclasses.dataclass(frozen=True)
 class DelfConfig:
-    """What a release was meant to be run with.
+    """The settings that a release was made for.
 
     Attributes:
         scales: image scales of the pyramid.
-        score_threshold: attention, in the checkpoint's own units, from which on a feature is kept.
+        score_threshold: smallest attention of a feature, in the checkpoint's own units.
         max_features: features kept per photo.
-        max_side: longest side in pixels that photos are reduced to; None where they are not.
-        pca_dimension: dimensions of the descriptor that the PCA keeps; None where there is no PCA.
+        max_side: longest side in pixels that photos are reduced to; None if they are not.
+        pca_dimension: dimensions of the descriptor that the PCA keeps; None without a PCA.
         whiten: whether projections are divided by the square root of their variance.
-        pca_files: paths of mean, projection matrix and variances, as the config has them; by default what releases use.
+        pca_files: paths of mean, projection matrix and variances, as in the config; by default the names in releases.
     """
 
     scales: tuple[float, ...]
@@ -64,7 +64,7 @@ class DelfConfig:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The fields of ``ExtractionSettings`` that it decides; the official code keeps every cell."""
+        """The fields of ``ExtractionSettings`` that it sets; the official code keeps every cell."""
         side = {} if self.max_side is None else {"max_side": self.max_side}
         return {
             "scales": list(self.scales),
@@ -79,7 +79,7 @@ def read_config(path: str | os.PathLike[str]) -> DelfConfig:
     """Reads a ``DelfConfig`` in text form.
 
     Raises:
-        ModelError: the file is missing, is no such text, or names no scales.
+        ModelError: the file is missing, is not a DelfConfig in text form, or names no scales.
     """
     message = _CONFIG()
     try:
@@ -93,7 +93,7 @@ def read_config(path: str | os.PathLike[str]) -> DelfConfig:
     local, pca = message.delf_local_config, message.delf_local_config.pca_parameters
     default = DelfConfig.pca_files
     return DelfConfig(
-        # What was written in decimal comes back as float32.
+        # Decimal numbers come back as float32.
         scales=tuple(round(scale, 6) for scale in message.image_scales),
         score_threshold=round(local.score_threshold, 4),
         max_features=local.max_feature_num,
@@ -113,10 +113,10 @@ def read_pca(config: DelfConfig, folder: Path) -> Pca:
 
     Args:
         config: with a ``pca_dimension``.
-        folder: of the release; the arrays are looked for at their paths, in its folder ``pca`` and in itself.
+        folder: of the release; the arrays are searched at their paths, in its folder ``pca`` and in the folder itself.
 
     Raises:
-        ModelError: an array is missing, damaged or of another shape than the others.
+        ModelError: an array is missing or damaged, or the shapes of the arrays do not fit.
     """
     dimension = config.pca_dimension or 0
     mean, matrix = (read_datum(_find(path, folder)) for path in config.pca_files[:2])
@@ -133,9 +133,9 @@ def read_pca(config: DelfConfig, folder: Path) -> Pca:
 
 
 def _find(path: str, folder: Path) -> Path:
-    """Configs name files from where the official scripts are run, which is elsewhere by now."""
+    """Configs name files relative to where the official scripts run, which is another folder here."""
     candidates = [Path(path), folder / path, folder / "pca" / Path(path).name, folder / Path(path).name]
     for candidate in candidates:
         if candidate.is_file():
             return candidate
-    raise ModelError(f"{folder}: holds no {Path(path).name}, in itself or in pca/; give the whole release")
+    raise ModelError(f"{folder}: has no {Path(path).name}, in the folder itself or in pca/; give the whole release")

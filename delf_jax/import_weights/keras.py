@@ -30,7 +30,7 @@ _PARTS = {
 
 
 def import_keras(source: str | os.PathLike[str] | Mapping[str, np.ndarray]) -> ImportedBackbone:
-    """Reads a Keras ResNet v1 (stride in the first 1x1 of a stage), classifier left out, input flipped from BGR to RGB.
+    """Reads a Keras ResNet v1 (stride in the first 1x1 of a stage) without its classifier; its input becomes RGB.
 
     Args:
         source: a TensorFlow.js folder with ``model.json`` and its shards, or {name: array} as in a Keras .h5 file,
@@ -80,7 +80,7 @@ def _target(layer: str) -> str | None:
 
 
 def _read_tensorflowjs(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Every tensor of a TensorFlow.js layers model: each manifest group is one byte string cut into shards."""
+    """Every tensor of a TensorFlow.js layers model; the shards of a manifest group are one string of bytes."""
     try:
         model = json_files.loads_object((folder / "model.json").read_bytes())
         arrays: dict[str, np.ndarray] = {}
@@ -90,7 +90,7 @@ def _read_tensorflowjs(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, A
                 arrays[name] = array
         topology = model["modelTopology"]
         if not isinstance(topology, dict):
-            raise TypeError("its topology is no object")
+            raise TypeError("its topology is not an object")
         return arrays, topology
     except OSError as error:
         raise ModelError(f"{error.filename or folder}: {error.strerror}; unpack the whole package") from error
@@ -103,11 +103,11 @@ def _cut(data: bytes, weights: list[dict[str, Any]], folder: Path) -> Iterator[t
     offset = 0
     for weight in weights:
         if not isinstance(weight["name"], str):
-            raise TypeError("a weight's name is no text")
+            raise TypeError("the name of a weight is not text")
         if weight["dtype"] != "float32" or "quantization" in weight:
             raise ModelError(f"{folder}: {weight['name']} is quantised; use a float32 export of the model")
-        if not isinstance(weight["name"], str) or not all(type(n) is int and n >= 0 for n in weight["shape"]):
-            raise ValueError("a tensor's name is no text, or its shape no numbers")
+        if not all(type(n) is int and n >= 0 for n in weight["shape"]):
+            raise ValueError(f"the shape of {weight['name']} is not a list of integers")
         count = math.prod(weight["shape"])
         if offset + 4 * count > len(data):
             raise ModelError(f"{folder}: the shards end inside {weight['name']}; unpack the package again")

@@ -1,8 +1,8 @@
-"""Reads TensorFlow checkpoints (``.index`` and ``.data-*`` files, also those inside SavedModels) without TensorFlow.
+"""Reads TensorFlow checkpoints (``.index`` and ``.data-*`` files, also inside SavedModels) without TensorFlow.
 
-The index is a sorted string table as LevelDB writes them: blocks of prefix-compressed keys, each followed by a byte
-that tells its compression and a masked CRC32C. Its values are ``BundleEntryProto`` messages that say where in the data
-files a tensor lies. TensorFlow 2 numbers the tensors and keeps beside them a graph of the objects that own them.
+The index is a sorted string table as LevelDB writes it: blocks of prefix-compressed keys, each followed by a byte for
+its compression and a masked CRC32C. Its values are ``BundleEntryProto`` messages, which tell where in the data files a
+tensor is. TensorFlow 2 numbers the tensors, and stores beside them a graph of the objects that own them.
 Sources: LevelDB's table_format.md; TensorFlow's tensor_bundle.proto and trackable_object_graph.proto.
 """
 
@@ -54,9 +54,9 @@ _GRAPH = message_class(_SCHEMA, "TrackableObjectGraph")
 _TABLE_MAGIC = 0xDB4775248B80FB57
 _FOOTER_BYTES, _TRAILER_BYTES = 48, 5
 _GRAPH_KEY = b"_CHECKPOINTABLE_OBJECT_GRAPH"
-# Lists that Keras keeps beside the attributes; through them a variable has only a number.
+# Lists that Keras stores beside the attributes; in them a variable has only a number.
 _LISTS = {"variables", "trainable_variables", "non_trainable_variables", "keras_api"}
-# Numbers of types.proto. Strings and resources hold no weights.
+# Numbers of types.proto. Strings and resources are not weights.
 _TYPES = {
     1: np.dtype("<f4"),
     2: np.dtype("<f8"),
@@ -87,7 +87,7 @@ class _Entry(NamedTuple):
 class TensorBundle(Mapping[str, np.ndarray]):
     """The numeric tensors of a checkpoint, by name; each is read and checked against its CRC32C when asked for.
 
-    A tensor that an object of TensorFlow 2 owns is called by the attributes that lead to it
+    A tensor of TensorFlow 2 is named by the attributes that lead to it
     ("model/backbone/conv1/kernel").
 
     Attributes:
@@ -146,7 +146,7 @@ class TensorBundle(Mapping[str, np.ndarray]):
         try:
             with open(path, "rb") as file:
                 if entry.offset + entry.size > os.fstat(file.fileno()).st_size:
-                    return path, b""  # memory would be taken for all that is asked for
+                    return path, b""  # reading would first allocate all of that memory
                 file.seek(entry.offset)
                 return path, file.read(entry.size)
         except OSError as error:
@@ -169,7 +169,7 @@ def _shards(header: bytes) -> int:
     if message.endianness:
         raise ValueError("written on a big-endian machine")
     if message.num_shards < 1:
-        raise ValueError("it has no data files")
+        raise ValueError("it names no data files")
     return int(message.num_shards)
 
 
@@ -208,9 +208,9 @@ def _entry(data: bytes) -> _Entry:
 def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Keys and values of a sorted string table."""
     if len(data) < _FOOTER_BYTES or struct.unpack("<Q", data[-8:])[0] != _TABLE_MAGIC:
-        raise ValueError("it does not end as one")
+        raise ValueError("its end is not that of a sorted string table")
     footer = data[-_FOOTER_BYTES:]
-    _, place = _handle(footer, 0)  # of the meta index, where nothing is needed from
+    _, place = _handle(footer, 0)  # of the meta index, which is not needed
     handle, _ = _handle(footer, place)
     for _, value in _block(data, *handle):
         yield from _block(data, *_handle(value, 0)[0])
@@ -231,7 +231,7 @@ def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]
     if _masked_crc(content + trailer[:1]) != checksum:
         raise ValueError("a block does not match its checksum")
     if kind != 0:
-        raise ValueError("a block is compressed, which TensorFlow does not do")
+        raise ValueError("a block is compressed; TensorFlow does not write such blocks")
     (restarts,) = struct.unpack("<I", content[-4:])
     end = len(content) - 4 * (restarts + 1)
     key, place = b"", 0

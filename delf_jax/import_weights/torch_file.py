@@ -44,7 +44,7 @@ class _Tensor(NamedTuple):
 
 
 class _Options:
-    """Stands for the options of a training script, and keeps none of them."""
+    """Takes the place of a training script's options, and ignores them."""
 
     def __setstate__(self, state: Any) -> None:
         pass
@@ -53,11 +53,11 @@ class _Options:
 def read_torch_file(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """The tensors of a ``.pth`` file (zip or legacy format), by name; nested dicts join their names with ".".
 
-    The pickle inside may only name plain containers and tensors: anything else is refused, never imported or called.
-    Training scripts keep their options beside the tensors; those are skipped.
+    The pickle inside may name only plain containers and tensors. Anything else is refused, never imported or called.
+    Options that training scripts save beside the tensors are skipped.
 
     Raises:
-        ModelError: the file is missing, damaged, not PyTorch's, or holds other objects than tensors.
+        ModelError: the file is missing, damaged, not written by PyTorch, or holds objects other than tensors.
     """
     try:
         if zipfile.is_zipfile(path):
@@ -82,7 +82,7 @@ def _read_zip(archive: zipfile.ZipFile, size: int) -> dict[str, np.ndarray]:
     if index is None:
         raise ModelError("a zip file, but not one that PyTorch wrote (no data.pkl)")
     if any(entry.compress_type != zipfile.ZIP_STORED or entry.file_size > size for entry in archive.infolist()):
-        raise ModelError("its entries are compressed, as PyTorch writes none; save the state_dict again")
+        raise ModelError("its entries are compressed, which PyTorch does not do; save the state_dict again")
     root = index.removesuffix("data.pkl")
     if f"{root}byteorder" in archive.namelist() and archive.read(f"{root}byteorder") != b"little":
         raise ModelError("written on a big-endian machine; save it again as safetensors")
@@ -140,10 +140,10 @@ _ALLOWED = {
 
 
 def _materialise(content: Any, read_storage: Callable[[str], bytes], size: int) -> dict[str, np.ndarray]:
-    """The arrays, which may share storages but not add up to far more than the ``size`` of the file in bytes."""
+    """The arrays. They may share storages, but together they may not be far larger than the file of ``size`` bytes."""
     if not isinstance(content, Mapping):
         raise ModelError("does not hold a state_dict; save model.state_dict()")
-    # Views of one storage stand together, where there are any.
+    # Tensors that share a storage follow one another.
     read_once = functools.lru_cache(maxsize=1)(read_storage)
     arrays: dict[str, np.ndarray] = {}
     total = 0
@@ -151,7 +151,7 @@ def _materialise(content: Any, read_storage: Callable[[str], bytes], size: int) 
         arrays[name] = _array(name, tensor, read_once)
         total += arrays[name].nbytes
         if total > _MOST_SHARING * size or number > _MOST_TENSORS:
-            raise ModelError("its tensors are far more than the file; save its state_dict again")
+            raise ModelError("its tensors are far larger than the file; save its state_dict again")
     return arrays
 
 

@@ -28,17 +28,17 @@ _NORM_PARTS = {
 
 
 def import_torchvision(path: str | os.PathLike[str]) -> ImportedBackbone:
-    """Reads a bottleneck ResNet v1.5 (stride in the 3x3), classifier left out.
+    """Reads a bottleneck ResNet v1.5 (stride in the 3x3) without its classifier.
 
-    A prefix before torchvision's names (``module.``, ``backbone.``, ...) is found by itself. Of a student and a teacher
-    (DINO) the teacher is taken, of a query and a key encoder (MoCo, DenseCL) the former, else the first network in the
-    file. Photos are assumed to be normalised by ImageNet's mean and standard deviation.
+    Any prefix before torchvision's names (``module.``, ``backbone.``, ...) is allowed. Of several networks in a file it
+    takes the teacher (DINO) or the query encoder (MoCo, DenseCL), otherwise the first one. Photos are assumed to be
+    normalised by ImageNet's mean and standard deviation.
 
     Args:
-        path: a PyTorch file, read without unpickling any object but tensors, or a ``.safetensors`` file.
+        path: a PyTorch file, of which only tensors are unpickled, or a ``.safetensors`` file.
 
     Raises:
-        ModelError: the file is missing, damaged, holds other objects than tensors, or no bottleneck ResNet.
+        ModelError: the file is missing or damaged, or holds anything but the tensors of a bottleneck ResNet.
     """
     place = os.fspath(path)
     arrays = read_tensors(place)
@@ -85,7 +85,7 @@ def read_tensors(path: str) -> dict[str, np.ndarray]:
     """The tensors of a ``.safetensors`` or PyTorch file, by name.
 
     Raises:
-        ModelError: the file is missing, damaged, or holds other objects than tensors.
+        ModelError: the file is missing or damaged, or holds objects other than tensors.
     """
     if not path.endswith(".safetensors"):
         return read_torch_file(path)

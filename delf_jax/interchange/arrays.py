@@ -1,4 +1,4 @@
-"""Features as NumPy's ``.npz``, one file a photo, for anything that reads arrays."""
+"""Features as NumPy's ``.npz``, one file per photo, for any program that reads arrays."""
 
 import lzma
 import os
@@ -24,7 +24,7 @@ def write_npz(path: str | os.PathLike[str], features: LocalFeatures) -> None:
 
 
 def read_npz(path: str | os.PathLike[str]) -> LocalFeatures:
-    """The features of a photo that ``write_npz`` wrote; FileFormatError where the file is missing or damaged."""
+    """The features of a photo that ``write_npz`` wrote; FileFormatError if the file is missing or damaged."""
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             columns = [np.asarray(arrays[name], np.float32) for name in _COLUMNS]

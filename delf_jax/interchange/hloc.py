@@ -3,7 +3,7 @@
 A feature file has a group for each photo, named like the photo below its root: ``keypoints`` float32 [n, 2] (x, y) with
 the origin at the centre of the top-left pixel, as here; ``descriptors`` [D, n]; ``scores`` [n]; ``scales`` [n];
 ``image_size`` (width, height). A match file has a group A/B for each pair, slashes in the names turned to hyphens:
-``matches0`` [n of A], the row in B or -1, and ``matching_scores0``. Sources: hloc's extract_features.py,
+``matches0`` [n], for each row of A the row of B or -1, and ``matching_scores0``. Sources: hloc's extract_features.py,
 match_features.py, utils/parsers.py and utils/io.py. Needs h5py, of the extra ``[sfm]``.
 """
 
@@ -19,7 +19,8 @@ from delf_jax.features import LocalFeatures
 from delf_jax.files import atomic
 from delf_jax.interchange.pairs import PairMatches
 
-# Pixels of a keypoint at the size that features are computed at. hloc verifies matches within four times as many.
+# Uncertainty of a keypoint in pixels, at the size that features are computed at. hloc verifies matches within four
+# times as many pixels.
 UNCERTAINTY = 2.0
 
 
@@ -28,10 +29,10 @@ def write_features(path: str | os.PathLike[str], photos: Iterable[tuple[str, Loc
 
     Args:
         photos: (name below the root, features); one photo is in memory at a time.
-        max_side: longest side in pixels that the features were computed at: decides the keypoints' ``uncertainty``.
+        max_side: longest side in pixels that the features were computed at; it decides the keypoints' ``uncertainty``.
 
     Raises:
-        FileFormatError: h5py is absent, or a name comes twice.
+        FileFormatError: h5py is not installed, or a name comes twice.
     """
     with atomic.replacing(path) as aside, _h5py().File(aside, "w", libver="latest") as file:
         for name, features in photos:
@@ -46,12 +47,12 @@ def write_features(path: str | os.PathLike[str], photos: Iterable[tuple[str, Loc
 
 
 def read_features(path: str | os.PathLike[str]) -> dict[str, LocalFeatures]:
-    """The photos of a feature file, ours or another extractor's, by name, in the rows' order.
+    """The photos of a feature file, by name; of ours or another extractor's. Features keep the order of the rows.
 
-    Descriptors become unit-length float32 rows; scales are 1 where the file has none.
+    Descriptors become unit-length float32 rows; scales are 1 if the file has none.
 
     Raises:
-        FileFormatError: h5py is absent, or the file is missing, damaged, or lacks what hloc needs.
+        FileFormatError: h5py is not installed, or the file is missing, damaged, or lacks what hloc needs.
     """
     found: dict[str, LocalFeatures] = {}
 
@@ -81,11 +82,11 @@ def write_matches(path: str | os.PathLike[str], pairs: Iterable[tuple[PairMatche
     """Writes a match file that appears whole or not at all.
 
     Args:
-        pairs: (matches, number of features of the first photo). All matches are written, verified or not: hloc hands
-            them to COLMAP, which verifies them with the cameras. Scores are (1 + cosine) / 2.
+        pairs: (matches, number of features of the first photo). hloc gives them to COLMAP, which verifies them with
+            the cameras. Scores are (1 + cosine) / 2.
 
     Raises:
-        FileFormatError: h5py is absent, or a pair comes twice.
+        FileFormatError: h5py is not installed, or a pair comes twice.
     """
     with atomic.replacing(path) as aside, _h5py().File(aside, "w", libver="latest") as file:
         for pair, count in pairs:
@@ -97,10 +98,10 @@ def write_matches(path: str | os.PathLike[str], pairs: Iterable[tuple[PairMatche
 
 
 def read_matches(path: str | os.PathLike[str], a: str, b: str) -> tuple[np.ndarray, np.ndarray]:
-    """The matches of two photos, whichever way round they were written: (rows int32 [m, 2], scores float32 [m]).
+    """The matches of two photos, written in either order: (rows int32 [m, 2], scores float32 [m]).
 
     Raises:
-        FileFormatError: h5py is absent, the file is missing or damaged, or the pair is not in it.
+        FileFormatError: h5py is not installed, the file is missing or damaged, or the pair is not in it.
     """
     try:
         with _h5py().File(path, "r") as file:
@@ -145,4 +146,4 @@ def _damaged(path: str | os.PathLike[str], error: Exception) -> FileFormatError:
     if isinstance(error, FileNotFoundError):
         return FileFormatError(f"{os.fspath(path)}: there is no such file")
     reason = " ".join(str(error).split())
-    return FileFormatError(f"{os.fspath(path)}: damaged or not a file of hloc ({reason}); write it again")
+    return FileFormatError(f"{os.fspath(path)}: damaged or not a file as hloc writes it ({reason}); write it again")

@@ -1,4 +1,4 @@
-"""Pairs of photos to match, and what matching one of them found, in the terms of hloc and COLMAP."""
+"""Pairs of photos and their matches, in the terms of hloc and COLMAP."""
 
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import PurePosixPath
@@ -36,10 +36,10 @@ def relative_names(paths: Iterable[str], *, root: str | None = None) -> dict[str
 
     Args:
         paths: absolute paths or fsspec addresses, as in a feature store.
-        root: the folder of the photos; their deepest common folder if not given.
+        root: the folder of the photos; by default their deepest common folder.
 
     Raises:
-        FileFormatError: a photo does not lie below the root.
+        FileFormatError: a photo is not below the root.
 
     >>> relative_names(["/photos/db/a.jpg", "/photos/query/b.jpg"])
     {'/photos/db/a.jpg': 'db/a.jpg', '/photos/query/b.jpg': 'query/b.jpg'}
@@ -58,17 +58,17 @@ def relative_names(paths: Iterable[str], *, root: str | None = None) -> dict[str
         return {path: str(pure.relative_to(folder)) for path, pure in given.items()}
     except ValueError:
         outside = next(path for path, pure in given.items() if not pure.is_relative_to(folder))
-        raise FileFormatError(f"{outside}: does not lie in {root}; give the folder that holds all photos") from None
+        raise FileFormatError(f"{outside}: is not in {root}; give the folder that holds all photos") from None
 
 
 def all_pairs(names: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Every two different photos once, the earlier one first."""
+    """Every pair of different photos once, the earlier photo first."""
     ordered = list(names)
     return ((a, b) for i, a in enumerate(ordered) for b in ordered[i + 1 :])
 
 
 def read_pairs(path: str, *, names: Collection[str]) -> list[tuple[str, str]]:
-    """The pairs of a text file as hloc and COLMAP have it: two names a line. A pair that comes twice counts once.
+    """The pairs in a text file of hloc or COLMAP: two names per line. A pair that comes twice counts once.
 
     Raises:
         FileFormatError: the file is missing, a line is not two names, or names a photo that is not in ``names``.
@@ -88,7 +88,9 @@ def read_pairs(path: str, *, names: Collection[str]) -> list[tuple[str, str]]:
         for name in pair:
             if name not in known:
                 like = next(iter(known), "none")
-                raise FileFormatError(f"{path}: line {number} names {name}, which is not there; names are like {like}")
+                raise FileFormatError(
+                    f"{path}: line {number} names {name}, which is not in the store; its names are like {like}"
+                )
         a, b = pair
         if a != b and (b, a) not in pairs:
             pairs[a, b] = None

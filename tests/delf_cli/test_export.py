@@ -142,7 +142,7 @@ def test_an_index_chooses_the_pairs(run: Run, store: Path, index: Path, tmp_path
     (("--format", "hloc", "--pairs", "none.txt"), "none.txt: cannot be read"),
     (("--format", "hloc", "--top", "0"), "--top is 0"),
     (("--format", "hloc", "--max-error", "0"), "--max-error is 0"),
-    (("--format", "delf", "--images", "/elsewhere"), "does not lie in /elsewhere"),
+    (("--format", "delf", "--images", "/elsewhere"), "is not in /elsewhere"),
 ])  # fmt: skip
 def test_wrong_options_are_one_line(
     run: Run, store: Path, tmp_path: Path, options: tuple[str, ...], message: str
@@ -156,7 +156,7 @@ def test_wrong_options_are_one_line(
 
 def test_pairs_of_unknown_photos_are_named(run: Run, store: Path, tmp_path: Path) -> None:
     pairs = tmp_path / "pairs.txt"
-    for text, message in (("a.jpg graf1.jpg\n", "line 1 names a.jpg, which is not there"), ("one\n", "not two names")):
+    for text, message in (("a.jpg graf1.jpg\n", "line 1 names a.jpg, which is not in the store"), ("one\n", "not two names")):
         pairs.write_text(text)
         outcome = run("export", store, "--format", "colmap", "--pairs", pairs, "--out", tmp_path / "d.db")
         assert outcome.code == 2

@@ -130,12 +130,12 @@ def test_the_list_and_what_is_told_of_one(run: Run) -> None:
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (("fetch",), "weights fetch: name what to fetch"),
-        (("fetch", "delf_v2"), "delf_v2: no such public weights; did you mean delf_v1_20171026?"),
+        (("fetch",), "weights fetch: name the weights to fetch"),
+        (("fetch", "delf_v2"), "delf_v2: there are no such public weights; did you mean delf_v1_20171026?"),
         (("fetch", NAME, "--offline"), f"{NAME}: not in the cache, and the network may not be used"),
         (("fetch", "augnet-r50"), "augnet-r50: get it by hand: pip download --no-deps imgsim==0.1.2; then put"),
         (("import", NAME), f"{NAME}: not in the cache, and the network may not be used; fetch it, or put it at"),
-        (("import", "nowhere"), "nowhere: name the model folder to make of it with --out"),
+        (("import", "nowhere"), "nowhere: name the model folder to write with --out"),
         (("import", "nowhere", "--out", "model"), "nowhere: no such file or folder"),
         (("list", "--out", "model"), "--out and --config belong to"),
         (("info", "a", "--offline"), "--offline belongs to"),

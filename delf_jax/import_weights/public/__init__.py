@@ -1,4 +1,5 @@
-"""Weights that others published: what there is and where, how it is fetched, and how it becomes a model folder.
+"""Weights that others published.
 
-``registry`` lists, ``download`` fetches, ``archives`` unpacks, ``importing`` makes a folder for ``delf_jax.load``.
+``registry`` lists them, ``download`` fetches them, ``archives`` unpacks them, and ``importing`` makes a model folder
+for ``delf_jax.load``.
 """

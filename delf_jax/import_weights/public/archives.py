@@ -1,4 +1,4 @@
-"""Unpacks the archives that weights are published in, trusting nothing in them."""
+"""Unpacks archives of published weights, without trusting them."""
 
 import contextlib
 import errno
@@ -10,20 +10,20 @@ from pathlib import Path
 
 from delf_jax.errors import ModelError
 
-# The largest release of weights is a tenth of that.
+# Ten times the largest release of weights.
 MAX_BYTES = 8 << 30
 _MAX_ENTRIES = 100_000
 
 
 @contextlib.contextmanager
 def unpacked(path: Path, *, max_bytes: int = MAX_BYTES) -> Iterator[Path]:
-    """What an archive holds, in a folder that goes away with the block; any other path as it is.
+    """The content of an archive, in a folder that is removed after the block; any other path unchanged.
 
     Tar archives are unpacked by the standard library's ``data`` filter: nothing lands outside the folder, no devices,
-    no special rights. Python wheels are zip archives. What would need more than ``max_bytes`` is refused beforehand.
+    no special rights. Python wheels are zip archives. An archive of more than ``max_bytes`` is refused beforehand.
 
     Raises:
-        ModelError: the file cannot be read; the archive is damaged, too large, or wants to write elsewhere.
+        ModelError: the file cannot be read; the archive is damaged, too large, or would write outside the folder.
     """
     is_wheel = path.suffix == ".whl"
     if path.is_file():
@@ -44,14 +44,16 @@ def unpacked(path: Path, *, max_bytes: int = MAX_BYTES) -> Iterator[Path]:
         except ModelError:
             raise
         except tarfile.FilterError as error:
-            raise ModelError(f"{path}: not unpacked, because it wants to write elsewhere ({_line(error)})") from error
+            raise ModelError(
+                f"{path}: not unpacked, because it would write outside its folder ({_line(error)})"
+            ) from error
         except Exception as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
                 remedy = "free some space there or set TMPDIR"
                 raise ModelError(
                     f"{path}: cannot be unpacked in {folder.parent} ({error.strerror}); {remedy}"
                 ) from error
-            # A damaged archive raises almost anything; all of it means the same to the user.
+            # A damaged archive can raise almost anything; to the user it means the same.
             raise ModelError(
                 f"{path}: a damaged archive ({type(error).__name__}: {_line(error)}); get it again"
             ) from error
@@ -61,7 +63,7 @@ def unpacked(path: Path, *, max_bytes: int = MAX_BYTES) -> Iterator[Path]:
 def _is_tar(path: Path) -> bool:
     try:
         return tarfile.is_tarfile(path)
-    except Exception:  # what looks compressed and is damaged raises what its compression does
+    except Exception:  # a damaged compressed file raises an error of its compression
         return True
 
 
@@ -75,7 +77,9 @@ def _unpack_wheel(path: Path, folder: Path, max_bytes: int) -> None:
 def _unpack_tar(path: Path, folder: Path, max_bytes: int) -> None:
     with tarfile.open(path) as archive:
         total = 0
-        for number, entry in enumerate(archive, start=1):  # one by one: of a bomb the headers alone fill the memory
+        for number, entry in enumerate(
+            archive, start=1
+        ):  # one by one: the headers of a hostile archive can fill the memory
             total += entry.size
             _refuse_too_large(path, total, number, max_bytes)
         archive.extractall(folder, filter="data")
@@ -84,7 +88,7 @@ def _unpack_tar(path: Path, folder: Path, max_bytes: int) -> None:
 def _refuse_too_large(path: Path, total: int, entries: int, max_bytes: int) -> None:
     if total > max_bytes or entries > _MAX_ENTRIES:
         limits = f"{max_bytes >> 20} MiB or {_MAX_ENTRIES} files"
-        raise ModelError(f"{path}: would need more than {limits}; unpack it yourself and name the folder")
+        raise ModelError(f"{path}: needs more than {limits}; unpack it yourself and name the folder")
 
 
 def _line(error: Exception) -> str:

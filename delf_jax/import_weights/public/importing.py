@@ -1,4 +1,4 @@
-"""Weights of other projects, in any form that is known -> a model folder for ``delf_jax.load``."""
+"""Weights of other projects, in any known format -> a model folder for ``delf_jax.load``."""
 
 import dataclasses
 import hashlib
@@ -22,7 +22,7 @@ from delf_jax.import_weights.vgg import import_vgg
 from delf_jax.import_weights.vit import import_vit
 from delf_jax.models.architectures import architecture_of
 
-# The map that local features are taken from when a backbone comes without a head.
+# The map that local features come from, for a backbone without a head.
 _LAYERS = {"resnet": "conv4", "vgg": "conv5", "vit": "relu"}
 _CHECKPOINTS = ("*.index", "variables/variables.index", "*/variables/variables.index")
 _MOST_COMPRESSION = 1000
@@ -32,7 +32,7 @@ _FILES = (".pth", ".pt", ".pth.tar", ".safetensors", ".onnx", ".h5", ".ckpt")
 def import_weights(
     source: Path, out: Path, *, config: DelfConfig | None = None, origin: Mapping[str, str] | None = None
 ) -> ImportedDelf:
-    """Makes the model folder `out` of `source`, in full precision; an older folder is replaced.
+    """Makes the model folder ``out`` from ``source``, in full precision; an older folder is replaced.
 
     Args:
         source: a file, a folder or an archive: a release or checkpoint of the official DELF or DELG code, a Keras
@@ -40,13 +40,15 @@ def import_weights(
             files.
         out: the model folder.
         config: settings and PCA dimensions of a DELF release.
-        origin: where the weights come from, kept in the folder.
+        origin: where the weights come from; stored in the folder.
 
     Raises:
-        ModelError: nothing that is known, or damaged.
+        ModelError: the source is missing, damaged or in an unknown format.
     """
     if not source.exists():
-        raise ModelError(f"{source}: no such file or folder; name public weights, a file, a folder or an archive")
+        raise ModelError(
+            f"{source}: there is no such file or folder; name public weights, a file, a folder or an archive"
+        )
     with unpacked(source) as place:
         imported = _read(place, config, str(source))
     notes = dict(origin or {}) | {"file": source.name}
@@ -61,23 +63,23 @@ def import_weights(
 
 
 def _read(place: Path, config: DelfConfig | None, name: str) -> ImportedDelf:
-    """A backbone and its head, of whatever `place` is; `name` is what errors call it."""
+    """A backbone and its head, from a file or folder; ``name`` is what errors call it."""
     if place.is_dir():
         if (layers := next(iter(sorted(place.rglob("model.json"))), None)) is not None:
             return _headless(import_keras(layers.parent))
-        # Archives hold the release as a folder of its own.
+        # In archives, the release is a folder.
         for folder in (place, *sorted(inner for inner in place.iterdir() if inner.is_dir())):
             if any(any(folder.glob(pattern)) for pattern in _CHECKPOINTS):
                 return import_delf(folder, config=config)
         files = sorted(file for file in place.rglob("*") if file.name.endswith(_FILES))
         if len(files) != 1:
             found = ", ".join(file.name for file in files[:3]) or "nothing of the kind"
-            raise ModelError(f"{name}: one file of weights or a checkpoint is wanted, and it holds {found}")
+            raise ModelError(f"{name}: must hold one file of weights or one checkpoint; it holds {found}")
         place = files[0]
     if place.suffix == ".index":
         return import_delf(find_checkpoint(place), config=config)
     if config is not None:
-        raise ModelError(f"{name}: a config describes a DELF checkpoint of TensorFlow, and this is none")
+        raise ModelError(f"{name}: a config belongs to a DELF checkpoint of TensorFlow, and this is not one")
     return _headless(_read_file(place))
 
 
@@ -99,7 +101,7 @@ def _read_file(path: Path) -> ImportedBackbone:
             imported: ImportedBackbone = importer(path)
             return imported
     known = ", ".join(names[:3])
-    raise ModelError(f"{path}: no ResNet, VGG or vision transformer in a known naming; it holds {known}, ...")
+    raise ModelError(f"{path}: not a ResNet, VGG or vision transformer with known names; it holds {known}, ...")
 
 
 def read_h5(path: Path) -> dict[str, np.ndarray]:
@@ -114,7 +116,7 @@ def read_h5(path: Path) -> dict[str, np.ndarray]:
     def keep(name: str, item: Any) -> None:
         nonlocal left
         if isinstance(item, h5py.Dataset):
-            left -= item.nbytes  # a few bytes can describe an array of any size
+            left -= item.nbytes  # a small file can describe an array of any size
             if left < 0:
                 raise ValueError(f"{name} is far larger than the file")
             arrays[name] = np.asarray(item)
@@ -123,7 +125,7 @@ def read_h5(path: Path) -> dict[str, np.ndarray]:
         with h5py.File(path, "r") as file:
             file.visititems(keep)
     except Exception as error:
-        # A damaged file raises almost anything; all of it means the same to the user.
+        # A damaged file can raise almost anything; to the user it means the same.
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"{path}: cannot be read, or not an .h5 file ({reason})") from error
     return arrays

@@ -16,14 +16,14 @@ class PublicWeights:
     """One published file.
 
     Attributes:
-        name: what this project calls it.
+        name: in this project.
         file: the file's name.
-        url: its address at the publisher; None where only people can get it.
-        by_hand: what they do then, a sentence or a command.
-        sha256: of the file in hex, or its first digits; None where it was not published.
-        bytes: its size; None where it is not known.
+        url: its address at the publisher; None if it can only be downloaded by hand.
+        by_hand: how to do that, as a sentence or a command.
+        sha256: of the file in hex, or its first digits; None if it was not published.
+        bytes: its size; None if it is not known.
         licence: an SPDX name, or words.
-        paper: whom to cite.
+        paper: what to cite.
         good_for: what it is good for.
         delf: settings of a DELF release; None for backbones.
     """
@@ -42,7 +42,7 @@ class PublicWeights:
 
 @functools.cache
 def registry() -> dict[str, PublicWeights]:
-    """All public weights that are known, by name, in the order of the documentation."""
+    """All known public weights by name, in the order of the documentation."""
     text = resources.files(__package__).joinpath("registry.toml").read_text(encoding="utf-8")
     return {name: _entry(name, values) for name, values in tomllib.loads(text).items()}
 
@@ -51,13 +51,13 @@ def find(name: str) -> PublicWeights:
     """The weights of this name.
 
     Raises:
-        ModelError: there are none; names the nearest.
+        ModelError: there are no such weights; the error suggests the most similar name.
     """
     if name in registry():
         return registry()[name]
     near = difflib.get_close_matches(name, registry(), n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}? " if near else ""
-    raise ModelError(f"{name}: no such public weights; {hint}`delf-jax weights list` names them all")
+    raise ModelError(f"{name}: there are no such public weights; {hint}`delf-jax weights list` lists all")
 
 
 def _entry(name: str, values: dict[str, Any]) -> PublicWeights:

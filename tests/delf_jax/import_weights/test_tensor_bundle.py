@@ -53,7 +53,7 @@ def test_damage_is_noticed(tmp_path: Path) -> None:
         with contextlib.suppress(ModelError):
             assert set(TensorBundle(prefix)) == set(arrays), place  # a byte that nothing is read from
     (tmp_path / "a.index").write_bytes(index[:-1])
-    with pytest.raises(ModelError, match="it does not end as one"):
+    with pytest.raises(ModelError, match="its end is not that of"):
         TensorBundle(prefix)
     (tmp_path / "a.index").write_bytes(table({b"": b"\x08\x01", b"w": b"\x08\x01"}, kind=1))
     with pytest.raises(ModelError, match="a block is compressed"):

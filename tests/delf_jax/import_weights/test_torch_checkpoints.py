@@ -167,6 +167,6 @@ def test_any_known_file_becomes_a_model_folder(
     assert imported.head.layer == layer
     assert imported.head.scorers == ("norm",)
     assert sorted(file.name for file in (tmp_path / "model").iterdir()) == ["backbone.safetensors", "head.safetensors"]
-    with pytest.raises(ModelError, match="no ResNet, VGG or vision transformer in a known naming; it holds other"):
+    with pytest.raises(ModelError, match="not a ResNet, VGG or vision transformer with known names; it holds other"):
         import_weights(write_torch_file(tmp_path / "b.pth", {"other": View((2,))}, storages), tmp_path / "b")
     assert not (tmp_path / "b").exists()
