@@ -1,4 +1,4 @@
-"""Training: samples and their augmentation, networks and losses, the recipes, checkpoints and the loop.
+"""Training: photos and their augmentation, networks and losses, recipes, checkpoints and the training loop.
 
-``delf-jax train`` is the way in; docs/training.md explains the recipes and the layouts of data.
+``delf-jax train`` runs it; docs/training.md explains the recipes and how to lay out photos.
 """

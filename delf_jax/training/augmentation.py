@@ -1,6 +1,6 @@
-"""From a photo to the square view that training sees: the published crops, whole photos, and warps.
+"""From a photo to the square view used in training: the published crops, whole photos, and warps.
 
-An augmentation is a frozen dataclass, called with a photo and a random generator; it keeps no state, so it works in any
+An augmentation is a frozen dataclass, called with a photo and a random generator. It has no state, so it works in any
 thread or worker process, and equal generators give equal views. ``size`` is the side of its views, ``max_side`` the
 longest side in pixels that photos may be reduced to while they are decoded.
 """
@@ -19,7 +19,7 @@ Pixels = UInt8[np.ndarray, "h w 3"]
 
 
 class View(NamedTuple):
-    """A photo as training sees it.
+    """A view of a photo for training.
 
     Attributes:
         pixels: uint8 [size, size, 3] RGB.
@@ -44,9 +44,9 @@ class Augmentation(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class SquareCrop:
-    """The paper's crop: the central square, resized, and of that a random or central crop (DELF, section 3.2).
+    """The paper's crop: the central square, resized, then a random or central crop of it (DELF, section 3.2).
 
-    Descriptors are tuned with ``SquareCrop(250, 224)``, attention with ``SquareCrop(900, 720)``.
+    Descriptors are fine-tuned with ``SquareCrop(250, 224)``, attention is trained with ``SquareCrop(900, 720)``.
 
     Attributes:
         resize: side in pixels that the central square is brought to, up or down.
@@ -63,7 +63,7 @@ class SquareCrop:
         return 4 * self.resize
 
     def __call__(self, photo: Pixels, rng: np.random.Generator) -> View:
-        """A view full of photo."""
+        """A view filled by the photo."""
         height, width = photo.shape[:2]
         side = min(height, width)
         top, left = (height - side) // 2, (width - side) // 2
@@ -94,7 +94,7 @@ class AreaCrop:
         return 4 * self.size
 
     def __call__(self, photo: Pixels, rng: np.random.Generator) -> View:
-        """A view full of photo; all of the photo where no crop of the wanted area and aspect fits into it."""
+        """A view filled by the photo; the whole photo if no crop of the wanted area and aspect fits."""
         height, width = photo.shape[:2]
         for _ in range(self._TRIES):
             area = rng.uniform(*self.area) * height * width
@@ -110,7 +110,7 @@ class AreaCrop:
 class Whole:
     """The whole photo, reduced to ``size`` and never enlarged, at the top left of a black canvas; nothing random.
 
-    What the cache of dense features is made from, so that each photo goes through the network once.
+    The cache of dense features is computed from these views.
     """
 
     size: int
@@ -129,17 +129,17 @@ class Whole:
 
 @dataclasses.dataclass(frozen=True)
 class Warp:
-    """A moderate change of viewpoint and light, for training in which a photo and its warps are a class of their own.
+    """A moderate change of viewpoint and light, for training in which each photo with its warps is a class.
 
-    A rectangle of random area, aspect and angle, its corners moved at random, is drawn inside the photo and
-    brought to the view by a homography, so no border ever shows. Never mirrored: landmarks are not.
+    A rectangle of random area, aspect and angle is drawn inside the photo, its corners are moved at random, and a
+    homography brings it to the view. So no border shows. It is never mirrored, because landmarks are not.
 
     Attributes:
         size: side of the view.
         area: smallest and largest share of the photo's area, before the rectangle is shrunk to fit.
         aspect: smallest and largest width over height, relative to the photo's own.
         angle: largest turn in degrees, either way.
-        corners: largest move of a corner, as a share of the rectangle's sides.
+        corners: largest move of a corner, in shares of the rectangle's sides.
         light: strength of the photometric changes; 0 leaves colours alone.
     """
 
@@ -155,7 +155,7 @@ class Warp:
         return 3 * self.size
 
     def __call__(self, photo: Pixels, rng: np.random.Generator) -> View:
-        """A view full of photo."""
+        """A view filled by the photo."""
         warped = _rectified(photo, self._quadrilateral(photo.shape[0], photo.shape[1], rng), self.size)
         return _full(_relit(warped, self.light, rng) if self.light else warped)
 
@@ -181,7 +181,7 @@ def _full(pixels: np.ndarray) -> View:
 
 
 def _resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Averages areas going down, interpolates going up; ``size`` is (height, width)."""
+    """Averages areas to reduce, interpolates to enlarge; ``size`` is (height, width)."""
     if pixels.shape[:2] == size:
         return pixels
     smaller = size[0] * size[1] < pixels.shape[0] * pixels.shape[1]
@@ -192,7 +192,7 @@ def _rectified(photo: np.ndarray, corners: np.ndarray, size: int) -> np.ndarray:
     sides = np.linalg.norm(corners - np.roll(corners, 1, axis=0), axis=1)
     factor = size / sides.mean()
     if factor < 1:
-        # warpPerspective takes single samples, so fine detail has to go first.
+        # warpPerspective takes single samples, so fine detail is removed first.
         height, width = (max(1, round(side * factor)) for side in photo.shape[:2])
         corners = corners * (width / photo.shape[1], height / photo.shape[0])
         photo = _resized(photo, (height, width))
@@ -203,7 +203,7 @@ def _rectified(photo: np.ndarray, corners: np.ndarray, size: int) -> np.ndarray:
 
 
 def _relit(pixels: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Other exposure, contrast, gamma, white balance and saturation, at times grey or out of focus."""
+    """Changes exposure, contrast, gamma, white balance and saturation; some photos become grey or out of focus."""
     exponent, contrast = np.exp(strength * rng.uniform(-0.35, 0.35, 2))
     brightness = strength * rng.uniform(-0.12, 0.12)
     balance = np.exp(strength * rng.uniform(-0.1, 0.1, 3))

@@ -34,7 +34,7 @@ class Backbone(NamedTuple):
 
     @classmethod
     def open(cls, model: str) -> "Backbone":
-        """Reads a packaged model, a model folder or a backbone file; ModelError where that fails."""
+        """Reads a packaged model, a model folder or a backbone file; ModelError if that fails."""
         path, _ = model_paths(model)
         return cls(*read_backbone(path), model_file.fingerprint(path))
 
@@ -44,7 +44,7 @@ class Backbone(NamedTuple):
         return self.config.map_names
 
     def channels(self, name: str) -> int:
-        """Channels of the map ``name``; TrainingError where the network has no such map."""
+        """Channels of the map ``name``; TrainingError if the network has no such map."""
         if name not in self.map_names:
             raise TrainingError(f"{name}: this backbone has no such map; its maps: {', '.join(self.map_names)}")
         return self.config.channels(name)
@@ -85,15 +85,15 @@ class Backbone(NamedTuple):
     def cells(
         self, dense: Float[Array, "b h w c"], valid_hw: Int[Array, "b 2"], name: str
     ) -> tuple[Float[Array, "b n c"], Array]:
-        """A map as a list of cells, and which of them lie in the photo."""
+        """A map as a list of cells, and which of them are in the photo."""
         batch, height, width, channels = dense.shape
         size = self.config.map_size(valid_hw, name)
         return dense.reshape(batch, -1, channels), valid_cells(size, height, width).reshape(batch, -1)
 
     def require_trainable(self) -> None:
-        """Raises TrainingError where only heads can be trained on this backbone."""
+        """Raises TrainingError if only heads can be trained on this backbone."""
         if isinstance(self.config.network, VitConfig):
-            raise TrainingError("a vision transformer stays as it is; train a head on it with the recipe 'attention'")
+            raise TrainingError("vision transformers cannot be trained; train a head on it with the recipe 'attention'")
 
     def save(self, path: str | os.PathLike[str], parameters: Mapping[str, Any], *, source: Mapping[str, str]) -> None:
         """Writes a model file with these parameters in place of the first ones; kernels are rounded to float16."""

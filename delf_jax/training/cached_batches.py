@@ -11,12 +11,12 @@ from delf_jax.training.settings import Order
 
 @dataclasses.dataclass
 class CachedBatches:
-    """Endless batches of one random view of each photo; what batch ``step`` holds follows from ``seed`` and ``step``.
+    """Endless batches of one random view of each photo. Batch ``step`` depends only on ``seed`` and ``step``.
 
     Attributes:
         cache: the features.
         labels: of its photos.
-        batch_size: photos a batch.
+        batch_size: photos per batch.
         order: as in ``loader.Loader``.
         cells_per_step: usable cells drawn from every view; 0 for all cells.
         seed: of order, views and cells.
@@ -38,7 +38,7 @@ class CachedBatches:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches in which as many photos come as there are, apart from a rest smaller than a batch."""
+        """Batches that hold all photos once, apart from a rest smaller than a batch."""
         return max(len(self.cache.readable) // self.batch_size, 1)
 
     @property
@@ -59,7 +59,7 @@ class CachedBatches:
         return self._drawn(photos, views, generator)
 
     def get_state(self) -> dict[str, int]:
-        """Where the batches stand, as values that JSON can hold."""
+        """The position in the batches, as values that JSON can hold."""
         return {"step": self.step}
 
     def set_state(self, state: dict[str, int]) -> None:
@@ -67,7 +67,7 @@ class CachedBatches:
         self.step = state["step"]
 
     def close(self) -> None:
-        """Nothing to end: there are no workers."""
+        """Does nothing: there are no workers."""
 
     def _shuffled(self) -> np.ndarray:
         epoch, position = divmod(self.step, self.steps_per_epoch)
@@ -103,7 +103,7 @@ class CachedBatches:
 def padded_batch(
     cache: DenseCache, photos: np.ndarray, views: np.ndarray, labels: np.ndarray, *, rows: int
 ) -> dict[str, np.ndarray]:
-    """A batch of so many rows and of ``cache.most_cells`` cells; rows without photo have label -1."""
+    """A batch of ``rows`` rows and ``cache.most_cells`` cells; rows without photo have label -1."""
     batch = _empty(rows, cache.most_cells, cache.channels)
     for row, (photo, view) in enumerate(zip(photos, views)):
         cells, usable = cache.cells(int(photo), int(view))

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: everything that going on needs, in one folder a step that appears whole or not at all."""
+"""Checkpoints of a run: all that is needed to resume, in one folder per step that appears whole or not at all."""
 
 import contextlib
 import errno
@@ -17,7 +17,7 @@ from delf_jax.training.settings import TrainingError
 class Checkpoints:
     """The last two and the best checkpoint, written in the background (Orbax).
 
-    A process may be killed at any instant: a checkpoint that was not finished does not count, and is cleared away.
+    The process may be killed at any time: an unfinished checkpoint does not count, and is removed.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -50,11 +50,11 @@ class Checkpoints:
         Args:
             step: steps done.
             state: pytree of arrays.
-            feed: where the batches stand, plain JSON values.
-            loss: by which the best checkpoint is chosen.
+            feed: position in the batches, as plain JSON values.
+            loss: decides which checkpoint is the best.
 
         Raises:
-            OSError: the disk is full; also of the checkpoint before, which was written in the meantime.
+            OSError: the disk is full, for this or the previous checkpoint, which is written in the background.
         """
         if step in self._manager.all_steps():
             return
@@ -67,7 +67,7 @@ class Checkpoints:
 
         Args:
             step: one of the kept steps.
-            like: a state of the same structure, whose shapes, types and placement are taken.
+            like: a state of the same structure, which gives shapes, types and placement.
 
         Raises:
             TrainingError: the checkpoint is damaged.
@@ -80,23 +80,23 @@ class Checkpoints:
             place = f"{self._manager.directory}/{step}"
             reason = " ".join(str(error).split())[:200]
             raise TrainingError(
-                f"{place}: cannot be read ({reason}); remove that folder to go on from an older one"
+                f"{place}: cannot be read ({reason}); remove that folder to resume from an older one"
             ) from error
         return restored.state, restored.feed
 
     def wait(self) -> None:
-        """Until everything is on the disk; OSError where it is full."""
+        """Waits until everything is on the disk; OSError if it is full."""
         with self._full_disk():
             self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Finishes what is being written."""
+        """Waits for the checkpoint that is being written, and closes."""
         with self._full_disk():
             self._manager.close()
 
     @contextlib.contextmanager
     def _full_disk(self) -> Iterator[None]:
-        """TensorStore says so in a ValueError that begins as that of a full accelerator does."""
+        """Turns TensorStore's ValueError for a full disk into OSError; a full accelerator raises one too."""
         try:
             yield
         except ValueError as error:

@@ -1,7 +1,7 @@
 """Landmark photos as ArrayRecord shards: written through TensorFlow Datasets, without TensorFlow.
 
-A few large files instead of many small ones suit object stores and spinning disks. `prepare` writes them; where
-TensorFlow is installed, TFDS's own tool does, too:
+A few large files suit object stores and spinning disks better than many small ones. `prepare` writes them. With
+TensorFlow, TFDS's own tool does it too:
 
     tfds build delf_jax/training/dataset_builder.py --file_format array_record \\
         --config '{"name": "mine", "photos": "DIR"}'
@@ -29,13 +29,13 @@ from delf_jax.training.sources import photo_files
 
 @dataclasses.dataclass
 class LandmarksConfig(tfds.core.BuilderConfig):
-    """Which photos go in.
+    """Which photos are written.
 
     Attributes:
         photos: folder of the photos.
         labels: ``folders`` or the path of a CSV list, as for `photo_files`.
         positives: ``landmark`` or ``radius:METRES``, for lists.
-        validation: share that becomes the split ``validation``; by the photos' names.
+        validation: share of the photos in the split ``validation``, chosen by their names.
     """
 
     photos: str = ""
@@ -79,7 +79,7 @@ class Landmarks(tfds.core.GeneratorBasedBuilder):
                     "filename": tfds.features.Text(doc="relative to the folder of the photos"),
                 }
             ),
-            # Sorted by class: labels follow from the counts, so that no photo is read to know them.
+            # The photos are sorted by class, so labels follow from the counts without reading a photo.
             disable_shuffling=True,
             metadata=tfds.core.MetadataDict(
                 counts={name: count.tolist() for name, count in counts.items()},
@@ -98,17 +98,17 @@ class Landmarks(tfds.core.GeneratorBasedBuilder):
         try:
             return read_bytes(photos.path(position))
         except ImageError as error:
-            # Without its place the labels would shift; the loader meets the empty file and passes over it.
+            # Without its place the labels would shift; the loader skips the empty file.
             self.unreadable.append(error)
             return b""
 
 
 class Prepared(NamedTuple):
-    """What `prepare` made.
+    """Result of `prepare`.
 
     Attributes:
         folder: of the shards, for `delf_jax.training.records.open_records`.
-        unreadable: photos that have an empty place there.
+        unreadable: photos with an empty place in the shards.
     """
 
     folder: Path
@@ -116,12 +116,12 @@ class Prepared(NamedTuple):
 
 
 def prepare(config: LandmarksConfig, out: str | os.PathLike[str]) -> Prepared:
-    """Writes a folder of shards below ``out``, whole or not at all, or finds it there already.
+    """Writes a folder of shards below ``out``, whole or not at all, unless it is there already.
 
     Raises:
         TrainingDataError: no photos, or other photos were prepared there under the same name.
     """
-    # TFDS prints what it does, bars included, and makes a folder for downloads even where it loads nothing down.
+    # TFDS prints progress, and makes a folder for downloads even if it downloads nothing.
     tfds.disable_progress_bar()
     with contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as downloads:
         builder = Landmarks(data_dir=os.fspath(out), config=config, file_format="array_record")

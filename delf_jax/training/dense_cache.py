@@ -1,8 +1,8 @@
 """Dense features of a frozen backbone, computed once and read at every epoch.
 
-A folder: ``features.npy`` float16 [cells of all views, C] and ``usable.npy`` bool [cells], both read where they lie on
-the disk; ``spans.npy`` int64 [photos, views, 2], each view's first cell and number of cells; ``cache.json``, what it
-was made from. The folder appears when it is complete, and is made anew when anything it was made from changed.
+A folder: ``features.npy`` float16 [cells of all views, C] and ``usable.npy`` bool [cells], both memory-mapped;
+``spans.npy`` int64 [photos, views, 2], each view's first cell and number of cells; ``cache.json``, what it was computed
+from. The folder appears when it is complete, and is computed again if anything that it depends on changed.
 """
 
 import contextlib
@@ -28,12 +28,12 @@ _LARGEST = float(np.finfo(np.float16).max)
 
 
 class DenseCache:
-    """Cells of every view of every photo; views without cells belong to photos that could not be read.
+    """Cells of every view of every photo; photos that could not be read have no cells.
 
     Attributes:
         failures: (name, reason) of those photos.
-        views: of every photo.
-        most_cells: of any view.
+        views: number of views of every photo.
+        most_cells: largest number of cells of a view.
     """
 
     def __init__(self, folder: Path, description: dict[str, Any]) -> None:
@@ -70,13 +70,13 @@ def open_or_make(
     channels: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> DenseCache:
-    """The cache in ``folder``, made if it is not there or was made from something else.
+    """The cache in ``folder``; it is computed if it is missing or was computed from something else.
 
     Args:
-        folder: where it lies.
+        folder: of the cache.
         extractor: its backbone computes ``settings.layer``; photos are reduced to its ``max_side``.
         samples: the photos.
-        settings: views, their sides, crops and the seed of these.
+        settings: decide views, their sides, crops and the seed of the crops.
         channels: of ``settings.layer``.
         progress: called with views done and views in all.
 
@@ -115,7 +115,7 @@ def _make(
     usable, written = [], 0
     views = _views(samples, settings, failures)
     stream = cast(Generator[Any, None, None], extractor.dense_stream(views, name=settings.layer))
-    # An interruption ends the decoding threads here, and not when the interpreter is already going.
+    # On an interruption the decoding threads end here, not while the interpreter shuts down.
     with open(folder / "features.npy", "wb") as file, contextlib.closing(stream):
         _write_header(file, 0, channels)
         for done, ((photo, view), maps) in enumerate(stream, 1):
@@ -138,7 +138,7 @@ def _make(
 
 
 def _write_header(file: BinaryIO, cells: int, channels: int) -> None:
-    """At the file's start; NumPy leaves room in it for an array that grows along its first axis."""
+    """Writes the header at the file's start; NumPy leaves room for an array that grows along its first axis."""
     file.seek(0)
     header = {"descr": "<f2", "fortran_order": False, "shape": (cells, channels)}
     np.lib.format.write_array_header_1_0(file, header)
@@ -173,7 +173,7 @@ def _made_from(extractor: Extractor, samples: Samples, settings: TrainingSetting
 
 
 def _file_times(samples: Samples) -> str:
-    """Digest of sizes and times of local photo files; what else there is (records, addresses) does not change."""
+    """Digest of sizes and times of local photo files; records and addresses are taken as unchanged."""
     digest = hashlib.sha256()
     if isinstance(samples, PhotoList):
         for position in range(len(samples)):

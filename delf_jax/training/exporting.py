@@ -14,16 +14,16 @@ from delf_jax.training.steps import Steps
 
 
 def trained_head(steps: Steps, result: Result, base: Head, *, notes: dict[str, Any]) -> Head:
-    """The base head with what was trained put in its place.
+    """The base head with the trained parts in it.
 
-    An autoencoder takes the place of the PCA. Where the backbone was trained, or the base head belongs to another
-    layer, PCA and foreground vector belong to other features, and are left out; a threshold of matches that was
-    calibrated on other descriptors is left out too.
+    An autoencoder replaces the PCA. If the backbone was trained, or the base head belongs to another layer, PCA and
+    foreground vector were fitted to other features and are left out. An acceptance threshold that was calibrated on
+    other descriptors is left out too.
 
     Args:
         steps, result: of the run.
         base: the head whose other parts are kept.
-        notes: kept in the file under ``trained``.
+        notes: stored in the file under ``trained``.
     """
     settings = steps.settings
     head = dataclasses.replace(base, layer=settings.layer, notes=base.notes | {"trained": notes})

@@ -22,7 +22,7 @@ from delf_jax.training.views import plain_view, random_view
 
 @runtime_checkable
 class Feed(Protocol):
-    """Endless batches that can be stopped and gone on with."""
+    """Endless batches that can be stopped and resumed."""
 
     @property
     def failures(self) -> Any: ...
@@ -39,8 +39,8 @@ class Feeds(NamedTuple):
 
     Attributes:
         training: endless batches.
-        validation: makes one pass over the photos kept aside; None where none are.
-        failures_aside: reason by name, of the photos kept aside that passes so far could not read.
+        validation: makes one pass over the photos kept aside; None if no photos are kept aside.
+        failures_aside: reason by name, of the photos kept aside that could not be read so far.
     """
 
     training: Feed
@@ -80,7 +80,7 @@ def cached_feeds(
     model: str,
     progress: Callable[[int, int], None] | None = None,
 ) -> Feeds:
-    """Batches of dense features, which are computed first where ``folder`` does not hold them yet."""
+    """Batches of dense features, which are computed first if they are not in ``folder`` yet."""
     extractor = delf_jax.load(
         model, head=Head(), scorer="norm", max_side=max(settings.view_sides), precision=settings.precision
     )

@@ -1,8 +1,8 @@
 """Google Landmarks lists: which photo shows which landmark, by name or by place on the Earth.
 
-Columns of v1 and v2 are ``id, url, landmark_id``, one row a photo; of v2-clean ``landmark_id, images``, one row a
-landmark with its ids between spaces. With columns ``latitude`` and ``longitude`` (degrees) photos can be grouped by
-place: Google Landmarks calls a match a photo within a distance of the landmark cluster's centre, whatever its name.
+Columns of v1 and v2 are ``id, url, landmark_id``, one row per photo; of v2-clean ``landmark_id, images``, one row per
+landmark with its ids separated by spaces. With columns ``latitude`` and ``longitude`` (degrees) photos can be grouped
+by place: for Google Landmarks, a photo within a distance of a landmark cluster's centre is a match, whatever its name.
 """
 
 import os
@@ -25,14 +25,14 @@ _BLOCK_BYTES = 1 << 24
 
 
 def from_csv(path: str | os.PathLike[str], photos: str | os.PathLike[str], *, positives: str = "landmark") -> PhotoList:
-    """The listed photos that are on the disk; those that are not are named in ``absent``.
+    """The listed photos that are on the disk; ``absent`` names the others.
 
     Args:
         path: the list, with a header.
         photos: folder of ``0/1/2/012....jpg`` (folders by the first three characters of the id) or of ``ID.jpg``.
         positives: ``landmark``: a class is a landmark_id. ``radius:METRES``: a class is a place, that is the centre of
-            a landmark; landmarks whose centres lie within the radius of a larger one's are the same place, and photos
-            belong to the nearest place within the radius, or are left out.
+            a landmark. Landmarks with a centre within the radius of a larger landmark's are the same place. A photo
+            belongs to the nearest place within the radius, or is left out.
 
     Raises:
         TrainingDataError: the list cannot be read or lacks columns, or none of its photos is there.
@@ -115,7 +115,7 @@ def _centres(positions: np.ndarray, group: np.ndarray, groups: int) -> np.ndarra
 def _within(
     centre: np.ndarray, positions: np.ndarray, by_latitude: Int64[np.ndarray, " n"], radius: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Positions within the radius, and their distances; looks only at the band of latitudes that can be."""
+    """Positions within the radius, and their distances; looks only at the possible band of latitudes."""
     # A little wider than the radius, because rounding must not cut what the distance itself lets in.
     band = np.degrees(radius / EARTH_RADIUS) * (1 + 1e-9) + 1e-9
     start, stop = np.searchsorted(positions[by_latitude, 0], [centre[0] - band, centre[0] + band])
@@ -133,7 +133,7 @@ def _radius(positives: str) -> float | None:
     except ValueError:
         radius = 0.0
     if kind != "radius" or not 0 < radius < np.inf:
-        raise TrainingDataError(f"{positives}: no such choice of positives; it is landmark or radius:METRES")
+        raise TrainingDataError(f"{positives}: there is no such choice of positives; give landmark or radius:METRES")
     return radius
 
 

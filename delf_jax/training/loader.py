@@ -50,7 +50,7 @@ class BatchPlan:
     """What decides, with the samples, the content of every batch.
 
     Attributes:
-        batch_size: photos a batch, over all processes.
+        batch_size: photos per batch, over all processes.
         order: ``shuffled``: all photos in a new order every epoch; ``balanced``: all classes once in a new order every
             round, each class's photos in turn; ``listed``: as listed, once.
         seed: 0 to 2^32 - 1; everything random follows from it and the step.

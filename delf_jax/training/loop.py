@@ -1,4 +1,4 @@
-"""The training loop: steps, metrics, checkpoints, and what a finished run leaves behind."""
+"""The training loop: steps, metrics, checkpoints, and the result of a run."""
 
 import contextlib
 import json
@@ -26,10 +26,10 @@ CHECKPOINTS = "checkpoints"
 
 
 class Progress(NamedTuple):
-    """Where a run stands.
+    """State of a run.
 
     Attributes:
-        step: steps done, of ``steps``.
+        step: steps done, out of ``steps``.
         metrics: of the last step.
         photos_per_second: since the run was started or resumed.
         seconds_left: at that rate.
@@ -43,12 +43,12 @@ class Progress(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What a finished run gives.
+    """Result of a finished run.
 
     Attributes:
-        state: of the best checkpoint where photos were kept aside, of the last one otherwise.
-        step: the step that it belongs to.
-        steps: how many were made in all.
+        state: of the best checkpoint if photos were kept aside, otherwise of the last one.
+        step: the step of that state.
+        steps: number of all steps.
         metrics: of the last step.
     """
 
@@ -61,7 +61,7 @@ class Result(NamedTuple):
 def network_config(settings: TrainingSettings, backbone: Backbone, *, classes: int) -> NetworkConfig:
     """The heads that the settings ask for on this backbone."""
     if classes < 2:
-        raise TrainingError(f"{classes} class is nothing to tell apart; give photos of at least two")
+        raise TrainingError(f"{classes} class is not enough; give photos of at least two classes")
     if settings.changes_backbone:
         backbone.require_trainable()
     return NetworkConfig(
@@ -76,13 +76,13 @@ def network_config(settings: TrainingSettings, backbone: Backbone, *, classes: i
 
 
 def first_attention(settings: TrainingSettings, network: NetworkConfig, base: Head) -> Mapping[str, np.ndarray] | None:
-    """What the attention begins as: with ``warm_start`` that of the base head; None for random numbers."""
+    """The attention at the start: with ``warm_start`` that of the base head; None for random parameters."""
     if not settings.warm_start:
         return None
     if base.attention is None or base.autoencoder is not None:
         raise TrainingError(
-            "warm_start: the base head has no attention to begin with; name another with --head, or begin at random "
-            "with --set warm_start=false"
+            "warm_start: the base head has no attention to begin with; name another head with --head, or "
+            "start at random with --set warm_start=false"
         )
     wanted = (settings.layer, (network.channels, network.hidden))
     if wanted != (base.layer, base.attention["hidden_kernel"].shape):
@@ -172,19 +172,19 @@ def train(
                     batch = next(feed)
                     state, measured = steps.train(state, batch)
                     metrics = {name: float(value) for name, value in measured.items()}
-                    # A gradient that is no number spoils the state before any loss shows it.
+                    # A gradient that is not finite makes the state useless before the loss shows it.
                     if not all(map(math.isfinite, metrics.values())):
                         raise TrainingError(_diverged(folder, step, checkpoints.last))
                     recent.append(metrics["loss"])
                     now = time.monotonic()
                     pace = (now - begin) / max(step - first - 1, 1)
                     if step == first + 1:
-                        # It compiled the program, which says nothing about the others.
+                        # The first step compiles the program, so its time is left out.
                         begin = now
                     rate = settings.batch_size / pace
                     times = {"seconds": round(now - started, 3), "photos_per_second": round(rate, 3)}
                     log.write(step, metrics | times)
-                    # In one go: an interruption falls before or behind it.
+                    # One assignment: an interruption comes before or after it.
                     whole = state, feed.get_state()
                     if progress is not None:
                         progress(Progress(step, end, metrics, rate, (end - step) * pace))
@@ -223,7 +223,7 @@ def validate(steps: Steps, state: State, feeds: Feeds) -> dict[str, float]:
 
 def _begin(steps: Steps, feed: Feed, checkpoints: Checkpoints) -> tuple[State, int]:
     start = feed.get_state()
-    # The first batch gives the features' size; training sees it again.
+    # The first batch gives the features' scale; training uses it again.
     state = steps.first_state(next(feed))
     feed.set_state(start)
     last = checkpoints.last

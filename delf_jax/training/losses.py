@@ -1,4 +1,4 @@
-"""Losses and attentive poolings; each gives one number, or one vector, a photo."""
+"""Losses and attentive poolings: one number, or one vector, per photo."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ def cross_entropy(
 ) -> Float[Array, " b"]:
     """``-sum_k t_k log softmax(logits)_k`` with t = 1 - smoothing at the label, plus smoothing / K everywhere.
 
-    A row of label -1 is no photo; its number means nothing and is to be left out.
+    A row of label -1 has no photo; ignore its number.
     """
     target = jax.nn.one_hot(labels, logits.shape[-1]) * (1 - smoothing) + smoothing / logits.shape[-1]
     return -(target * jax.nn.log_softmax(logits)).sum(axis=-1)
@@ -32,10 +32,10 @@ def arcface_logits(
 ) -> Float[Array, "b k"]:
     """``scale * cos(theta + margin [k is the label])`` for theta, the angle between photo and class (DELG section 3.2).
 
-    Beyond theta = pi - margin the cosine would turn up again; there the margin is left out.
+    Beyond theta = pi - margin the cosine would rise again; there the margin is left out.
     """
     cosines = jnp.matmul(_unit(embeddings), _unit(prototypes, axis=0), precision=lax.Precision.HIGHEST)
-    # The arc cosine has no slope at the ends.
+    # The arc cosine has no finite slope at -1 and 1.
     angles = jnp.arccos(jnp.clip(cosines, -1 + 1e-6, 1 - 1e-6))
     pushed = jnp.where(angles <= jnp.pi - margin, jnp.cos(angles + margin), cosines)
     return scale * jnp.where(jax.nn.one_hot(labels, cosines.shape[-1], dtype=bool), pushed, cosines)
@@ -50,19 +50,19 @@ def attentive_pool(
     cells: float | Array = 1.0,
     temperature: float = 1.0,
 ) -> Float[Array, "b c"]:
-    """One vector a photo from weighted cells.
+    """One vector per photo from weighted cells.
 
     ``sum``: sum_n alpha_n f_n, un-normalised (DELF equation 2). ``mean``: mean_n alpha_n f_n / ||f_n|| (official code).
-    ``unit``: the sum brought to length ``temperature``, so that only the directions of places can tell classes apart.
+    ``unit``: the sum scaled to length ``temperature``, so that only directions of features can tell classes apart.
 
     Args:
-        features: [b, n, C], measured so that their root mean square is about 1.
+        features: [b, n, C], scaled so that their root mean square is about 1.
         scores: alpha, non-negative.
         where: usable cells.
-        pooling: which one.
+        pooling: which pooling.
         cells: a constant that ``sum`` is divided by, so that the classifier starts at the right order of magnitude;
             it is part of W. ``mean`` is multiplied by sqrt(C) for the same reason.
-        temperature: length of what ``unit`` gives.
+        temperature: length of the result of ``unit``.
     """
     weights = jnp.where(where, scores, 0)
     if pooling == "mean":
@@ -75,7 +75,7 @@ def attentive_pool(
 def reconstruction(
     features: Float[Array, "b n c"], expanded: Float[Array, "b n c"], where: Bool[Array, "b n"]
 ) -> Float[Array, " b"]:
-    """Mean squared error over usable cells and channels between features and what the autoencoder gave back."""
+    """Mean squared error over usable cells and channels between features and the autoencoder's output."""
     squares = jnp.square(expanded - lax.stop_gradient(features)).mean(axis=-1)
     return jnp.where(where, squares, 0).sum(axis=-1) / jnp.maximum(where.sum(axis=-1), 1)
 

@@ -1,4 +1,4 @@
-"""``metrics.jsonl``: one JSON object a line, the same whether a run was interrupted or not (but for its times)."""
+"""``metrics.jsonl``: one JSON object per line, the same for a resumed run as for an uninterrupted one, except times."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from delf_jax.files import atomic
 
 @runtime_checkable
 class Board(Protocol):
-    """What draws curves while a run goes on: tensorboardX's SummaryWriter, for one."""
+    """Draws curves during a run, for example tensorboardX's SummaryWriter."""
 
     def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> Any:
         """Adds a point to a curve."""
@@ -21,7 +21,7 @@ class Board(Protocol):
 
 
 class MetricsLog:
-    """Appends lines to a file; lines after the step that a run goes on from are dropped first."""
+    """Appends lines to a file; lines after the step that a run resumes from are removed first."""
 
     def __init__(self, path: str | os.PathLike[str], *, step: int, board: Board | None = None) -> None:
         path = Path(path)
@@ -49,7 +49,7 @@ class MetricsLog:
 
 
 def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The lines of a log; a last line that was cut off when its process died is left out."""
+    """The lines of a log, without a last line that was cut off when the process died."""
     lines = []
     try:
         text = Path(path).read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What is trained on top of a backbone: attention, autoencoder, classifiers; and how it becomes a head file's arrays.
+"""The networks trained on top of a backbone (attention, autoencoder, classifiers), and their export as a head's arrays.
 
 The layers are those of DELF section 3.3 and the official trainer: attention = 1x1 convolution to 512, optional batch
 norm, ReLU, 1x1 convolution to 1, softplus; autoencoder = linear 1x1 to d, 1x1 back with ReLU (DELG section 3.3).
@@ -26,7 +26,7 @@ AXIS = "batch"
 
 @dataclasses.dataclass(frozen=True)
 class NetworkConfig:
-    """Which heads there are and how large they are.
+    """Which heads there are, and their sizes.
 
     Attributes:
         classes: classes to tell apart.
@@ -48,7 +48,7 @@ class NetworkConfig:
 
 
 class BatchNorm(nnx.Module):
-    """Batch norm over the usable cells of all devices' photos; keeps running moments for the time after training."""
+    """Batch norm over the usable cells of all devices' photos; keeps running moments for evaluation."""
 
     def __init__(self, channels: int) -> None:
         self.factor = nnx.Param(jnp.zeros((channels,), jnp.float32))
@@ -68,7 +68,7 @@ class BatchNorm(nnx.Module):
             self.variance[...] = _NORM_MOMENTUM * self.variance[...] + (1 - _NORM_MOMENTUM) * lax.stop_gradient(
                 variance
             )
-        # The factor is kept as its difference from 1, so that zeros start every vector.
+        # The factor is stored as its difference from 1, so that every vector starts at zero.
         return (x - mean) * lax.rsqrt(variance + NORM_EPSILON) * (1 + self.factor[...]) + self.shift[...]
 
 
@@ -100,7 +100,7 @@ class Autoencoder(nnx.Module):
 
 
 class Heads(nnx.Module):
-    """Everything that a recipe may train beside the backbone."""
+    """All that a recipe may train besides the backbone."""
 
     def __init__(self, config: NetworkConfig) -> None:
         if config.hidden:
@@ -116,17 +116,17 @@ class Heads(nnx.Module):
         return self.attention(cells, where, training=training)
 
     def attention_logits(self, pooled: Float[Array, "b c"]) -> Float[Array, "b k"]:
-        """Classes by what the attention let through."""
+        """Class scores from the features that the attention weighted."""
         return self.classifier(pooled, lax.Precision.HIGHEST)
 
     def photo_logits(
         self, cells: Float[Array, "b n c"], where: Bool[Array, "b n"], labels: Int[Array, " b"], *, training: bool
     ) -> Float[Array, "b k"]:
-        """Classes by the whole map: from its mean, or by ArcFace from DELG's global descriptor (GeM, then linear)."""
+        """Class scores from the map's mean, or by ArcFace from DELG's global descriptor (GeM, then linear)."""
         if self.embedding is None:
             return self.photo_classifier(gem(cells, where, 1.0), lax.Precision.HIGHEST)
         vector = self.embedding(gem(cells, where), lax.Precision.HIGHEST)
-        # Without a margin in evaluation: it would count against the right class.
+        # No margin in evaluation: it would lower the right class.
         margin = ARCFACE_MARGIN if training else 0.0
         return arcface_logits(vector, self.photo_classifier.kernel[...], labels, margin=margin)
 
@@ -135,7 +135,7 @@ def initialise(config: NetworkConfig, *, seed: int) -> tuple[dict[str, Any], dic
     """Random parameters of ``Heads`` and its running statistics.
 
     Kernels in front of a ReLU are He-normal, others LeCun-normal; classifiers and vectors start at zero, so the first
-    loss is the logarithm of the number of classes. ArcFace compares directions and needs some to begin with.
+    loss is the logarithm of the number of classes. ArcFace compares directions, so its classifier starts at random.
     """
     _, (parameters, statistics) = _split(Heads(config))
     generator = np.random.default_rng(seed)
@@ -153,7 +153,7 @@ def initialise(config: NetworkConfig, *, seed: int) -> tuple[dict[str, Any], dic
 
 
 def merge(config: NetworkConfig, parameters: dict[str, Any], statistics: dict[str, Any]) -> Heads:
-    """The module with these parameters, for use inside one traced function."""
+    """The module with these parameters, for use inside a traced function."""
     graph, (parameter_state, statistic_state) = _split(nnx.eval_shape(lambda: Heads(config)))
     nnx.replace_by_pure_dict(parameter_state, parameters)
     nnx.replace_by_pure_dict(statistic_state, statistics)
@@ -177,7 +177,7 @@ def export(
 
     Args:
         config, parameters, statistics: of ``Heads``.
-        unit: factor between the backbone's features and what was trained on.
+        unit: factor from the backbone's features to those used in training.
 
     Returns:
         {hidden_kernel [C, h], hidden_bias [h], kernel [h], bias []}, and with an autoencoder
@@ -198,7 +198,7 @@ def export(
     autoencoder = None
     if config.autoencoder:
         parts = jax.tree.map(lambda a: np.asarray(a, np.float64), parameters["autoencoder"])
-        # ReLU(x / unit) = ReLU(x) / unit: the decoder gives the backbone's own units back.
+        # ReLU(x / unit) = ReLU(x) / unit: the decoder's output is in the backbone's units.
         autoencoder = {
             "encode_kernel": unit * parts["encode"]["kernel"],
             "encode_bias": parts["encode"]["bias"],
@@ -213,7 +213,7 @@ def imported_attention(arrays: Mapping[str, np.ndarray], *, unit: float) -> dict
 
     Args:
         arrays: {hidden_kernel [C, h], hidden_bias [h], kernel [h], bias []}.
-        unit: factor between the backbone's features and what is trained on.
+        unit: factor from the backbone's features to those used in training.
     """
     return {
         "hidden": _float32({"kernel": arrays["hidden_kernel"] / unit, "bias": arrays["hidden_bias"]}),

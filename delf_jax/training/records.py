@@ -1,4 +1,4 @@
-"""Training photos in ArrayRecord shards: what `delf-jax prepare` wrote, or any labelled set that TFDS prepared."""
+"""Training photos in ArrayRecord shards, written by `delf-jax prepare` or prepared by TFDS."""
 
 import dataclasses
 import functools
@@ -17,7 +17,7 @@ from delf_jax.training.samples import digest_of, held_out
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Records:
-    """Samples that are records.
+    """Samples in ArrayRecord shards.
 
     Attributes:
         folder: of the shards.
@@ -49,7 +49,7 @@ class Records:
         return open_split(open_builder(self.folder), self.split)
 
     def read(self, position: int, *, max_side: int | None) -> tuple[str, Photo]:
-        """Name and pixels of one photo; raises ImageError where it cannot be decoded."""
+        """Name and pixels of one photo; raises ImageError if it cannot be decoded."""
         row = int(self.rows[position])
         record = self._source[row]
         name = _name(record, self.split, row)
@@ -69,15 +69,14 @@ def open_records(
 ) -> tuple[Records, Records | None]:
     """The photos to train on, and those kept aside for validation.
 
-    What ``delf-jax prepare`` wrote tells its labels at once and gives the photos in the order of their list. Of other
-    sets every record is read once to know its label; records with a negative label, which TFDS uses for unknown
-    ones, are left out.
+    Shards of ``delf-jax prepare`` have a list of labels, and keep the order of the photos. In other sets every record
+    is read once for its label; records with a negative label, which in TFDS means unknown, are left out.
 
     Args:
         folder: of a prepared version, or a folder above that holds nothing else of this kind.
         label: name of the feature that is the label; None finds it by its type.
-        validation: above 0, the split ``validation`` is kept aside; of other sets without one, this share of the
-            training photos, chosen by their names.
+        validation: above 0, the split ``validation`` is kept aside. For other sets without one, it is the share of the
+            training photos to keep aside, chosen by their names.
 
     Raises:
         TrainingDataError: there are no shards, several sets, no such split, or no feature that must be the label.
@@ -114,7 +113,7 @@ def open_records(
 
 
 def _written_here(path: Path, builder: Any, image: str, split: str) -> Records:
-    """Sorted by class when they were written, so that the counts tell all labels."""
+    """Records of `delf-jax prepare`: sorted by class, so the counts give all labels."""
     info = builder.info
     counts, classes = info.metadata["counts"], info.features["label"].names
     if split not in counts:

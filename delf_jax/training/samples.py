@@ -1,4 +1,4 @@
-"""Labelled photos: what a training set is, wherever its photos lie."""
+"""Labelled photos: a training set, in files or in records."""
 
 import dataclasses
 import functools
@@ -35,7 +35,7 @@ class Samples(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, position: int, *, max_side: int | None) -> tuple[str, Photo]:
-        """Name and pixels of one photo; raises ImageError where it cannot be read."""
+        """Name and pixels of one photo; raises ImageError if it cannot be read."""
         ...
 
 
@@ -47,8 +47,8 @@ class PhotoList:
         names: of the photos, relative to ``root``, or absolute paths or addresses.
         labels: int32 [n], ascending.
         classes: names of the classes, sorted.
-        root: folder that relative names lie in.
-        absent: names that a list gave but that are not on the disk.
+        root: folder of relative names.
+        absent: names in a list that are not on the disk.
     """
 
     names: Sequence[str]
@@ -69,7 +69,7 @@ class PhotoList:
         return os.path.join(self.root, self.names[position])
 
     def read(self, position: int, *, max_side: int | None) -> tuple[str, Photo]:
-        """Name and pixels of one photo; raises ImageError where it cannot be read."""
+        """Name and pixels of one photo; raises ImageError if it cannot be read."""
         return self.names[position], load_photo(self.path(position), max_side=max_side)
 
     def take(self, positions: np.ndarray) -> "PhotoList":
@@ -101,13 +101,13 @@ def from_folders(root: str | os.PathLike[str]) -> PhotoList:
 
 
 def unlabelled(paths: Iterable[str | os.PathLike[str]]) -> PhotoList:
-    """Photos without labels: each one is its own class, for self-labelled training (``delf-jax train --labels none``).
+    """Photos without labels: each is a class, for self-labelled training (``delf-jax train --labels none``).
 
     Args:
         paths: what `find_photos` takes: files, folders, globs, addresses.
 
     Raises:
-        TrainingDataError: there is no photo, or a name means none.
+        TrainingDataError: there is no photo, or a name leads to no photo.
     """
     found = photo_paths(paths)
     if not found:
@@ -125,7 +125,7 @@ def photo_list(labelled: Iterable[tuple[str, str]], *, root: str = "", absent: S
 
 
 def photo_paths(names: Iterable[str | os.PathLike[str]]) -> list[str]:
-    """Paths of all photos that ``names`` mean; raises TrainingDataError for a name that means none."""
+    """Paths of all photos that ``names`` lead to; raises TrainingDataError if a name leads to no photo."""
     paths = []
     for photo in find_photos(names):
         if isinstance(photo, ImageError):
@@ -136,7 +136,7 @@ def photo_paths(names: Iterable[str | os.PathLike[str]]) -> list[str]:
 
 
 def digest_of(names: Iterable[str], labels: np.ndarray, classes: Sequence[str]) -> str:
-    """sha256 in hexadecimal of a list: which photos, in which order, of which class."""
+    """SHA-256 in hexadecimal of a list: names, order and classes of the photos."""
     digest = hashlib.sha256()
     for text in (*names, "", *classes):
         digest.update(text.encode(errors="surrogateescape") + b"\0")
@@ -145,22 +145,22 @@ def digest_of(names: Iterable[str], labels: np.ndarray, classes: Sequence[str]) 
 
 
 def split(samples: PhotoList, *, validation: float = 0.2) -> tuple[PhotoList, PhotoList]:
-    """Training and validation part; which part a photo belongs to follows from its name alone (`held_out`)."""
+    """Training and validation part. The name of a photo alone decides its part (`held_out`)."""
     aside = held_out(samples.names, validation)
     return samples.take(np.flatnonzero(~aside)), samples.take(np.flatnonzero(aside))
 
 
 def held_out(names: Iterable[str], share: float) -> Bool[np.ndarray, " n"]:
-    """Which photos to keep aside; adding photos moves none of the others.
+    """Which photos to keep aside; added photos do not change the choice of the others.
 
     Args:
-        names: of the photos; only the file's name without its extension counts, so that folders may be renamed.
+        names: of the photos; only the file's name without extension counts, so folders may be renamed.
         share: of the photos. The official trainer keeps a fifth for validation.
     """
     return np.array([_fraction(name) < share for name in names], bool)
 
 
 def _fraction(name: str) -> float:
-    """A number in [0, 1) that looks random but follows from the photo's id."""
+    """A pseudo-random number in [0, 1) that depends only on the photo's id."""
     stem = os.path.splitext(os.path.basename(name))[0]
     return int.from_bytes(hashlib.blake2b(stem.encode(errors="surrogateescape"), digest_size=8).digest()) / 2**64

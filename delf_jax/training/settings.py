@@ -1,4 +1,4 @@
-"""A training run's settings: what a preset file holds."""
+"""The settings of a training run, as in a preset file."""
 
 import dataclasses
 import json
@@ -19,43 +19,43 @@ Schedule = Literal["constant", "linear", "halving", "cosine"]
 Augmentation = Literal["square", "area", "warp"]
 
 _FOLDER = Path(__file__).parent / "presets"
-# A photo that a network can say something about.
+# Smaller photos tell a network nothing.
 _SMALLEST_SIDE = 16
 
 
 class TrainingError(DelfError):
-    """A training run that cannot start, go on, or has gone astray."""
+    """A training run that cannot start or go on."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-    """Everything besides photos and backbone that decides what comes out of a training run.
+    """All that decides the result of a training run, besides photos and backbone.
 
     Attributes:
         recipe: ``descriptors`` fine-tunes the backbone by a classifier of whole photos (the paper's first stage),
             ``attention`` learns the attention on a frozen backbone (its second), ``joint`` does both at once and can
-            learn DELG's autoencoder and global descriptor beside (the official trainer).
+            also learn DELG's autoencoder and global descriptor (the official trainer).
         train_backbone: whether ``joint`` changes the backbone.
         layer: the map that the attention weighs.
         photo_layer: the map pooled over the whole photo for the loss that trains the backbone.
-        cached: compute the maps of a frozen backbone once, on ``views`` of every photo, and train on those.
-        views: of every photo when cached: the whole photo at each of ``view_sides``, then random crops of it.
-        view_sides: longest sides in pixels of the views, taken in turn.
+        cached: compute the maps of a frozen backbone once, for ``views`` of every photo, and train on them.
+        views: of every photo when cached: the whole photo at each of ``view_sides``, then random crops.
+        view_sides: longest sides of the views in pixels, in turn.
         augmentation: how a crop is taken. ``square``: at a random place of the central square, resized to ``resize``
             (paper); ``area``: of random area and aspect (official trainer); ``warp``: a random quadrilateral and light.
         area: smallest share of the photo's area that ``area`` and ``warp`` keep.
         resize: see ``square``.
         side: of a crop, in pixels, when not cached.
-        smallest_gamma: every batch is rescaled by a random factor from this to 1; 1 leaves it.
+        smallest_gamma: every batch is rescaled by a random factor between this and 1; 1 changes nothing.
         hidden: channels between the attention's two convolutions.
-        batch_norm: a batch norm between them.
-        warm_start: the attention begins as that of the base head (``--head``, or the model's own), not at random.
-        cells_per_step: cells drawn at random, anew at every step, from each cached map; 0 for all. With few, the
-            classifier cannot be right from everywhere at once, and the attention has to say which places to trust.
-        feature_norm: length that features are brought to by one common factor; 0 for the root of their channels.
+        batch_norm: whether there is a batch norm between them.
+        warm_start: start with the attention of the base head (``--head``, or the model's own), not at random.
+        cells_per_step: cells drawn at random at every step from each cached map; 0 for all. With few, the attention
+            has to tell the classifier which cells to trust.
+        feature_norm: mean length of features after scaling by one factor; 0 for the square root of their channels.
         pooling: ``sum`` of weighted features (paper), ``mean`` of weighted unit features (official code), or ``unit``,
-            the sum brought to one length.
-        temperature: that length.
+            the sum scaled to the length ``temperature``.
+        temperature: length of ``unit``.
         autoencoder: channels of the reduced features; 0 for none.
         embedding: length of the global descriptor; 0 for none.
         attention_weight: of the attention's cross-entropy in the loss.
@@ -70,7 +70,7 @@ class TrainingSettings:
         order: ``shuffled``: all photos in a new order every epoch; ``balanced``: all classes equally often.
         batch_size: photos a step, over all devices.
         epochs: passes over the photos.
-        steps: if above 0, steps in place of epochs.
+        steps: number of steps, instead of epochs, if above 0.
         validation: share of the photos kept aside to choose the best checkpoint.
         checkpoint_every: steps between checkpoints.
         precision: compute type; parameters, losses and statistics stay float32.
@@ -136,9 +136,9 @@ class TrainingSettings:
         if not 0 <= self.label_smoothing < 1:
             raise TrainingError(f"label_smoothing is {self.label_smoothing}; it must be from 0 to below 1")
         if self.recipe == "attention" and self.train_backbone:
-            raise TrainingError("the recipe 'attention' leaves the backbone as it is; train it with 'descriptors'")
+            raise TrainingError("the recipe 'attention' does not train the backbone; use 'descriptors' for that")
         if self.cached and self.changes_backbone:
-            raise TrainingError("maps can only be cached while the backbone stays as it is; set cached = false")
+            raise TrainingError("maps can only be cached if the backbone is not trained; set cached = false")
         if self.cells_per_step and not self.cached:
             raise TrainingError("cells_per_step draws from cached maps; set cached = true")
         if self.embedding and not self.changes_backbone:
@@ -171,17 +171,19 @@ def open_preset(name: str | os.PathLike[str], changes: dict[str, Any] | None = N
     """The settings of a packaged preset or of a preset file, with some of them changed.
 
     Raises:
-        TrainingError: no such preset, or a setting that does not exist or cannot be followed.
+        TrainingError: there is no such preset, or a setting does not exist or has a wrong value.
     """
     path = _FOLDER / f"{name}.toml"
     if not path.is_file():
         path = Path(name)
     if not path.is_file():
-        raise TrainingError(f"{name}: no such preset; packaged: {', '.join(preset_names())}, or name a .toml file")
+        raise TrainingError(
+            f"{name}: there is no such preset; packaged: {', '.join(preset_names())}; or name a .toml file"
+        )
     try:
         values = tomllib.loads(path.read_text()) | (changes or {})
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise TrainingError(f"{path}: {error}; mend the line or use a packaged preset") from error
+        raise TrainingError(f"{path}: {error}; correct the line or use a packaged preset") from error
     return from_values(values, place=str(name))
 
 
@@ -197,7 +199,7 @@ def from_values(values: dict[str, Any], *, place: str) -> TrainingSettings:
             raise TrainingError(f"{place}: {name} is {value!r}; choose one of: {', '.join(choices)}")
         checked[name] = _as(name, value, getattr(TrainingSettings, name, ""), place)
     if "recipe" not in checked:
-        raise TrainingError(f"{place}: it names no recipe; add one of: descriptors, attention, joint")
+        raise TrainingError(f"{place}: it has no recipe; add one of: descriptors, attention, joint")
     return TrainingSettings(**checked)
 
 

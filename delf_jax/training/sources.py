@@ -1,4 +1,4 @@
-"""What the user names as training photos: class folders, a CSV list, unlabelled photos, or a prepared data set."""
+"""The training photos that the user names: class folders, a CSV list, unlabelled photos, or a prepared data set."""
 
 from collections.abc import Sequence
 
@@ -15,10 +15,10 @@ def open_sets(
 
     Args:
         paths: one folder of photos or of a prepared data set; with ``labels="none"`` any files, folders or globs.
-        labels: see `photo_files`. A prepared data set brings its own: ``folders``, or the name of its label feature.
+        labels: see `photo_files`. A prepared data set has its own labels: give ``folders``, or the name of the feature.
         positives: see `photo_files`.
         validation: share kept aside, chosen by the photos' names; 0 for none. A prepared data set's split
-            ``validation`` is taken as it is. Unlabelled photos have none: no other photo shows the class.
+            ``validation`` is used unchanged. Unlabelled photos have no validation: no other photo shows the class.
 
     Raises:
         TrainingDataError: no photos, a faulty list, or a prepared data set without such labels or splits.
@@ -52,7 +52,7 @@ def photo_files(paths: Sequence[str], *, labels: str = "folders", positives: str
     if labels == "none":
         return unlabelled(paths)
     if len(paths) != 1:
-        raise TrainingDataError(f"{len(paths)} places were named; name the one folder that holds all labelled photos")
+        raise TrainingDataError(f"{len(paths)} places are named; name the one folder that holds all labelled photos")
     if labels == "folders":
         return from_folders(paths[0])
     return from_csv(labels, paths[0], positives=positives)

@@ -1,7 +1,7 @@
-"""One training step of every recipe: a pure function over pytrees, compiled once a shape, spread over local devices.
+"""A training step of every recipe: a pure function over pytrees, compiled once per shape, on all local devices.
 
-Photos and cached maps go through the same loss. Every photo counts alike: sums over the devices' photos are added up
-before they are divided, so eight devices give what one gives.
+Photos and cached maps use the same loss. Every photo has the same weight: sums over photos are added over the devices
+before they are divided, so eight devices give the same result as one.
 """
 
 import functools
@@ -31,10 +31,10 @@ _CANVASES = (1 / 2, 3 / 4, 1.0)
 class Steps:
     """The compiled steps of one run.
 
-    A state is a dict of pytrees: ``trained`` (heads, and the backbone where it is trained), ``statistics``,
-    ``optimizer``, ``step``, and constants of the first batch that bring inputs to one size: ``units``, by map, the
-    factor that makes the root mean square of its features 1 (or their length ``feature_norm``), and ``cells``, the mean
-    number of usable cells.
+    A state is a dict of pytrees: ``trained`` (heads, and the backbone if it is trained), ``statistics``, ``optimizer``,
+    ``step``, and constants of the first batch that normalise inputs. ``units`` has a factor for each map, which makes
+    the root mean square of its features 1 (or their length ``feature_norm``). ``cells`` is the mean number of usable
+    cells.
 
     A batch holds ``labels`` int32 [B] (-1: no photo) with either ``images`` [B, S, S, 3], ``valid_hw`` int32 [B, 2] and
     ``gamma`` float32 [], or ``features`` [B, N, C] and ``where`` bool [B, N].
@@ -49,7 +49,7 @@ class Steps:
         *,
         attention: Mapping[str, np.ndarray] | None = None,
     ) -> None:
-        """Compiles nothing yet; ``attention`` holds a head's arrays to begin with, None begins at random."""
+        """Compiles nothing yet. ``attention`` holds a head's arrays to start with; None starts at random."""
         self.settings = settings
         self.network = network
         self.backbone = backbone
@@ -64,7 +64,7 @@ class Steps:
         self._evaluate = jax.jit(self._evaluate_step, static_argnames="canvas")
 
     def first_state(self, batch: Batch) -> State:
-        """The state before the first step; the first batch tells how large features are."""
+        """The state before the first step; the first batch gives the scale of features."""
         heads, statistics = networks.initialise(self.network, seed=self.settings.seed)
         backbone = self.backbone.parameters if self.settings.changes_backbone else {}
         units, cells = self._measure(jax.device_put(backbone, self.replicated), batch)
@@ -84,7 +84,7 @@ class Steps:
         return placed
 
     def train(self, state: State, batch: Batch) -> tuple[State, dict[str, Array]]:
-        """The state after one more batch, and what the batch looked like before it: mean losses, accuracy."""
+        """The state after one more batch, and the batch's mean losses and accuracy before it."""
         placed, canvas = self._placed(batch)
         result: tuple[State, dict[str, Array]] = self._train(state, self._frozen, placed, canvas=canvas)
         return result
@@ -130,7 +130,7 @@ class Steps:
             means = {name: value / jnp.maximum(sums["photos"], 1) for name, value in sums.items() if name != "photos"}
             return means["loss"], (means, statistics)
 
-        # The parameters are the same on all devices, so their gradient is the sum over devices already.
+        # The parameters are the same on all devices, so their gradient is already the sum over devices.
         gradient, (metrics, statistics) = jax.grad(objective, has_aux=True)(state["trained"])
         updates, optimizer = self.optimizer.update(gradient, state["optimizer"], state["trained"])
         metrics["gradient_norm"] = jnp.sqrt(sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(gradient)))
@@ -164,7 +164,7 @@ class Steps:
         return units, np.float32(max(int(counts.get(self.settings.layer, 1)), 1) / max(int(photos), 1))
 
     def _maps(self, backbone: Any, frozen: Any, batch: Batch, *, canvas: int | None) -> dict[str, tuple[Array, Array]]:
-        """Cells and usable cells of the maps that the losses look at."""
+        """Cells and usable cells of the maps that the losses need."""
         settings = self.settings
         if "features" in batch:
             return {settings.layer: (batch["features"], batch["where"])}
@@ -186,7 +186,7 @@ class Steps:
     def _sums(
         self, trained: Any, state: State, frozen: Any, batch: Batch, *, canvas: int | None, training: bool
     ) -> tuple[dict[str, Array], dict[str, Any]]:
-        """Sums over this device's photos of every loss, and the running statistics after them."""
+        """Sums of every loss over this device's photos, and the running statistics after them."""
         settings = self.settings
         labels = batch["labels"]
         counted = labels >= 0
@@ -204,7 +204,7 @@ class Steps:
             cells, where = maps[settings.layer]
             where &= counted[:, None]
             dtype = jnp.bfloat16 if settings.precision == "bfloat16" else jnp.float32
-            # Joint training without this stop gave weak descriptors (DELF section 3.3).
+            # Without this stop, joint training gives weak descriptors (DELF section 3.3).
             features = (lax.stop_gradient(cells).astype(jnp.float32) * state["units"][settings.layer]).astype(dtype)
             seen = features
             if heads.autoencoder is not None:
@@ -230,13 +230,13 @@ class Steps:
 
 
 def _padded(array: np.ndarray, rows: int, name: str) -> np.ndarray:
-    """With so many rows without photo at the end; every device must get equally many rows."""
+    """Adds ``rows`` rows without photo at the end; every device must get the same number of rows."""
     if not np.ndim(array):
         return array
     return np.pad(array, [(0, rows)] + [(0, 0)] * (array.ndim - 1), constant_values=-1 if name == "labels" else 0)
 
 
 def _canvas(side: int, gamma: float) -> int:
-    """One of three canvases that hold photos reduced by gamma: a program each, and little computed for nothing."""
+    """The smallest of three canvases that holds photos reduced by gamma; each is a program to compile."""
     needed = side * gamma + 0.5
     return next(canvas for share in _CANVASES if (canvas := -(-int(side * share) // 16) * 16) >= needed or share == 1)

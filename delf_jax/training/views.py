@@ -1,4 +1,4 @@
-"""Which view of a photo the settings ask for."""
+"""The views of a photo that the settings ask for."""
 
 from delf_jax.training.augmentation import AreaCrop, Augmentation, SquareCrop, Warp, Whole
 from delf_jax.training.settings import TrainingSettings
@@ -20,7 +20,7 @@ def plain_view(settings: TrainingSettings) -> Augmentation:
 
 
 def cached_view(settings: TrainingSettings, number: int) -> Augmentation:
-    """View ``number`` of a photo: the whole photo at each side first, then random views, their sides in turn."""
+    """View ``number`` of a photo: first the whole photo at each side, then random views with the sides in turn."""
     sides = settings.view_sides
     side = sides[number % len(sides)]
     return Whole(side) if number < len(sides) else random_view(settings, side)

@@ -99,7 +99,7 @@ def test_a_photo_that_cannot_be_read_is_reported_and_does_not_stop_the_run(
     ("options", "message"),
     [
         (("--set", "pooling=max"), "choose one of: sum, mean, unit"),
-        (("--preset", "no-such"), "no such preset"),
+        (("--preset", "no-such"), "there is no such preset"),
         (("--labels", "list.csv"), "list.csv"),
         (("--workers", "-1"), "--workers is -1"),
     ],

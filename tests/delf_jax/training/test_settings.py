@@ -39,7 +39,7 @@ def test_published_numbers_of_the_paper() -> None:
         ({"learning_rat": 1}, "there is no setting 'learning_rat'; known: recipe,"),
         ({"batch_size": 2.5}, "batch_size is 2.5; give a value like 32"),
         ({"batch_size": 0}, "batch_size is 0; it must be at least 1"),
-        ({"train_backbone": True}, "leaves the backbone as it is"),
+        ({"train_backbone": True}, "does not train the backbone"),
         ({"recipe": "joint", "train_backbone": True}, "set cached = false"),
         ({"validation": 1.0}, "a share of the photos"),
         ({"cached": False, "augmentation": "square", "side": 900}, "side 900 is larger than resize 250"),
