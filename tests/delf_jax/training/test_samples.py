@@ -72,7 +72,7 @@ def test_what_is_no_training_set_is_refused_with_its_name(tmp_path: Path, folder
     for paths, labels, message in (
         (["nowhere"], "folders", "nowhere: cannot be listed"),
         ([str(tmp_path / "flat")], "folders", "flat: holds no photos in class folders"),
-        ([str(folders), str(folders)], "folders", "2 places were named"),
+        ([str(folders), str(folders)], "folders", "2 places are named"),
         (["nowhere.jpg"], "none", "nowhere.jpg: there is no such file"),
         ([], "none", "no photos were named"),
     ):
