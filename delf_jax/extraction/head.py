@@ -154,15 +154,15 @@ class Head:
 def _require_fit(path: str, description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
     """Checks that the description is that of a head and that the arrays fit together."""
     threshold = description.get("log10_nfa_threshold")
-    told = {"whiten": bool, "layer": str, "notes": dict}
-    if not all(isinstance(description.get(name), kind) for name, kind in told.items()) or not (
+    required = {"whiten": bool, "layer": str, "notes": dict}
+    if not all(isinstance(description.get(name), kind) for name, kind in required.items()) or not (
         threshold is None or type(threshold) in (int, float)
     ):
         raise ModelError(f"{path}: its description is not that of a head; get the file again")
     for prefix, names in {"": _PCA, "attention.": _ATTENTION, "autoencoder.": _AUTOENCODER}.items():
-        there = [f"{prefix}{name}" in tensors for name in names]
-        if any(there) and not all(there):
-            raise ModelError(f"{path}: lacks {prefix}{names[there.index(False)]}; get the file again")
+        present = [f"{prefix}{name}" in tensors for name in names]
+        if any(present) and not all(present):
+            raise ModelError(f"{path}: lacks {prefix}{names[present.index(False)]}; get the file again")
     if "pca_basis" in tensors:
         mean, basis, variance = (tensors[name] for name in _PCA)
         if basis.ndim != 2 or mean.shape != basis.shape[1:] or variance.shape != basis.shape[:1]:

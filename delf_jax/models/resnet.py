@@ -120,7 +120,7 @@ def layers_to(config: ResNetConfig, name: str) -> list[Layer]:
 def map_size(valid_hw: Any, name: str, config: ResNetConfig) -> Any:
     """Cells of the map `name` that a photo of `valid_hw` pixels fills.
 
-    Integer arithmetic on whatever `valid_hw` is: an int, or an integer NumPy or JAX array [..., 2] (height, width).
+    `valid_hw` is an int, or an integer NumPy or JAX array [..., 2] (height, width); so is the result.
     """
     return layers.output_size(layers_to(config, name), valid_hw)
 

@@ -1,4 +1,4 @@
-"""What can be told from a photo's name alone: whether it is a photo, and a key that stands for it."""
+"""What the name of a photo alone shows: whether it is a photo, and a key that stands for it."""
 
 import hashlib
 import os
