@@ -81,6 +81,16 @@ class JobReport(NamedTuple):
     stored: int
 
 
+class JobOptions(NamedTuple):
+    """How a job runs; the arguments of ``run`` of the same names."""
+
+    verify: bool = False
+    part_photos: int = 256
+    progress: Callable[[Progress], None] | None = None
+    workers: int | None = None
+    metrics: str | os.PathLike[str] | None = None
+
+
 def run(
     extractor: PhotoExtractor,
     paths: Iterable[str | os.PathLike[str]],
@@ -120,17 +130,8 @@ def run(
     with StoreWriter(
         out, settings=extractor.settings, fingerprint=extractor.fingerprint, dimension=extractor.dimension, head=head
     ) as writer:
-        return run_in(
-            writer,
-            extractor,
-            names,
-            FeatureStore.open(out).failures(),
-            verify=verify,
-            part_photos=part_photos,
-            progress=progress,
-            workers=workers,
-            metrics=metrics,
-        )
+        options = JobOptions(verify, part_photos, progress, workers, metrics)
+        return run_in(writer, extractor, names, FeatureStore.open(out).failures(), options)
 
 
 def run_in(
@@ -138,30 +139,27 @@ def run_in(
     extractor: PhotoExtractor,
     names: list[str],
     failed_before: Iterable[tuple[str, str]],
+    options: JobOptions,
     *,
     is_mine: Callable[[str], bool] = lambda name: True,
-    verify: bool = False,
-    part_photos: int = 256,
-    progress: Callable[[Progress], None] | None = None,
-    workers: int | None = None,
-    metrics: str | os.PathLike[str] | None = None,
 ) -> JobReport:
     """``run`` into a store that is already open, for one of several processes.
 
     Args:
         writer: of the store.
+        extractor, names: as for ``run``.
         failed_before: (path, reason) of the photos that failed in earlier runs.
+        options: how the job runs.
         is_mine: whether this process does a photo, or reports a name for which there is no photo.
-        extractor, names, verify, part_photos, progress, workers, metrics: as for ``run``.
     """
     before = {path: reason for path, reason in failed_before if is_mine(path)}
     meter, devices = Meter(), []
     if isinstance(extractor, Metered):
         meter, devices = extractor.meter, [device.device_kind for device in extractor.devices]
     with RunRecorder(
-        writer.write_run, lambda: writer.bytes_written, meter=meter, devices=devices, metrics=metrics
+        writer.write_run, lambda: writer.bytes_written, meter=meter, devices=devices, metrics=options.metrics
     ) as recorder:
-        return _Job(extractor, names, writer, recorder, before, is_mine, verify, part_photos, progress, workers).run()
+        return _Job(extractor, names, writer, recorder, before, options, is_mine).run()
 
 
 class _Job:
@@ -172,22 +170,16 @@ class _Job:
         writer: StoreWriter,
         recorder: RunRecorder,
         failed_before: dict[str, str],
+        options: JobOptions,
         is_mine: Callable[[str], bool],
-        verify: bool,
-        part_photos: int,
-        progress: Callable[[Progress], None] | None,
-        workers: int | None,
     ) -> None:
         self._extractor = extractor
         self._names = names
         self._writer = writer
         self._recorder = recorder
         self._failed_before = failed_before
+        self._options = options
         self._is_mine = is_mine
-        self._verify = verify
-        self._part_photos = part_photos
-        self._progress = progress
-        self._workers = workers
         self._requested: dict[str, PhotoFile] = {}
         self._rows: list[StoredPhoto] = []
         self._row_bytes = 0
@@ -197,9 +189,9 @@ class _Job:
         _log.info("job started", extra={"names": self._names[:10], "stored": len(self._writer)})
         stop = threading.Event()
         counter = threading.Thread(target=self._count, args=(stop,), name="photo counter", daemon=True)
-        if self._progress:
+        if self._options.progress:
             counter.start()
-        results = self._extractor.stream(self._wanted(), workers=self._workers)
+        results = self._extractor.stream(self._wanted(), workers=self._options.workers)
         try:
             for path, features, content_hash in results:
                 self._take(path, features, content_hash)
@@ -243,7 +235,7 @@ class _Job:
         known = self._writer.known(photo.path)
         if known is None:
             return False
-        if (known.size, known.mtime_ns) == (photo.size, photo.mtime_ns) and not self._verify:
+        if (known.size, known.mtime_ns) == (photo.size, photo.mtime_ns) and not self._options.verify:
             return True
         if known.size != photo.size:
             return False
@@ -264,7 +256,7 @@ class _Job:
         self._rows.append(StoredPhoto(path, photo.size, photo.mtime_ns, content_hash, features))
         self._row_bytes += len(features) * (2 * self._extractor.dimension + 16)
         self._recorder.done += 1
-        if len(self._rows) >= self._part_photos or self._row_bytes >= PART_BYTES:
+        if len(self._rows) >= self._options.part_photos or self._row_bytes >= PART_BYTES:
             self._flush()
         self._report()
 
@@ -293,8 +285,8 @@ class _Job:
     def _report(self) -> None:
         recorder = self._recorder
         recorder.tick()
-        if self._progress:
-            self._progress(Progress(recorder.done, recorder.skipped, len(recorder.failures), self._total))
+        if self._options.progress:
+            self._options.progress(Progress(recorder.done, recorder.skipped, len(recorder.failures), self._total))
 
 
 def require_photos(names: list[str]) -> None:

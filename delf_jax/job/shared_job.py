@@ -9,7 +9,7 @@ from delf_jax.errors import ClusterError, StoreError
 from delf_jax.files import lease as leases
 from delf_jax.files.folder import Folder
 from delf_jax.job import extraction_job
-from delf_jax.job.extraction_job import JobReport, PhotoExtractor
+from delf_jax.job.extraction_job import JobOptions, JobReport, PhotoExtractor
 from delf_jax.job.processes import Group, Heartbeat
 from delf_jax.store import manifest as manifests
 from delf_jax.store.commit_log import CommitLog
@@ -36,7 +36,7 @@ def run(
     Args:
         extractor, paths, out, head: the same in all processes.
         group: from ``processes.join``.
-        **options: of ``job.run``.
+        **options: verify, part_photos, progress, workers, metrics, as for ``job.run``.
 
     Returns:
         What this process did; ``stored`` counts the photos of the whole store.
@@ -54,8 +54,8 @@ def run(
         "head": head,
     }
     if group.share.process == 0:
-        return _lead(extractor, names, out, group, described, options)
-    return _follow(extractor, names, out, group, described, options)
+        return _lead(extractor, names, out, group, described, JobOptions(**options))
+    return _follow(extractor, names, out, group, described, JobOptions(**options))
 
 
 def _lead(
@@ -64,14 +64,14 @@ def _lead(
     out: str | os.PathLike[str],
     group: Group,
     described: dict[str, Any],
-    options: dict[str, Any],
+    options: JobOptions,
 ) -> JobReport:
     lost: dict[int, str] = {}
     with _publishing(group, "opened"):
         writer = StoreWriter(out, **described)
     with writer, _publishing(group, "merged"):
         before = FeatureStore.open(out).failures()
-        result = extraction_job.run_in(writer, extractor, names, before, is_mine=group.share.owns, **options)
+        result = extraction_job.run_in(writer, extractor, names, before, options, is_mine=group.share.owns)
         left = FeatureStore.open(out).failures()
         for process in range(1, group.share.processes):
             folder = _folder_of(out, process)
@@ -99,14 +99,14 @@ def _follow(
     out: str | os.PathLike[str],
     group: Group,
     described: dict[str, Any],
-    options: dict[str, Any],
+    options: JobOptions,
 ) -> JobReport:
     process = group.share.process
     _require(_wait_for(group, "opened", Folder(out)))
     with _publishing(group, f"finished/{process}"):
         before = [failure for failure in FeatureStore.open(out).failures() if group.share.owns(failure[0])]
         with _ShareWriter(out, process, **described) as writer:
-            result = extraction_job.run_in(writer, extractor, names, before, is_mine=group.share.owns, **options)
+            result = extraction_job.run_in(writer, extractor, names, before, options, is_mine=group.share.owns)
     _require(_wait_for(group, "merged", Folder(out)))
     group.leave()
     return result._replace(stored=len(FeatureStore.open(out)))

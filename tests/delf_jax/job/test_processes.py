@@ -62,7 +62,7 @@ def start(photos: Path, out: Path, count: int, seconds: list[float]) -> list["su
 
 
 def wait_for_a_part(store: Path, process: "subprocess.Popen[str]") -> None:
-    while not list(store.glob("parts/*.parquet")):
+    while not ((store / "manifest.json").exists() and len(FeatureStore.open(store))):
         time.sleep(0.05)
         assert process.poll() is None
 
