@@ -64,7 +64,7 @@ def _ray() -> ModuleType:
         import ray.data
     except ImportError as error:
         raise ClusterError(f"Ray is not installed ({error}); pip install 'delf-jax[ray]'") from None
-    # It would tell of lost workers on stdout, whatever `log_to_driver` says, and in many lines on stderr.
+    # Ray would report lost workers on stdout, in spite of `log_to_driver`, and in many lines on stderr.
     ray._private.worker._worker_logs_enabled = False
     for handler in logging.getLogger("ray.data").handlers:
         if handler.get_name() == "console":

@@ -118,7 +118,7 @@ class FeatureStore:
                 atomic.write_bytes(copy, read(self._folder, HEAD))
             except FileNotFoundError:
                 address = self._folder.address
-                raise StoreError(f"{address}: its {HEAD} is missing; put it back or extract anew") from None
+                raise StoreError(f"{address}: its {HEAD} is missing; put it back or extract again") from None
         return copy
 
     def failures(self) -> list[tuple[str, str]]:
@@ -130,7 +130,7 @@ class FeatureStore:
         try:
             return [(str(entry["image"]), str(entry["error"])) for entry in map(json_files.loads_object, lines)]
         except (ValueError, KeyError):
-            return []  # a list for people, made anew by every extraction
+            return []  # a list for people, which every extraction makes again
 
     def runs(self) -> list[RunReport]:
         """Reports of the runs that wrote this store, the oldest one first. Damaged reports are left out."""
@@ -217,7 +217,7 @@ def checked(folder: Folder, part: Part) -> bytes:
 
 
 def identities(folder: Folder, part: Part) -> dict[str, list[Any]]:
-    """What tells the photos of a part apart (``parts.identities``); raises DamagedPart or StoreError."""
+    """``parts.identities`` of a part of a store; raises DamagedPart or StoreError."""
     try:
         with folder.open(f"parts/{part.name}") as file:
             return parts.identities(file)
