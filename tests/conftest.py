@@ -4,10 +4,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from delf_jax.job.ray_session import Workers
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -67,3 +71,26 @@ def on_devices() -> Callable[[int, str], str]:
         return finished.stdout
 
     return run
+
+
+@pytest.fixture(scope="session")
+def ray_workers() -> "Iterator[Workers]":
+    """Two workers on a Ray cluster, the only one that the tests start."""
+    pytest.importorskip("ray", reason="the extra [ray] is not installed")
+    from delf_jax.job import ray_session
+
+    with ray_session.connected("local", workers=2) as workers:
+        assert workers.number == 2
+        yield workers
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Spreads the tests file by file; files that use Ray go to one process, which has the cluster."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            scope: str = super()._split_scope(nodeid)
+            return "ray" if scope.endswith("_ray.py") else scope
+
+    return Scheduling(config, log)

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from delf_cli.main import main
+from delf_jax.job.ray_session import Workers
 from delf_jax.store.reader import FeatureStore
 from tests.conftest import ROOT
 from tests.delf_cli.conftest import Run
@@ -34,8 +35,13 @@ def test_without_ray_it_says_what_to_install(
 
 
 @pytest.mark.slow
-def test_an_interrupted_one_goes_on(small: tuple[str, ...], demo_photos: Path, tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="the extra [ray] is not installed")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupted_one_goes_on(
+    ray_workers: Workers, small: tuple[str, ...], demo_photos: Path, tmp_path: Path
+) -> None:
+    import ray
+
     photos = tmp_path / "photos"
     photos.mkdir()
     with Image.open(demo_photos / "graf1.jpg") as photo:
@@ -49,7 +55,8 @@ def test_an_interrupted_one_goes_on(small: tuple[str, ...], demo_photos: Path, t
             [*command, *place, "--json"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
 
-    out, cluster = tmp_path / "store", ("--ray", "local", "--ray-workers", "1")
+    address = ray.get_runtime_context().gcs_address
+    out, cluster = tmp_path / "store", ("--ray", address, "--ray-workers", "1")
     with start(out, *cluster) as process:
         while not ((out / "manifest.json").exists() and len(FeatureStore.open(out))):
             time.sleep(0.01)

@@ -52,16 +52,9 @@ class Mortal(FakeExtractor):
 
 
 @pytest.fixture(scope="module")
-def workers() -> Iterator[Workers]:
-    with ray_session.connected("local", workers=2) as workers:
-        assert workers.number == 2
-        yield workers
-
-
-@pytest.fixture(scope="module")
-def worker(workers: Workers) -> Workers:
+def worker(ray_workers: Workers) -> Workers:
     """One alone, where the second would add nothing but the time that it takes to start."""
-    return workers._replace(number=1)
+    return ray_workers._replace(number=1)
 
 
 def spread(load: type[FakeExtractor], workers: Workers) -> RayExtractor:
@@ -71,14 +64,14 @@ def spread(load: type[FakeExtractor], workers: Workers) -> RayExtractor:
     )
 
 
-def test_rows_are_those_of_the_plain_job(workers: Workers, tmp_path: Path) -> None:
+def test_rows_are_those_of_the_plain_job(ray_workers: Workers, tmp_path: Path) -> None:
     photos = save_photos(tmp_path / "photos", [f"{i} é" for i in range(20)])
     (photos / "broken.jpg").write_bytes(b"not a photo")
     with tarfile.open(tmp_path / "shard.tar", "w") as archive:
         archive.add(photos, "more")
     names = [photos, tmp_path / "shard.tar"]
     here = extraction_job.run(FakeExtractor(), names, tmp_path / "here")
-    there = extraction_job.run(spread(FakeExtractor, workers), names, tmp_path / "there")
+    there = extraction_job.run(spread(FakeExtractor, ray_workers), names, tmp_path / "there")
     assert there.done == 40
     assert there[:2] == here[:2]
     assert sorted(there.failed) == sorted(here.failed)
@@ -86,10 +79,10 @@ def test_rows_are_those_of_the_plain_job(workers: Workers, tmp_path: Path) -> No
 
 
 def test_lost_workers_cost_nothing_and_a_photo_that_kills_them_is_listed(
-    workers: Workers, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ray_workers: Workers, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     photos = save_photos(tmp_path / "photos", [*map(str, range(20)), "poison", "unlucky"])
-    report = extraction_job.run(spread(Mortal, workers), [photos], tmp_path / "store")
+    report = extraction_job.run(spread(Mortal, ray_workers), [photos], tmp_path / "store")
     assert (report.done, [path for path, _ in report.failed]) == (21, [str(photos / "poison.bmp")])
     assert "every worker that read it died" in report.failed[0][1]
     assert FeatureStore.open(tmp_path / "store").failures() == report.failed
@@ -156,7 +149,7 @@ def test_workers_that_cannot_start_say_why(worker: Workers, tmp_path: Path, erro
 
 
 def test_the_command_on_a_cluster_that_runs_already(
-    workers: Workers, tmp_path: Path, tiny_model: Path, demo_photos: Path
+    ray_workers: Workers, tmp_path: Path, tiny_model: Path, demo_photos: Path
 ) -> None:
     photos = [demo_photos / f"{name}.jpg" for name in ("graf1", "box", "chelsea")]
     photos.append(tmp_path / "missing.jpg")

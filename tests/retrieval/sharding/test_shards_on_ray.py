@@ -17,6 +17,7 @@ from delf_cli.main import main
 from delf_jax.errors import SearchIndexError
 from delf_jax.features import LocalFeatures
 from delf_jax.job import ray_session
+from delf_jax.job.ray_session import Workers
 from tests.retrieval.sift import sift_features
 
 ray = pytest.importorskip("ray", reason="the extra [ray] is not installed")
@@ -38,14 +39,8 @@ def photos(demo_photos: Path) -> dict[str, LocalFeatures]:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    with ray_session.connected("local"):
-        yield
-
-
-@pytest.fixture(scope="module")
 def served(
-    photos: dict[str, LocalFeatures], cluster: None, tmp_path_factory: pytest.TempPathFactory
+    photos: dict[str, LocalFeatures], ray_workers: Workers, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[retrieval.ShardedIndex]:
     path = tmp_path_factory.mktemp("shards") / "index"
     retrieval.ShardedIndex.build([(name, photos[name]) for name in NAMES], path, shards=2, backend="exact").close()
@@ -130,7 +125,7 @@ def test_photos_are_added_while_queries_are_answered(
 
 
 def test_the_command_searches_on_a_cluster(
-    cluster: None,
+    ray_workers: Workers,
     tiny_model: Path,
     demo_photos: Path,
     tmp_path: Path,
