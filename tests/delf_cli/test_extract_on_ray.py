@@ -58,7 +58,7 @@ def test_an_interrupted_one_goes_on(
     address = ray.get_runtime_context().gcs_address
     out, cluster = tmp_path / "store", ("--ray", address, "--ray-workers", "1")
     with start(out, *cluster) as process:
-        while not ((out / "manifest.json").exists() and len(FeatureStore.open(out))):
+        while not ((out / "commits").exists() and len(FeatureStore.open(out))):
             time.sleep(0.01)
             assert process.poll() is None
         begin = time.monotonic()
