@@ -177,7 +177,7 @@ def aggregated(database: Sequence[LocalFeatures], codebooks: Sequence[asmk.Codeb
             variants += [(True, False, 3), (True, True, 1)]
         for binary, idf, assignments in variants:
             kernel = asmk.Kernel(binary=binary, idf=idf)
-            file = asmk.InvertedFile.build(([one.descriptors] for one in database), codebook, kernel)
+            file = asmk.InvertedFile.build(([one.descriptors] for one in database), codebook, kernel=kernel)
             name = {"stage": "ASMK*" if binary else "ASMK", "words": len(codebook)}
             scores = functools.partial(_kernel_scores, file, assignments=assignments)
             found.append(Stage(name | {"assignments": assignments, "idf": idf}, scores, file.nbytes))

@@ -4,6 +4,7 @@
 the function returns (sums, maps, unit features) leaves the device, and not the whole feature maps.
 """
 
+import functools
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -77,12 +78,10 @@ class Encoder(Protocol):
         ...
 
 
-def _apply(
-    function: DenseFunction, arguments: Any, features: Any, cells_hw: Any, image_hw: Any, canvas: tuple[int, int]
-) -> Any:
-    return function(arguments, DenseFeatures(jnp.asarray(features), cells_hw, image_hw, canvas))
-
-
 # One cache of compiled programs for all encoders that compute their features outside of JAX.
-apply_compiled = jax.jit(_apply, static_argnums=0, static_argnames="canvas")
-"""``function(arguments, dense)`` of a batch of features, compiled once for each function and shape."""
+@functools.partial(jax.jit, static_argnums=0, static_argnames="canvas")
+def apply_compiled(
+    function: DenseFunction, arguments: Any, features: Any, cells_hw: Any, image_hw: Any, *, canvas: tuple[int, int]
+) -> Any:
+    """``function(arguments, dense)`` for a batch of features, compiled once for each function and shape."""
+    return function(arguments, DenseFeatures(jnp.asarray(features), cells_hw, image_hw, canvas))

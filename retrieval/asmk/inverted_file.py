@@ -74,7 +74,7 @@ class InvertedFile:
 
     @classmethod
     def build(
-        cls, photos: Iterable[Sequence[Float[np.ndarray, "_n d"]]], codebook: Codebook, kernel: Kernel | None = None
+        cls, photos: Iterable[Sequence[Float[np.ndarray, "_n d"]]], codebook: Codebook, *, kernel: Kernel | None = None
     ) -> "InvertedFile":
         """Aggregates photos one at a time; at the end memory holds the file twice.
 

@@ -125,4 +125,4 @@ class IndexedPhotos:
             [photo.descriptors, *(region.descriptors for region in regions.get(name, ()))]
             for name, photo in self.columns
         )
-        return InvertedFile.build(descriptors, codebook, kernel)
+        return InvertedFile.build(descriptors, codebook, kernel=kernel)

@@ -21,7 +21,7 @@ def photos(demo_photos: Path) -> list[LocalFeatures]:
 
 def test_photo_by_photo_scores_are_those_of_the_inverted_file(photos: list[LocalFeatures]) -> None:
     codebook = asmk.train(photos[2:], words=50)
-    file = asmk.InvertedFile.build(([one.descriptors] for one in photos), codebook, asmk.Kernel(binary=False))
+    file = asmk.InvertedFile.build(([one.descriptors] for one in photos), codebook, kernel=asmk.Kernel(binary=False))
     slow = benchmark.PhotoByPhoto(photos, codebook)
     for query in photos:
         np.testing.assert_allclose(slow.scores(query), file.scores(query.descriptors), atol=2e-3)

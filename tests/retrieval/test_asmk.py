@@ -62,7 +62,7 @@ def test_scores_are_those_of_the_formula(
     codebook: Codebook, photos: list[np.ndarray], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     kernel = Kernel(binary=binary, alpha=alpha, tau=tau, idf=idf)
-    file = InvertedFile.build(([photo] for photo in photos), codebook, kernel)
+    file = InvertedFile.build(([photo] for photo in photos), codebook, kernel=kernel)
     query = np.concatenate([photos[0][:15], photos[3][:10]])
     vlads = [dense_vlad(photo, codebook) for photo in photos]
     shown = np.sum([np.linalg.norm(vlad, axis=1) > 1e-6 for vlad in vlads], axis=0)
@@ -82,7 +82,7 @@ def test_scores_are_those_of_the_formula(
 def test_a_photo_is_alike_itself(codebook: Codebook, photos: list[np.ndarray]) -> None:
     """g makes K(X, X) = 1."""
     for kernel in (Kernel(), Kernel(binary=False), Kernel(idf=True)):
-        file = InvertedFile.build(([photo] for photo in photos), codebook, kernel)
+        file = InvertedFile.build(([photo] for photo in photos), codebook, kernel=kernel)
         for place, photo in enumerate(photos):
             if len(photo):
                 assert file.scores(photo)[place] == pytest.approx(1, abs=1e-3)
@@ -117,7 +117,7 @@ def test_photos_come_and_go(codebook: Codebook, photos: list[np.ndarray]) -> Non
 
 def test_it_is_the_same_after_save_and_open(codebook: Codebook, photos: list[np.ndarray], tmp_path: Path) -> None:
     for binary, bytes_an_entry in ((True, 3), (False, 2 * DIMENSION)):
-        file = InvertedFile.build(([photo] for photo in photos), codebook, Kernel(binary=binary, idf=True))
+        file = InvertedFile.build(([photo] for photo in photos), codebook, kernel=Kernel(binary=binary, idf=True))
         assert file.vectors.nbytes == len(file) * bytes_an_entry
         file.save(tmp_path)
         again = InvertedFile.open(tmp_path)
