@@ -9,6 +9,9 @@ from jaxtyping import Float, Int
 
 from retrieval.nearest import Neighbours
 
+# Numbers below this are looked up in a table, which is faster than sorting them.
+_LARGEST_TABLE = 1_000_000
+
 
 class RankedPhotos(NamedTuple):
     """The answer of the first stage: photos, the best first. Photos without a score are left out.
@@ -68,9 +71,7 @@ def rank_by_votes(neighbours: Neighbours, excluded: Int[np.ndarray, " x"] | None
         neighbours: of the query; the numbers of their photos may have gaps.
         excluded: numbers of photos to leave out; they keep their share in the margins of the others.
     """
-    numbers, photos = np.unique(neighbours.photos, return_inverse=True)
-    missing = int(len(numbers) and numbers[0] < 0)
-    numbers, photos = numbers[missing:].astype(np.int64), photos.reshape(neighbours.photos.shape) - missing
+    numbers, photos = _without_gaps(neighbours.photos)
     if not len(numbers):
         return RankedPhotos(numbers, np.zeros(0, np.float32))
     scores = votes(photos, neighbours.similarities, photo_count=len(numbers))
@@ -78,6 +79,21 @@ def rank_by_votes(neighbours: Neighbours, excluded: Int[np.ndarray, " x"] | None
         scores[np.isin(numbers, excluded)] = -np.inf
     best = ranking(scores)
     return RankedPhotos(numbers[best], scores[best])
+
+
+def _without_gaps(photos: Int[np.ndarray, "q k"]) -> tuple[Int[np.ndarray, " p"], Int[np.ndarray, "q k"]]:
+    """The numbers of the photos that occur, ascending, and for each entry its place among them; -1 stays -1."""
+    count = int(photos.max(initial=-1)) + 1
+    if count > _LARGEST_TABLE:
+        numbers, places = np.unique(photos, return_inverse=True)
+        missing = int(numbers[0] < 0)
+        return numbers[missing:].astype(np.int64), places.reshape(photos.shape) - missing
+    occurs = np.zeros(count + 1, bool)
+    occurs[photos] = True  # -1 marks the last entry
+    occurs[-1] = False
+    place = np.cumsum(occurs) - 1
+    place[-1] = -1
+    return np.flatnonzero(occurs), place[photos]
 
 
 def rank_by_scores(scores: Float[np.ndarray, " p"]) -> RankedPhotos:

@@ -1,8 +1,10 @@
 """Votes by hand."""
 
 import numpy as np
+import pytest
 
-from retrieval.voting import votes
+from retrieval.nearest import Neighbours
+from retrieval.voting import rank_by_votes, votes
 
 
 def test_votes_are_margin_times_share() -> None:
@@ -25,3 +27,13 @@ def test_repeated_patterns_do_not_outvote_distinct_ones() -> None:
     similarities = np.array([[0.9, 0.3, 0.3, 0.3]] + 3 * [[0.9, 0.9, 0.88, 0.8]], np.float32)
     scores = votes(photos, similarities, photo_count=3)
     assert scores[0] > 2 * max(scores[1:])
+
+
+@pytest.mark.parametrize("largest", [11, 3_000_000])
+def test_photos_are_ranked_by_votes_whatever_their_numbers(largest: int) -> None:
+    photos = np.array([[7, largest, 7, 2], [2, 2, -1, -1]])
+    similarities = np.array([[0.9, 0.8, 0.7, 0.5], [0.6, 0.5, 0, 0]], np.float32)
+    ranked = rank_by_votes(Neighbours(photos, similarities), np.array([2]))
+    assert ranked.numbers.tolist() == [7, largest]
+    np.testing.assert_allclose(ranked.scores, [0.4**2 / 0.7, 0.3**2 / 0.7], rtol=1e-5)
+    assert not len(rank_by_votes(Neighbours(np.full((2, 3), -1), np.zeros((2, 3), np.float32))).numbers)
