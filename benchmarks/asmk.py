@@ -31,11 +31,11 @@ from delf_jax.extraction.head import Head
 from delf_jax.features import LocalFeatures
 from delf_jax.loading import model_paths
 from retrieval import asmk
-from retrieval.evaluation.datasets import Benchmark, Query, Task
+from retrieval.evaluation.benchmark import Benchmark, Query, Task
 from retrieval.evaluation.evaluation import evaluate
 from retrieval.evaluation.rank_all import Ranking
 from retrieval.indexing.index import Index
-from retrieval.verification.confidence import DEFAULT_THRESHOLD
+from retrieval.verification.acceptance_threshold import DEFAULT_THRESHOLD
 from retrieval.verification.verify import Match, VerificationSettings, verify_candidates
 from retrieval.voting import ranking, votes
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from delf_jax.errors import ImageError
 from localization.evaluation.datasets import AnnotatedPhoto
-from localization.fitting import calibration
+from localization.fitting.found_threshold import calibrate_on_empty, empty_part
 from localization.predictor import Predictor
 
 
@@ -30,8 +30,8 @@ def measure(
     own = [found.boxes for found in predictor.localize([p.load().pixels for p in train])]
     thresholds = {
         "zero level": predictor.found_threshold,
-        "calibrated beside own boxes": calibration.calibrate_on_empty(predictor, beside(train, own)).found_threshold,
-        "calibrated beside true boxes": calibration.calibrate_on_empty(
+        "calibrated beside own boxes": calibrate_on_empty(predictor, beside(train, own)).found_threshold,
+        "calibrated beside true boxes": calibrate_on_empty(
             predictor, beside(train, [p.boxes for p in train])
         ).found_threshold,
     }
@@ -59,7 +59,7 @@ def _beside(
 ) -> Iterator[np.ndarray]:
     for photo, own in zip(photos, boxes):
         pixels = photo.load().pixels
-        strip = calibration.empty_part(own, pixels.shape[:2], smallest_side=smallest_side) if len(own) else None
+        strip = empty_part(own, pixels.shape[:2], smallest_side=smallest_side) if len(own) else None
         if strip is not None:
             x0, y0, x1, y1 = strip
             yield pixels[y0:y1, x0:x1]

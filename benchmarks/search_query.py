@@ -17,7 +17,7 @@ from retrieval.indexing.columns import PhotoColumns
 from retrieval.indexing.index import Index
 from retrieval.indexing.indexed_photos import IndexedPhotos
 from retrieval.nearest import Neighbours
-from retrieval.verification.confidence import DEFAULT_THRESHOLD
+from retrieval.verification.acceptance_threshold import DEFAULT_THRESHOLD
 from retrieval.verification.verify import VerificationSettings, verify_candidates
 from retrieval.voting import rank_by_votes
 

@@ -10,7 +10,7 @@ from delf_jax.errors import ImageError
 if TYPE_CHECKING:
     import delf_jax.extractor
     from delf_jax.features import LocalFeatures
-    from retrieval.evaluation.datasets import Benchmark
+    from retrieval.evaluation.benchmark import Benchmark
 
 
 def extract_database(

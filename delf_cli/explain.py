@@ -11,7 +11,7 @@ from delf_cli.report import Report
 from delf_jax.errors import ImageError
 
 if TYPE_CHECKING:
-    import localization.representers.explain
+    import localization.representers.values
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -104,7 +104,7 @@ def _numbers(option: str, text: str | None, count: int) -> Any:
     return numbers
 
 
-def _record(point: "localization.representers.explain.RepresenterPoint") -> dict[str, object]:
+def _record(point: "localization.representers.values.RepresenterPoint") -> dict[str, object]:
     return {
         "image": point.image,
         "xy": point.xy,

@@ -205,16 +205,14 @@ class FitLocalizer:
     def _calibrated(
         self, predictor: "localization.Predictor", fitted: list[str], report: Report
     ) -> "localization.Predictor":
-        from localization.fitting import calibration
+        from localization.fitting.found_threshold import calibrate_beside_objects, calibrate_on_empty
 
         paths = input_photos.find_paths(self.empty, report) if self.empty else fitted
         with report.progress("calibrating") as advance:
             if self.empty:
-                return calibration.calibrate_on_empty(predictor, _Counted(paths, advance), on_error=_reporter(report))
+                return calibrate_on_empty(predictor, _Counted(paths, advance), on_error=_reporter(report))
             # Unreadable photos were reported when they were fitted.
-            return calibration.calibrate_beside_objects(
-                predictor, _Counted(paths, advance), on_error=lambda error: None
-            )
+            return calibrate_beside_objects(predictor, _Counted(paths, advance), on_error=lambda error: None)
 
 
 def _reporter(report: Report) -> Callable[[ImageError], None]:

@@ -51,7 +51,7 @@ class Match:
         if report.failed:
             return
 
-        from retrieval.verification.confidence import DEFAULT_THRESHOLD
+        from retrieval.verification.acceptance_threshold import DEFAULT_THRESHOLD
         from retrieval.verification.verify import match
 
         threshold = extractor.head.log10_nfa_threshold

@@ -24,7 +24,8 @@ from delf_jax.drawing import (
 )
 from localization.localizing import Localization
 from localization.maps.cells import Place
-from localization.representers.explain import Explanation, RepresenterPoint
+from localization.representers.explain import Explanation
+from localization.representers.values import RepresenterPoint
 
 WHITE = (255, 255, 255)
 BLACK = (0, 0, 0)

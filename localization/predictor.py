@@ -30,8 +30,9 @@ from localization.localizing import (
 from localization.maps.activation import require_channels
 from localization.maps.cells import Place, cells_of
 from localization.predictor_files import PredictorParts
-from localization.representers.explain import Explainer, Explanation, Ranking, SearchMethod
+from localization.representers.explain import Explainer, Explanation, SearchMethod
 from localization.representers.points import Points
+from localization.representers.values import Ranking
 
 # Share of a map's maximum that counts as object. It was chosen without the test photos of any benchmark: the middle of
 # the thresholds that are at most two standard errors worse than the best one in each of three cases, namely w* of five
@@ -51,7 +52,7 @@ class Predictor:
         points: training positions for explanations, or None.
         map_threshold: share of a map's maximum above which a pixel belongs to an object.
         found_threshold: raw score above which a photo holds an object. It is 0, the level between foreground and
-            background, until ``fitting.calibration`` raises it.
+            background, until ``fitting.found_threshold`` raises it.
         optimum: a direction at finite lambda that replaces the closed form, or None.
         encoder: computes the features; if None, the encoder that the statistics name is opened when it is needed.
     """

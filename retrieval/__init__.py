@@ -12,7 +12,7 @@ from retrieval.pairs import match_pairs, retrieved_pairs
 from retrieval.search import SearchableIndex, SearchResult, SearchSettings
 from retrieval.sharding.sharded_index import ShardedIndex, open_index
 from retrieval.verification import matching, ransac
-from retrieval.verification.confidence import DEFAULT_THRESHOLD
+from retrieval.verification.acceptance_threshold import DEFAULT_THRESHOLD
 from retrieval.verification.verify import Match, match
 
 __all__ = [

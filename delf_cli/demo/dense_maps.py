@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from delf_cli.demo.story import LocatedPhoto, Place
     from delf_jax.extractor import Extractor
-    from localization.representers.explain import RepresenterPoint
+    from localization.representers.values import RepresenterPoint
 
 _LAYER = "conv5"
 _PLACES = 5

@@ -15,7 +15,7 @@ from delf_jax.errors import ImageError
 from localization import Predictor, draw
 from localization.encoders.base import EncodedPhoto
 from localization.localizing import localization_of, map_in_pixels
-from localization.representers.explain import RepresenterPoint
+from localization.representers.values import RepresenterPoint
 
 _POINTS = 6
 

@@ -9,6 +9,7 @@ from jax import Array, lax
 from jaxtyping import Float
 
 from delf_jax.extraction.attention import encoded
+from delf_jax.extraction.pca import project
 
 
 def describe(features: Float[Array | np.ndarray, "*b c"], head: Mapping[str, Any]) -> Float[Array, "*b d"]:
@@ -28,7 +29,7 @@ def describe(features: Float[Array | np.ndarray, "*b c"], head: Mapping[str, Any
     unit = _l2_normalise(jnp.asarray(features))
     if "pca_projection" not in head:
         return unit
-    return _l2_normalise(jnp.matmul(unit - head["pca_mean"], head["pca_projection"], precision=lax.Precision.HIGHEST))
+    return _l2_normalise(project(unit, head["pca_mean"], head["pca_projection"]))
 
 
 def _l2_normalise(vectors: Float[Array, "*b c"]) -> Float[Array, "*b c"]:

@@ -139,9 +139,8 @@ class Head:
         """The pytree of arrays for the compiled program; whitening is part of the projection."""
         arrays: dict[str, Any] = {}
         if self.pca is not None:
-            scale = 1 / np.sqrt(np.maximum(self.pca.variance, 1e-12)) if self.whiten else 1.0
             arrays["pca_mean"] = self.pca.mean
-            arrays["pca_projection"] = (self.pca.basis.T * scale).astype(np.float32)
+            arrays["pca_projection"] = self.pca.projection(whiten=self.whiten)
         if self.foreground is not None:
             arrays["foreground"] = self.foreground
         if self.attention is not None:

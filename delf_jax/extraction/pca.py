@@ -1,9 +1,11 @@
-"""PCA of L2-normalised features, from float64 sums that can be added over batches, processes and machines."""
+"""PCA of L2-normalised features: fitted to float64 sums that add up over batches and machines, and its projection."""
 
 import dataclasses
 
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jax import lax
+from jaxtyping import Array, Float
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -75,3 +77,15 @@ class Pca:
     mean: Float[np.ndarray, " c"]
     basis: Float[np.ndarray, "d c"]
     variance: Float[np.ndarray, " d"]
+
+    def projection(self, *, whiten: bool) -> Float[np.ndarray, "c d"]:
+        """The matrix of ``project``, float32; whitening is part of it."""
+        scale = 1 / np.sqrt(np.maximum(self.variance, 1e-12)) if whiten else 1.0
+        return (self.basis.T * scale).astype(np.float32)
+
+
+def project(
+    unit: Float[Array, "*b c"], mean: Float[Array | np.ndarray, " c"], projection: Float[Array | np.ndarray, "c d"]
+) -> Float[Array, "*b d"]:
+    """L2-normalised features in the space of a PCA: ``(unit - mean) @ projection``, not normalised again."""
+    return jnp.matmul(unit - mean, projection, precision=lax.Precision.HIGHEST)

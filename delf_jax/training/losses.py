@@ -1,11 +1,11 @@
-"""Losses and attentive poolings: one number, or one vector, per photo."""
+"""Losses: one number per photo."""
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from delf_jax.training.settings import Pooling
+from delf_jax.models.pooling import unit_length
 
 ARCFACE_MARGIN = 0.1
 ARCFACE_SCALE = 45.25
@@ -34,42 +34,11 @@ def arcface_logits(
 
     Beyond theta = pi - margin the cosine would rise again; there the margin is left out.
     """
-    cosines = jnp.matmul(_unit(embeddings), _unit(prototypes, axis=0), precision=lax.Precision.HIGHEST)
+    cosines = jnp.matmul(unit_length(embeddings), unit_length(prototypes, axis=0), precision=lax.Precision.HIGHEST)
     # The arc cosine has no finite slope at -1 and 1.
     angles = jnp.arccos(jnp.clip(cosines, -1 + 1e-6, 1 - 1e-6))
     pushed = jnp.where(angles <= jnp.pi - margin, jnp.cos(angles + margin), cosines)
     return scale * jnp.where(jax.nn.one_hot(labels, cosines.shape[-1], dtype=bool), pushed, cosines)
-
-
-def attentive_pool(
-    features: Float[Array, "b n c"],
-    scores: Float[Array, "b n"],
-    where: Bool[Array, "b n"],
-    *,
-    pooling: Pooling,
-    cells: float | Array = 1.0,
-    temperature: float = 1.0,
-) -> Float[Array, "b c"]:
-    """One vector per photo from weighted cells.
-
-    ``sum``: sum_n alpha_n f_n, un-normalised (DELF equation 2). ``mean``: mean_n alpha_n f_n / ||f_n|| (official code).
-    ``unit``: the sum scaled to length ``temperature``, so that only directions of features can tell classes apart.
-
-    Args:
-        features: [b, n, C], scaled so that their root mean square is about 1.
-        scores: alpha, non-negative.
-        where: usable cells.
-        pooling: which pooling.
-        cells: a constant that ``sum`` is divided by, so that the classifier starts at the right order of magnitude;
-            it is part of W. ``mean`` is multiplied by sqrt(C) for the same reason.
-        temperature: length of the result of ``unit``.
-    """
-    weights = jnp.where(where, scores, 0)
-    if pooling == "mean":
-        features = _unit(features) * features.shape[-1] ** 0.5
-        return jnp.einsum("bn,bnc->bc", weights, features) / jnp.maximum(where.sum(axis=-1), 1)[:, None]
-    total = jnp.einsum("bn,bnc->bc", weights, features, precision=lax.Precision.HIGHEST)
-    return temperature * _unit(total) if pooling == "unit" else total / cells
 
 
 def reconstruction(
@@ -78,7 +47,3 @@ def reconstruction(
     """Mean squared error over usable cells and channels between features and the autoencoder's output."""
     squares = jnp.square(expanded - lax.stop_gradient(features)).mean(axis=-1)
     return jnp.where(where, squares, 0).sum(axis=-1) / jnp.maximum(where.sum(axis=-1), 1)
-
-
-def _unit(vectors: Float[Array, "*b c"], *, axis: int = -1) -> Float[Array, "*b c"]:
-    return vectors * lax.rsqrt(jnp.maximum(jnp.square(vectors).sum(axis=axis, keepdims=True), 1e-12))

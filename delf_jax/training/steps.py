@@ -17,6 +17,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
+from delf_jax.models.pooling import attentive_pool
 from delf_jax.training import losses, networks
 from delf_jax.training.backbones import Backbone
 from delf_jax.training.networks import AXIS, NetworkConfig
@@ -213,7 +214,7 @@ class Steps:
                 terms["reconstruction_loss"] = losses.reconstruction(exact, seen.astype(jnp.float32), where)
                 terms["loss"] += settings.reconstruction_weight * terms["reconstruction_loss"]
             scores = heads.scores(seen, where, training=training)
-            pooled = losses.attentive_pool(
+            pooled = attentive_pool(
                 features.astype(jnp.float32),
                 scores,
                 where,

@@ -1,15 +1,8 @@
-"""Why a place is foreground: the training positions whose representer values add up to its activation.
+"""Answers why a place is foreground: the training positions of the largest representer values, of either sign.
 
-The representer value of training position i for a query q, the sum of the unit features of m positions, is
-alpha_i <fhat_i, q> (Song et al., ICCV 2023; docs/maths/foreground.md). The values of all training positions add up to
-<w*, q>. Positions of positive importance alpha_i (excitatory) and of negative alpha_i (inhibitory) are ranked apart:
-
-    value     by |alpha_i| <fhat_i, q>: the exact share, but the same few positions of large norm win for every query
-    centred   by |alpha_i| <fhat_i, q - m u>: how much more a position says about this query than about the average one
-    local     by the cosine with the query
-
-The first two are at most |alpha_i| times the length of the query. So an exact scan by decreasing |alpha_i| can stop as
-soon as no other position can enter the list. Very many points are searched approximately instead (``mips``).
+The values and the three rankings are in ``values``. For ``value`` and ``centred`` the score of a position is at most
+|alpha_i| times the length of the query. So an exact scan by decreasing |alpha_i| can stop as soon as no other position
+can enter the list. Very many points are searched approximately instead (``mips``).
 """
 
 import dataclasses
@@ -26,8 +19,13 @@ from localization.foreground.solvers import FiniteSolution
 from localization.representers import mips
 from localization.representers.mips import PointIndex
 from localization.representers.points import Points
+from localization.representers.values import (
+    Ranking,
+    RepresenterPoint,
+    ranking_query,
+    ranking_scores,
+)
 
-Ranking = Literal["value", "centred", "local"]
 SearchMethod = Literal["exact", "scann"]
 
 _BLOCK = 2048
@@ -36,35 +34,6 @@ _MOST_IN_MEMORY = 2**28
 _CANDIDATES = 50
 # Unit features are stored in float16: their length can exceed 1 by this factor.
 _ROUNDING = 1.001
-
-
-@dataclasses.dataclass(frozen=True)
-class RepresenterPoint:
-    """One training position in an explanation.
-
-    Attributes:
-        image: name of its photo.
-        xy: (x, y) in pixels of its upright original photo.
-        image_size: (height, width) of that photo.
-        label: the photo's class, if it had one.
-        thumbnail: JPEG of the photo, or None.
-        importance: alpha_i, the same for every query.
-        similarity: mean cosine with the query's positions.
-        value: representer value alpha_i <fhat_i, q>; over all training positions they add up to ``Explanation.value``.
-        share: its value divided by the value of all points with the same sign of importance.
-        cumulative: sum of the shares up to and including this point.
-    """
-
-    image: str
-    xy: tuple[float, float]
-    image_size: tuple[int, int]
-    label: str | None
-    thumbnail: bytes | None
-    importance: float
-    similarity: float
-    value: float
-    share: float
-    cumulative: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,7 +108,7 @@ class Explainer:
         Args:
             query: float32 [m, C], unit features of the place's m positions.
             top: number of points of each sign.
-            ranking: ``value``, ``centred`` or ``local``; see the module.
+            ranking: ``value``, ``centred`` or ``local``; see ``values``.
             per_photo: largest number of points of one photo; None for any number.
         """
         query = np.asarray(query, np.float32)
@@ -162,12 +131,7 @@ class Explainer:
 
         Scores are |alpha_i| <fhat_i, q'>, with q' the query or the centred query; the cosine for ``local``.
         """
-        q = query.sum(axis=0)
-        if ranking == "centred":
-            q = q - len(query) * self.mean_unit
-        length = float(np.linalg.norm(q))
-        if ranking == "local":
-            q = q / max(length, 1e-12)
+        q, length = ranking_query(query, self.mean_unit, ranking)
         if self.index == "scann":
             return self._approximate(q, sign, top, ranking, per_photo)
         best = RankedPoints(np.zeros(0, np.int64), np.zeros(0), 0)
@@ -176,9 +140,7 @@ class Explainer:
             worst = best.scores[-1] if len(best.rows) == top else -math.inf
             if ranking != "local" and worst >= float(abs(self.importance[rows[0]])) * length * _ROUNDING:
                 break
-            scores = unit @ q
-            if ranking != "local":
-                scores = scores * np.abs(self.importance[rows])
+            scores = ranking_scores(unit, self.importance[rows], q, ranking)
             points_scanned += len(rows)
             better = scores > worst
             candidates = np.concatenate([best.rows, rows[better]]), np.concatenate([best.scores, scores[better]])
@@ -192,7 +154,8 @@ class Explainer:
         # Neighbouring cells of one photo look alike, and some have the other sign: few of the candidates remain.
         rows = index.nearest(direction, _CANDIDATES * top)
         rows = rows[sign * self.importance[rows] > 0]
-        limited = self._limited(rows, self._scores(rows, q, ranking), top, per_photo)
+        scores = ranking_scores(self._unit(rows), self.importance[rows], q, ranking)
+        limited = self._limited(rows, scores, top, per_photo)
         return RankedPoints(*limited, points_scanned=len(rows))
 
     @functools.cached_property
@@ -202,12 +165,6 @@ class Explainer:
     @functools.cached_property
     def _local_index(self) -> PointIndex:
         return PointIndex(self.points.unit, np.ones(len(self.points)))
-
-    def _scores(
-        self, rows: Int[np.ndarray, " n"], q: Float[np.ndarray, " c"], ranking: Ranking
-    ) -> Float[np.ndarray, " n"]:
-        scores = self._unit(rows) @ q
-        return scores if ranking == "local" else scores * np.abs(self.importance[rows])
 
     def _limited(
         self, rows: Int[np.ndarray, " n"], scores: Float[np.ndarray, " n"], top: int, per_photo: int | None

@@ -1,78 +1,26 @@
 """Reads the public benchmarks of instance search, such as ROxford, from the files that their authors distribute."""
 
 import csv
-import dataclasses
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
-from delf_jax.errors import DelfError
-from delf_jax.import_weights.pickles import UnreadablePickle, read_numpy_pickle
-from delf_jax.photos.find import PhotoFile, find_photos
+from retrieval.evaluation.benchmark import (
+    Benchmark,
+    BenchmarkError,
+    Query,
+    Task,
+    box_edges,
+    find_file,
+    judged_task,
+    photo_files,
+    photos_by_stem,
+)
+from retrieval.evaluation.roxford import read_revisited
 
 Name = Literal["roxford5k", "rparis6k", "oxford5k", "paris6k", "gldv2", "holidays", "ukbench"]
 NAMES: tuple[Name, ...] = get_args(Name)
-
-Edges = tuple[float, float, float, float]
-
-
-class BenchmarkError(DelfError):
-    """The folder of a benchmark has no photos or no ground truth, or has them in another form."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Query:
-    """A query photo.
-
-    Attributes:
-        photo: its file.
-        box: [x0, y0, x1, y1] in pixels of the upright photo, the part to search for; None for the whole photo.
-    """
-
-    photo: Path
-    box: Edges | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """One way to judge answers. Photos are numbered by their places in the database.
-
-    Attributes:
-        name: what tables call it.
-        relevant: for every query the right answers; a query without right answers is skipped.
-        ignored: for every query the photos that are removed before anything is counted.
-    """
-
-    name: str
-    relevant: tuple[frozenset[int], ...]
-    ignored: tuple[frozenset[int], ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Benchmark:
-    """Queries, the photos that are searched, and which answers are right.
-
-    Attributes:
-        name: of the benchmark.
-        queries: the query photos.
-        database: the photos that are searched, by absolute path.
-        tasks: the ways to judge; a query without a right answer in any of them is a stranger, which only GAP counts.
-        trapezoidal: average precision is the area under straight lines between the points of the curve.
-        groups_of: number of photos of one object, if the measure is how many of them come first (UKBench); else 0.
-    """
-
-    name: str
-    queries: tuple[Query, ...]
-    database: tuple[Path, ...]
-    tasks: tuple[Task, ...]
-    trapezoidal: bool = True
-    groups_of: int = 0
-
-    @property
-    def strangers(self) -> frozenset[int]:
-        """Queries that have no right answer."""
-        return frozenset(q for q in range(len(self.queries)) if not any(task.relevant[q] for task in self.tasks))
 
 
 def read(name: Name, root: Path, *, strangers: bool = False) -> Benchmark:
@@ -104,37 +52,6 @@ def read(name: Name, root: Path, *, strangers: bool = False) -> Benchmark:
         ) from error
 
 
-def read_revisited(root: Path, name: Name) -> Benchmark:
-    """Revisited Oxford and Paris (Radenovic et al., CVPR 2018): ``gnd_NAME.pkl`` and the photos of the originals."""
-    truth = _one_file(root, f"gnd_{name}.pkl", "the ground truth of the revisited benchmark")
-    try:
-        content = read_numpy_pickle(truth)
-        photos, asked = [str(one) for one in content["imlist"]], [str(one) for one in content["qimlist"]]
-        judged = [{grade: _places(row[grade]) for grade in ("easy", "hard", "junk")} for row in content["gnd"]]
-        boxes = [_edges(row["bbx"]) for row in content["gnd"]]
-    except UnreadablePickle as error:
-        raise BenchmarkError(f"{truth}: {error}") from error
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise BenchmarkError(
-            f"{truth}: not the ground truth of {name}, it has no {error}; download it again"
-        ) from error
-    highest = max((place for row in judged for places in row.values() for place in places), default=-1)
-    if len(asked) != len(judged) or highest >= len(photos):
-        raise BenchmarkError(f"{truth}: has judgements of photos or queries that it does not list; download it again")
-    files = _by_stem(root)
-    queries = tuple(map(Query, _files(root, files, asked), boxes))
-    return Benchmark(
-        name,
-        queries,
-        _files(root, files, photos),
-        (
-            _task("Easy", judged, right=("easy",), junk=("junk", "hard")),
-            _task("Medium", judged, right=("easy", "hard"), junk=("junk",)),
-            _task("Hard", judged, right=("hard",), junk=("junk", "easy")),
-        ),
-    )
-
-
 def read_buildings(root: Path, name: Name) -> Benchmark:
     """Oxford and Paris buildings (Philbin et al., 2007, 2008): ``*_query.txt`` with ``_good``, ``_ok`` and ``_junk``.
 
@@ -143,7 +60,7 @@ def read_buildings(root: Path, name: Name) -> Benchmark:
     lists = sorted(root.rglob("*_query.txt"))
     if not lists:
         raise BenchmarkError(f"{root}: no *_query.txt; unpack the ground truth of {name} there")
-    files = _by_stem(root)
+    files = photos_by_stem(root)
     database = tuple(files.values())
     places = {stem: place for place, stem in enumerate(files)}
     queries, judged = [], []
@@ -151,20 +68,20 @@ def read_buildings(root: Path, name: Name) -> Benchmark:
         stem, *numbers = file.read_text(encoding="utf-8").split() or [""]
         # Oxford's lists put the name of a computer before the name of the photo.
         photo = stem.removeprefix("oxc1_")
-        queries.append(Query(_files(root, files, [photo])[0], _edges(numbers, file)))
+        queries.append(Query(photo_files(root, files, [photo])[0], box_edges(numbers, file)))
         row = {}
         for grade in ("good", "ok", "junk"):
             names = _listed(file.with_name(file.name.replace("_query.txt", f"_{grade}.txt")))
             # Twenty photos of Paris were damaged when they were published, and are missing in some copies.
             row[grade] = {places[one] for one in names if one in places}
         judged.append(row)
-    task = _task("", judged, right=("good", "ok"), junk=("junk",))
+    task = judged_task("", judged, right=("good", "ok"), junk=("junk",))
     return Benchmark(name, tuple(queries), database, (task,))
 
 
 def read_holidays(root: Path) -> Benchmark:
     """INRIA Holidays (Jegou et al., ECCV 2008): ``GGGGNN.jpg``; photo 00 of a group is the query for its others."""
-    files = {stem: path for stem, path in _by_stem(root).items() if re.fullmatch(r"\d{6}", stem)}
+    files = {stem: path for stem, path in photos_by_stem(root).items() if re.fullmatch(r"\d{6}", stem)}
     asking = [stem for stem in files if stem.endswith("00")]
     if not asking:
         raise BenchmarkError(f"{root}: no photo of six digits ending in 00; unpack the photos of Holidays there")
@@ -182,7 +99,7 @@ def read_ukbench(root: Path) -> Benchmark:
 
     A query is one of the photos that are searched and counts as found, so the measure is at most 4.
     """
-    files = {stem: path for stem, path in _by_stem(root).items() if re.fullmatch(r"ukbench\d{5}", stem)}
+    files = {stem: path for stem, path in photos_by_stem(root).items() if re.fullmatch(r"ukbench\d{5}", stem)}
     groups: dict[int, set[int]] = {}
     for place, stem in enumerate(files):
         groups.setdefault(int(stem[-5:]) // 4, set()).add(place)
@@ -200,7 +117,7 @@ def read_gldv2(root: Path, *, strangers: bool = False) -> Benchmark:
     """Google Landmarks v2, retrieval (Weyand et al., CVPR 2020): photos in ``index`` and ``test``, by the folders of
     their first three letters, and ``retrieval_solution_v2.1.csv``. ``index.csv`` lists the index where it is there.
     """
-    truth = _one_file(root, "retrieval_solution_v2*.csv", "the ground truth of the retrieval task")
+    truth = find_file(root, "retrieval_solution_v2*.csv", "the ground truth of the retrieval task")
     database = _gldv2_index(root)
     places = {path.stem: place for place, path in enumerate(database)}
     queries: list[Query] = []
@@ -229,7 +146,7 @@ def _gldv2_index(root: Path) -> tuple[Path, ...]:
     listed = root / "index.csv"
     if listed.is_file():
         return tuple(_gldv2_path(root / "index", row["id"]) for row in _rows(listed, ("id",)))
-    return tuple(_by_stem(root / "index").values())
+    return tuple(photos_by_stem(root / "index").values())
 
 
 def _gldv2_path(folder: Path, name: str) -> Path:
@@ -247,55 +164,8 @@ def _rows(file: Path, columns: Sequence[str]) -> Iterator[Mapping[str, str]]:
         yield from reader
 
 
-def _task(name: str, judged: Sequence[Mapping[str, set[int]]], *, right: Sequence[str], junk: Sequence[str]) -> Task:
-    def union(grades: Sequence[str]) -> tuple[frozenset[int], ...]:
-        return tuple(frozenset().union(*(row[grade] for grade in grades)) for row in judged)
-
-    return Task(name, union(right), union(junk))
-
-
-def _by_stem(root: Path) -> dict[str, Path]:
-    """Every photo in a folder by its name without suffix, sorted."""
-    paths = [Path(photo.path) for photo in find_photos([root]) if isinstance(photo, PhotoFile)]
-    if not paths:
-        raise BenchmarkError(f"{root}: no photo in it; unpack the photos there")
-    return {path.stem: path for path in sorted(paths, key=lambda path: path.stem)}
-
-
-def _files(root: Path, files: Mapping[str, Path], stems: Iterable[str]) -> tuple[Path, ...]:
-    wanted = list(stems)
-    absent = [stem for stem in wanted if stem not in files]
-    if absent:
-        raise BenchmarkError(
-            f"{root}: {len(absent)} of {len(wanted)} photos are not there, such as {absent[0]}; unpack all of them"
-        )
-    return tuple(files[stem] for stem in wanted)
-
-
-def _one_file(root: Path, pattern: str, what: str) -> Path:
-    found = sorted(root.rglob(pattern))
-    if not found:
-        raise BenchmarkError(f"{root}: no {pattern} in it; put {what} there")
-    return found[-1]
-
-
 def _listed(file: Path) -> list[str]:
     try:
         return file.read_text(encoding="utf-8").split()
     except FileNotFoundError:
         raise BenchmarkError(f"{file}: is missing; unpack all of the ground truth") from None
-
-
-def _places(values: Any) -> set[int]:
-    places = {int(value) for value in values}
-    if any(place < 0 for place in places):
-        raise ValueError("photos with numbers of at least 0")
-    return places
-
-
-def _edges(values: Iterable[Any], file: Path | None = None) -> Edges:
-    try:
-        x0, y0, x1, y1 = (float(value) for value in values)
-    except ValueError:
-        raise BenchmarkError(f"{file}: is not the name of a photo and four numbers; download it again") from None
-    return x0, y0, x1, y1

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from retrieval.evaluation import metrics
-from retrieval.evaluation.datasets import Benchmark, Task
+from retrieval.evaluation.benchmark import Benchmark, Task
 from retrieval.evaluation.rank_all import Ranking
 
 DEPTHS = (1, 5, 10)

@@ -1,17 +1,12 @@
 """Checks that features fit an index: the same model, the same settings, the same dimension."""
 
-import contextlib
-import os
 from collections.abc import Iterable, Iterator
 from typing import Protocol, runtime_checkable
 
-from delf_jax.errors import ModelError, SearchIndexError
-from delf_jax.extraction.head import Head
+from delf_jax.errors import SearchIndexError
 from delf_jax.features import LocalFeatures
-from delf_jax.loading import model_paths
 from delf_jax.settings import ExtractionSettings
 from delf_jax.store.reader import FeatureStore
-from retrieval.verification.confidence import DEFAULT_THRESHOLD
 
 
 @runtime_checkable
@@ -59,18 +54,6 @@ def require_dimension(query: LocalFeatures, dimension: int) -> None:
             f"the query's descriptors have {found} dimensions, those of the index {dimension}; "
             "extract the query with the model of the index"
         )
-
-
-def calibrated_threshold(head_path: str | os.PathLike[str] | None, settings: ExtractionSettings | None) -> float:
-    """The threshold for ``log10_nfa``: of the head file, or of the model's own head, or ``DEFAULT_THRESHOLD``."""
-    found = None
-    if head_path is not None:
-        found = Head.open(head_path).log10_nfa_threshold
-    elif settings is not None:
-        # The model may be on another machine; indexing does not need it.
-        with contextlib.suppress(ModelError):
-            found = Head.open(model_paths(settings.model)[1]).log10_nfa_threshold
-    return DEFAULT_THRESHOLD if found is None else found
 
 
 def named(photos: FeatureStore | Iterable[tuple[str, LocalFeatures]]) -> Iterator[tuple[str, LocalFeatures]]:

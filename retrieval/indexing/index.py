@@ -19,10 +19,11 @@ from retrieval.asmk import Codebook, InvertedFile, Kernel
 from retrieval.indexing import manifest
 from retrieval.indexing.backends import BackendName, backend_class
 from retrieval.indexing.columns import ColumnWriter, PhotoColumns
-from retrieval.indexing.compatibility import calibrated_threshold, named
+from retrieval.indexing.compatibility import named
 from retrieval.indexing.indexed_photos import IndexedPhotos
 from retrieval.nearest import Neighbours
 from retrieval.search import SearchableIndex
+from retrieval.verification.acceptance_threshold import calibrated_threshold
 
 HEAD = "head.safetensors"
 BACKEND = "backend"

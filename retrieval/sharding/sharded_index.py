@@ -14,7 +14,7 @@ from delf_jax.settings import ExtractionSettings
 from delf_jax.store.reader import FeatureStore
 from retrieval.indexing import manifest
 from retrieval.indexing.backends import BackendName, backend_class
-from retrieval.indexing.compatibility import calibrated_threshold, named, require_same_extraction
+from retrieval.indexing.compatibility import named, require_same_extraction
 from retrieval.indexing.index import Index, replacing_index
 from retrieval.search import SearchableIndex
 from retrieval.sharding.building import build_shards
@@ -23,6 +23,7 @@ from retrieval.sharding.layout import HEAD, Layout, ShardChanged
 from retrieval.sharding.local_servers import LocalServers, Servers
 from retrieval.sharding.ray_servers import RayServers
 from retrieval.sharding.snapshot import ShardsSnapshot
+from retrieval.verification.acceptance_threshold import calibrated_threshold
 
 _TRIES = 3
 _P = ParamSpec("_P")

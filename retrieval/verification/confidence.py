@@ -1,6 +1,6 @@
-"""How sure a verified match is: the number of false alarms (NFA, a contrario) and the threshold to accept at.
+"""How sure a verified match is: the number of false alarms (NFA, a contrario).
 
-The formula is explained in docs/maths/confidence.md.
+The threshold to accept at is in ``acceptance_threshold``. The formula is explained in docs/maths/confidence.md.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,10 +13,6 @@ from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
 
 from retrieval.verification.transforms import SAMPLE_SIZE, Model
-
-# The acceptance threshold of models without calibration: one false alarm in 100 000 queries, if matches of unrelated
-# photos were random.
-DEFAULT_THRESHOLD = -5.0
 
 # Radii that are tried, as fractions of the threshold; with 20 pixels, down to 2.5 pixels.
 RADII = (1.0, 0.707, 0.5, 0.354, 0.25, 0.177, 0.125)

@@ -10,7 +10,8 @@ from jaxtyping import Bool, Float, Int
 from delf_jax.features import LocalFeatures
 from delf_jax.settings import ExtractionSettings
 from retrieval.verification import ransac
-from retrieval.verification.confidence import DEFAULT_THRESHOLD, NfaSettings
+from retrieval.verification.acceptance_threshold import DEFAULT_THRESHOLD
+from retrieval.verification.confidence import NfaSettings
 from retrieval.verification.matching import nearest_in_photos
 from retrieval.verification.transforms import Model
 

@@ -9,7 +9,8 @@ from delf_jax import drawing
 from localization import draw
 from localization.localizing import Localization
 from localization.maps.boxes import Box
-from localization.representers.explain import Explanation, RepresenterPoint
+from localization.representers.explain import Explanation
+from localization.representers.values import RepresenterPoint
 
 SIZE = (200, 320)
 

@@ -5,7 +5,8 @@ import pytest
 
 import localization
 from localization.predictor import Predictor
-from localization.representers.explain import Explainer, Ranking
+from localization.representers.explain import Explainer
+from localization.representers.values import Ranking
 from tests.localization.planted import MAPS, planted
 
 

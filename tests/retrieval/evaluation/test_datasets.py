@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from retrieval.evaluation import datasets
-from retrieval.evaluation.datasets import BenchmarkError, Query
+from retrieval.evaluation.benchmark import BenchmarkError, Query
 
 
 def touch(*files: Path) -> None:

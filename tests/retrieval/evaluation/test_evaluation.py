@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from retrieval.evaluation import evaluation
-from retrieval.evaluation.datasets import Benchmark, Query, Task
+from retrieval.evaluation.benchmark import Benchmark, Query, Task
 from retrieval.evaluation.rank_all import Ranking
 
 NONE: frozenset[int] = frozenset()

@@ -7,7 +7,12 @@ import pytest
 
 import localization
 from delf_jax.errors import ImageError, PredictorError
-from localization.fitting.calibration import calibrate_beside_objects, calibrate_on_empty, empty_part, found_threshold
+from localization.fitting.found_threshold import (
+    calibrate_beside_objects,
+    calibrate_on_empty,
+    empty_part,
+    found_threshold,
+)
 
 
 def ramp(images: np.ndarray) -> np.ndarray:
