@@ -38,7 +38,7 @@ class Options:
 
     Attributes:
         dataset: smvs, phototourism, or a folder with queries and references.
-        data: folder of the photos with ground truth (default: $DELF_SHARED, then ../shared/data beside the repository).
+        data: folder of the photos with ground truth (default: $DELF_SHARED).
         json: also write the results to this file.
         plot: draw precision and recall, and top-1 against features, into this SVG file.
         cache: folder where features are kept between runs.

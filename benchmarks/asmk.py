@@ -49,7 +49,7 @@ class Options:
     """Measures the first stages on real photos.
 
     Attributes:
-        data: folder of the photos with ground truth (default: $DELF_SHARED, then ../shared/data beside the repository).
+        data: folder of the photos with ground truth (default: $DELF_SHARED).
         json: also write the results to this file.
         cache: folder where features are kept between runs.
         features: most features per photo.

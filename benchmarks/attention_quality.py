@@ -59,7 +59,7 @@ class Options:
 
     Attributes:
         head: head files to judge; default the packaged one.
-        data: folder of the photos with ground truth (default: $DELF_SHARED, then ../shared/data beside the repository).
+        data: folder of the photos with ground truth (default: $DELF_SHARED).
         json: also write the results to this file.
         cache: folder where features are kept between runs.
         pictures: draw the strongest features of every scorer on ten photos into this folder.

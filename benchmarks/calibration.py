@@ -35,7 +35,7 @@ class Calibration:
     """Calibrates the threshold of the packaged head.
 
     Attributes:
-        data: folder of the photos with ground truth (default: $DELF_SHARED, then ../shared/data beside the repository).
+        data: folder of the photos with ground truth (default: $DELF_SHARED).
         method: the row of ``benchmarks.accuracy`` that the head is used as.
         features: most features per photo.
         cache: folder where features are kept between runs.

@@ -68,7 +68,7 @@ class Experiment:
 
 
 def data_folder(given: Path | None = None) -> Path:
-    """Folder of the photos with ground truth: ``given``, or $DELF_SHARED, or ``../shared/data`` beside the repository.
+    """Folder of the photos with ground truth: ``given``, or $DELF_SHARED, or ``shared/data`` beside the checkout.
 
     Raises:
         FileNotFoundError: the folder does not exist.

@@ -53,7 +53,7 @@ class Options:
     Attributes:
         fold_heads: head files for the queries of half A and of half B, each trained without that half. Without them,
             attention is not measured.
-        data: folder of the photos with ground truth (default: $DELF_SHARED, then ../shared/data beside the repository).
+        data: folder of the photos with ground truth (default: $DELF_SHARED).
         json: also write the results to this file.
         cache: folder where features are kept between runs.
         features: most features per photo.

@@ -46,8 +46,8 @@ class Options:
     """Measures the cost of fitting, localizing and explaining.
 
     Attributes:
-        data: folder of the photos with ground truth; default $DELF_SHARED, then ../shared/data beside the repository;
-            without cub10 in it, warped copies of the packaged photos are used.
+        data: folder of the photos with ground truth (default: $DELF_SHARED). Without cub10 in it, warped copies of the
+            packaged photos are used.
         json: also write the results to this file.
         model: model of the encoder.
         layer: layer of the encoder (default: the deepest).

@@ -45,7 +45,7 @@ class Options:
     """Measures localization and explanations on real photos.
 
     Attributes:
-        data: folder of the photos with ground truth (default: $DELF_SHARED, then ../shared/data beside the repository).
+        data: folder of the photos with ground truth (default: $DELF_SHARED).
         json: also write the results to this file, after every part. Rows of parts that are not measured stay in it.
         parts: the parts to measure.
         landmarks: photos of each class of landmarks/train that w* is fitted on for the zero-shot rows.

@@ -41,7 +41,7 @@ class Options:
     """Chooses the threshold of each layer.
 
     Attributes:
-        data: folder of the photos with ground truth (default: $DELF_SHARED, then ../shared/data beside the repository).
+        data: folder of the photos with ground truth (default: $DELF_SHARED).
         json: also write the results to this file.
         layers: layers whose threshold is chosen.
     """

@@ -37,7 +37,7 @@ class Options:
     """Reconstructs the scene twice and compares the poses.
 
     Attributes:
-        data: folder of the photos with ground truth (default: $DELF_SHARED, then ../shared/data beside the repository).
+        data: folder of the photos with ground truth (default: $DELF_SHARED).
         max_side: longest side of the photos for our features, in pixels.
         scales: image scales of our features.
         tolerance: factor of COLMAP's error limits, which are for keypoints of the full-size photo; our features are

@@ -63,5 +63,5 @@ class Prepare:
             "classes": len(photos.classes),
             "absent": len(photos.absent),
         }
-        absent = f"; {len(photos.absent)} listed photos are missing" if photos.absent else ""
+        absent = f"; not found: {len(photos.absent)} of the listed photos" if photos.absent else ""
         report.result(record, f"{folder}: {len(photos)} photos of {len(photos.classes)} classes{absent}")

@@ -262,12 +262,12 @@ def _boxes_seeds(folder: Path) -> list[bytes]:
     return [delf_files.encode_boxes(boxes, image_size=(100, 120))]
 
 
-def _findings_seeds(folder: Path) -> list[bytes]:
+def _localization_results_seeds(folder: Path) -> list[bytes]:
     entry = {"image": "/a.jpg", "file": "a.jpg", "stamp": "x", "boxes": [], "areas": [], "height": 3, "width": 4}
     return [json.dumps(entry).encode()]
 
 
-def _read_findings(data: bytes, folder: Path) -> object:
+def _read_localization_results(data: bytes, folder: Path) -> object:
     (folder / "localizations.jsonl").write_bytes(data + b"\n" + data)
     LocalizationResults(str(folder), recipe="r").finish()
     return None
@@ -359,7 +359,7 @@ READERS: dict[str, Reader] = {
         lambda data, folder: decode_datum(data),
     ),
     "predictor": Reader(_predictor_seeds, _read_predictor, under_checksum),
-    "findings": Reader(_findings_seeds, _read_findings, plain_json),
+    "localization results": Reader(_localization_results_seeds, _read_localization_results, plain_json),
     **MODEL_READERS,
     **LIST_READERS,
 }

@@ -34,7 +34,7 @@ from tests.fuzz.readers import READERS, inputs
 
 SEEDS = Path(__file__).with_name("seeds")
 # What reads a whole model, or several files, takes longer.
-FEWER = {"backbone": 50, "columns": 100, "findings": 100}
+FEWER = {"backbone": 50, "columns": 100, "localization results": 100}
 
 
 def judge(name: str, data: bytes, folder: Path) -> None:
@@ -81,7 +81,7 @@ def test_pictures_stay_in_their_folder(photos: list[str]) -> None:
     assert all("/" not in name and name not in ("", ".", "..") for name in names)
 
 
-def test_a_list_of_findings_cannot_name_a_picture_elsewhere(tmp_path: Path) -> None:
+def test_a_list_of_localization_results_cannot_name_a_picture_elsewhere(tmp_path: Path) -> None:
     entry = {
         "image": "/a.jpg",
         "file": "../outside.jpg",

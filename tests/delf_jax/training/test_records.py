@@ -95,7 +95,7 @@ def test_lists_become_shards_too(tmp_path: Path, demo_photos: Path, capsys: pyte
     listed = tmp_path / "train.csv"
     listed.write_text("landmark_id,images\n7,bbbb gone\n5,aaaa cccc\n")
     assert main(["prepare", str(photos), "--labels", str(listed), "--out", str(tmp_path / "shards")]) == 0
-    assert "3 photos of 2 classes; 1 listed but not there" in capsys.readouterr().out
+    assert "3 photos of 2 classes; not found: 1 of the listed photos" in capsys.readouterr().out
     records, _ = open_records(tmp_path / "shards")
     assert isinstance(records, Records)
     assert list(records.classes) == ["5", "7"]
