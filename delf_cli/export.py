@@ -23,20 +23,20 @@ _ONE_FILE_A_PHOTO = {"delf": ".delf", "numpy": ".npz"}
 class Export:
     """Write the features of a store, and matches of pairs of photos, for other programs.
 
-    delf: one .delf file a photo, as the official DELF code writes them. numpy: one .npz a photo. hloc: a folder of
-    features.h5 and, where pairs are asked for, pairs.txt and matches.h5. colmap: a database of cameras, keypoints
-    and, where pairs are asked for, matches with their verified two-view geometries, ready for COLMAP's mapper.
+    delf: one .delf file per photo, as the official DELF code writes it. numpy: one .npz file per photo. hloc: a folder
+    with features.h5 and, if you choose pairs, pairs.txt and matches.h5. colmap: a database for COLMAP's mapper. It
+    contains cameras and keypoints and, if you choose pairs, matches and verified two-view geometries.
 
     Attributes:
         store: feature store, as written by `delf-jax extract`.
-        out: folder to write to; for colmap the database file.
-        format: whose files to write. hloc and colmap need `pip install delf-jax[sfm]`.
-        images: folder that the photos' names are taken below.
-        pairs: photos to match: all, or a file of two names a line.
-        index: match each photo with those that this index of the same store finds for it.
-        top: photos that the index finds for each.
-        max_error: how many pixels a match may lie off its epipolar line, at the size the features were computed at.
-        camera: COLMAP's model and numbers, MODEL,NUMBER,..., of the one camera that took all photos.
+        out: folder to write to; for colmap, the database file.
+        format: kind of files to write. hloc and colmap need `pip install delf-jax[sfm]`.
+        images: folder of the photos. Exported names are relative to it.
+        pairs: pairs of photos to match: all, or a file with two names per line.
+        index: match each photo with the photos that this index of the same store finds for it.
+        top: number of photos that the index finds for each photo.
+        max_error: largest Sampson error of a verified match, in pixels at the size the features were computed at.
+        camera: the one camera that took all photos, as COLMAP's model and its numbers: MODEL,NUMBER,...
         json: print one JSON line with the counts.
     """
 
@@ -54,7 +54,7 @@ class Export:
     example: ClassVar[str] = "delf-jax export features --format colmap --pairs all --out database.db"
 
     def run(self, report: Report) -> None:
-        """Writes the files, each whole or not at all."""
+        """Writes the files; each appears whole or not at all."""
         self._check()
         from delf_cli import environment
 
@@ -65,7 +65,7 @@ class Export:
 
         store = FeatureStore.open(self.store)
         if not len(store):
-            raise UsageError(f"{self.store}: holds no photos; extract some first")
+            raise UsageError(f"{self.store}: contains no photos; extract some first")
         root = None if self.images is None else _absolute(self.images)
         names = relative_names((photo.path for photo in store), root=root)
         writer = {"delf": self._write_each, "numpy": self._write_each, "hloc": self._hloc, "colmap": self._colmap}
@@ -86,7 +86,9 @@ class Export:
         if self.pairs is not None and self.index is not None:
             raise UsageError("--pairs and --index both choose pairs; give one of them")
         if self._with_matches and self.format in _ONE_FILE_A_PHOTO:
-            raise UsageError(f"--format {self.format} holds features only; --pairs and --index are for hloc and colmap")
+            raise UsageError(
+                f"--format {self.format} writes features only; --pairs and --index are for hloc and colmap"
+            )
         if self.camera is not None and self.format != "colmap":
             raise UsageError("--camera is for --format colmap")
         if self.top < 1:
@@ -94,7 +96,7 @@ class Export:
         if not self.max_error > 0:
             raise UsageError(f"--max-error is {self.max_error}; it must be above 0")
         if self.format == "colmap" and os.path.isdir(self.out):
-            raise UsageError(f"{self.out}: is a folder; name the database file, such as {self.out}/database.db")
+            raise UsageError(f"{self.out}: is a folder; give the database file, such as {self.out}/database.db")
 
     def _write_each(self, store: "FeatureStore", names: dict[str, str], advance: Advance) -> dict[str, int]:
         from delf_jax.interchange import arrays, delf_files
@@ -116,7 +118,9 @@ class Export:
 
         spaced = next((name for name in names.values() if len(name.split()) > 1), None)
         if self._with_matches and spaced is not None:
-            raise UsageError(f"{spaced}: hloc's lists of pairs allow no spaces in names; rename it and extract again")
+            raise UsageError(
+                f"{spaced}: names in hloc's lists of pairs must not contain spaces; rename the photo and extract again"
+            )
         photos, pairs = self._photos_and_pairs(store, names)
         folder = Path(self.out)
         folder.mkdir(parents=True, exist_ok=True)
@@ -171,11 +175,11 @@ class Export:
         counts: dict[str, int],
         advance: Advance,
     ) -> "Iterator[PairMatches]":
-        """The matches of each pair, counted as they come."""
+        """Yields the matches of each pair, and counts the verified pairs in ``counts``."""
         import retrieval
 
         counts |= {"pairs": len(pairs), "verified_pairs": 0}
-        found = retrieval.match_pairs(photos, pairs, max_side=max_side, radius=self.max_error)
+        found = retrieval.match_pairs(photos, pairs, max_side=max_side, max_error=self.max_error)
         for done, pair in enumerate(found, start=1):
             counts["verified_pairs"] += pair.fundamental is not None
             yield pair
@@ -183,7 +187,7 @@ class Export:
 
 
 def _file_names(names: Collection[str], suffix: str) -> dict[str, str]:
-    """A file for each photo: its name with another suffix. Where two would share a file, suffixes are added instead."""
+    """The file of each photo: its name with this suffix in place of its own, or added to it if two would be equal."""
     files = {name: str(PurePosixPath(name).with_suffix(suffix)) for name in names}
     return files if len(set(files.values())) == len(files) else {name: name + suffix for name in names}
 
@@ -191,6 +195,7 @@ def _file_names(names: Collection[str], suffix: str) -> dict[str, str]:
 def _counted(
     store: "FeatureStore", names: dict[str, str], counts: dict[str, int], advance: Advance
 ) -> "Iterator[tuple[str, LocalFeatures]]":
+    """Yields the name and the features of each photo, and counts the features in ``counts``."""
     for done, photo in enumerate(store, start=1):
         counts["features"] += len(photo.features)
         yield names[photo.path], photo.features
@@ -198,7 +203,7 @@ def _counted(
 
 
 def _in_memory(store: "FeatureStore", names: dict[str, str]) -> "dict[str, LocalFeatures]":
-    """Every photo's features by name; descriptors as float16, as in the store, to save memory."""
+    """The features of every photo by name. Descriptors are float16, as in the store, to save memory."""
     import numpy as np
 
     return {

@@ -2,17 +2,27 @@
 
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import partial
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import Array
+from jaxtyping import Bool, Float, Int
 
 from delf_jax.features import LocalFeatures
+from delf_jax.interchange.colmap import import_pycolmap
 from delf_jax.interchange.pairs import PairMatches
 from retrieval.search import SearchableIndex
-from retrieval.verification.verify import CANDIDATES, VerificationSettings, verify_candidates
+from retrieval.verification.confidence import NfaSettings, log10_nfa
+from retrieval.verification.residuals import squared_epipolar_distance
+from retrieval.verification.transforms import entries
+from retrieval.verification.verify import CANDIDATES, CELL, MATCHES, bucket, putative_matches, reduction
 
-# Largest distance from the epipolar line in pixels, at the size that features are computed at: half a cell of the
-# feature map.
-EPIPOLAR_RADIUS = 8.0
+# Largest error of an inlier in pixels, at the size that features are computed at: half a cell of the feature map.
+MAX_ERROR = 8.0
+# COLMAP stops earlier if it is sure enough.
+TRIALS = 10_000
 
 
 def match_pairs(
@@ -20,52 +30,39 @@ def match_pairs(
     pairs: Iterable[tuple[str, str]],
     *,
     max_side: int,
-    radius: float = EPIPOLAR_RADIUS,
-    threshold: float = 0.0,
-    seed: int = 0,
+    max_error: float = MAX_ERROR,
 ) -> Iterator[PairMatches]:
     """Mutual nearest neighbours of every pair of photos, and which of them agree on one fundamental matrix.
 
-    Neighbouring pairs with the same first photo are verified in one call.
+    COLMAP estimates the matrix (LO-RANSAC with a fixed seed). It finds one for almost every pair, even of unrelated
+    photos. So a pair keeps it only if its number of false alarms is at most 1, with all ``photos`` counted as verified.
 
     Args:
         photos: features by name.
-        pairs: names of two photos each.
+        pairs: names of two photos each. Neighbouring pairs with the same first photo are matched in one call.
         max_side: longest side in pixels that the features were computed at.
-        radius: largest distance of an inlier from its epipolar line, in pixels at that size.
-        threshold: a pair gets a fundamental matrix if its ``log10_nfa``, with all ``photos`` counted as verified, is at
-            or below it.
-        seed: of the random samples.
+        max_error: largest Sampson error of an inlier, in pixels at that size.
 
     Yields:
         The matches of every pair that has any, in the order of ``pairs``. ``verified`` marks the inliers of
         ``fundamental``.
+
+    Raises:
+        FileFormatError: pycolmap is not installed.
     """
-    settings = VerificationSettings(
-        model="fundamental",
-        threshold=threshold,
-        max_side=max_side,
-        seed=seed,
-        radius=radius,
-        photos_verified=len(photos),
-    )
+    verify = partial(_verify, max_side=max_side, max_error=max_error, photos_verified=len(photos))
     for first, group in itertools.groupby(pairs, key=lambda pair: pair[0]):
+        query = photos[first]
         for batch in _batches((b for _, b in group), CANDIDATES[-2]):
-            query = photos[first]
-            candidates = [(name, 0.0, photos[name]) for name in batch if len(photos[name])]
-            if not len(query):
+            names = [name for name in batch if len(photos[name])]
+            if not len(query) or not names:
                 continue
-            for match in verify_candidates(query, candidates, settings):
-                if not match.putative:
-                    continue
-                a, b = match.rows.T
-                theirs = photos[match.image].descriptors[b]
-                cosines = np.sum(np.asarray(query.descriptors[a], np.float32) * theirs, axis=1)
-                verified = match.is_inlier & match.accepted
-                fundamental = None
-                if match.accepted and match.transform is not None:
-                    fundamental = np.asarray(match.transform, np.float64)
-                yield PairMatches(first, match.image, match.rows, cosines, verified, fundamental)
+            found = putative_matches(query, [photos[name] for name in names])
+            for name, rows in zip(names, found, strict=True):
+                if len(rows):
+                    photo, (a, b) = photos[name], rows.T
+                    cosines = np.sum(np.asarray(query.descriptors[a], np.float32) * photo.descriptors[b], axis=1)
+                    yield PairMatches(first, name, rows, cosines, *verify(query, photo, rows))
 
 
 def retrieved_pairs(
@@ -83,6 +80,47 @@ def retrieved_pairs(
             if match.image in photos and pair not in seen:
                 seen.add(pair)
                 yield name, match.image
+
+
+def _verify(
+    a: LocalFeatures,
+    b: LocalFeatures,
+    rows: Int[np.ndarray, "m 2"],
+    *,
+    max_side: int,
+    max_error: float,
+    photos_verified: int,
+) -> tuple[Bool[np.ndarray, " m"], Float[np.ndarray, "3 3"] | None]:
+    """The inliers of the fundamental matrix, and the matrix; no inliers and None if it is not accepted."""
+    pycolmap = import_pycolmap()
+    # Both photos at the size that features were computed at, because COLMAP takes one limit of error for both.
+    scales = [1 / reduction(photo.image_size, max_side) for photo in (a, b)]
+    src, dst = (scale * photo.keypoints[row].astype(np.float64) for scale, photo, row in zip(scales, (a, b), rows.T))
+    options = pycolmap.RANSACOptions(max_error=max_error, max_num_trials=TRIALS, random_seed=0)
+    found = pycolmap.estimate_fundamental_matrix(src, dst, options)
+    if found is not None:
+        padding = [(0, bucket(len(rows), smallest=MATCHES) - len(rows)), (0, 0)]
+        nfa = NfaSettings(scales[1] * np.array(b.image_size), photos_verified, (CELL, CELL))
+        if _log10_nfa(found["F"], np.pad(src, padding), np.pad(dst, padding), len(rows), max_error, nfa) <= 0:
+            into_a, into_b = (np.diag([scale, scale, 1]) for scale in scales)
+            return np.asarray(found["inlier_mask"]), into_b @ found["F"] @ into_a
+    return np.zeros(len(rows), bool), None
+
+
+@jax.jit
+def _log10_nfa(
+    fundamental: Float[Array, "3 3"],
+    src: Float[Array, "n 2"],
+    dst: Float[Array, "n 2"],
+    count: Int[Array, ""],
+    max_error: Float[Array, ""],
+    nfa: NfaSettings,
+) -> Float[Array, ""]:
+    """``log10_nfa`` of the first ``count`` matches; residuals are distances to epipolar lines, as in our RANSAC."""
+    lines = entries((fundamental / jnp.linalg.norm(fundamental))[None])
+    squared = squared_epipolar_distance(lines, (*src.T,), (*dst.T,), src_to_dst_scale=jnp.ones(()))
+    where = jnp.arange(len(src)) < count
+    return log10_nfa(src, dst, where, jnp.sqrt(squared), model="fundamental", threshold=max_error, nfa=nfa)
 
 
 def _batches(names: Iterable[str], size: int) -> Iterator[Collection[str]]:

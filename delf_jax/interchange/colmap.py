@@ -17,7 +17,7 @@ from delf_jax.features import LocalFeatures
 from delf_jax.files import atomic
 from delf_jax.interchange.pairs import PairMatches
 
-# Where COLMAP knows nothing better, it takes a focal length of this many times the longest side.
+# COLMAP's focal length if nothing better is known, in longest sides of the photo.
 _DEFAULT_FOCAL_LENGTH = 1.2
 
 
@@ -34,7 +34,7 @@ class Intrinsics(NamedTuple):
 
 
 def parse_intrinsics(text: str) -> Intrinsics:
-    """Reads ``MODEL,NUMBER,NUMBER,...``; FileFormatError where COLMAP has no such camera.
+    """Reads ``MODEL,NUMBER,NUMBER,...``; FileFormatError if COLMAP has no such camera.
 
     >>> parse_intrinsics("SIMPLE_PINHOLE,1200,320,240")
     Intrinsics(model='SIMPLE_PINHOLE', parameters=(1200.0, 320.0, 240.0))
@@ -60,16 +60,16 @@ def write_database(
     """Writes a database that appears whole or not at all, ready for COLMAP's mapper.
 
     Args:
-        photos: (name below the root, features, path of the photo where its EXIF may tell the focal length); one is in
+        photos: (name below the root, features, path of the photo if its EXIF data may tell the focal length); one is in
             memory at a time.
         pairs: their matches; the verified ones become two-view geometries, which the mapper needs.
-        camera: one camera that took all photos; otherwise each photo gets a SIMPLE_RADIAL one of its own, with the
-            focal length of its EXIF data or COLMAP's default of 1.2 times the longest side.
+        camera: the one camera that took all photos. By default each photo gets a SIMPLE_RADIAL camera of its own, with
+            the focal length of its EXIF data or COLMAP's default of 1.2 times the longest side.
 
     Raises:
-        FileFormatError: pycolmap is absent, photos of one camera differ in size, or a name comes twice.
+        FileFormatError: pycolmap is not installed, photos of one camera differ in size, or a name comes twice.
     """
-    pycolmap = _pycolmap()
+    pycolmap = import_pycolmap()
     with atomic.replacing(path) as aside:
         database = pycolmap.Database.open(aside)
         try:
@@ -84,8 +84,8 @@ def write_database(
 def _write_photos(
     database: Any, photos: Iterable[tuple[str, LocalFeatures, str | None]], intrinsics: Intrinsics | None
 ) -> dict[str, int]:
-    """Number of every photo in the database, by name."""
-    pycolmap = _pycolmap()
+    """The number of each photo in the database, by name."""
+    pycolmap = import_pycolmap()
     numbers: dict[str, int] = {}
     shared: tuple[tuple[int, int], Any] | None = None
     for name, features, path in photos:
@@ -114,7 +114,7 @@ def _write_photos(
 
 
 def _write_pair(database: Any, numbers: dict[str, int], pair: PairMatches) -> None:
-    pycolmap = _pycolmap()
+    pycolmap = import_pycolmap()
     a, b = numbers[pair.a], numbers[pair.b]
     rows = np.asarray(pair.rows, np.uint32)
     database.write_matches(a, b, rows)
@@ -129,8 +129,8 @@ def _write_pair(database: Any, numbers: dict[str, int], pair: PairMatches) -> No
 
 
 def _new_camera(database: Any, camera: Any) -> Any:
-    """The camera with its number, alone on a rig of its own, which has the same number."""
-    pycolmap = _pycolmap()
+    """The camera with its number, on a rig of its own with the same number."""
+    pycolmap = import_pycolmap()
     camera.camera_id = database.write_camera(camera)
     rig = pycolmap.Rig(rig_id=camera.camera_id)
     rig.add_ref_sensor(camera.sensor_id)
@@ -140,7 +140,9 @@ def _new_camera(database: Any, camera: Any) -> Any:
 
 def _camera(intrinsics: Intrinsics, image_size: tuple[int, int]) -> Any:
     height, width = image_size
-    camera = _pycolmap().Camera(model=intrinsics.model, width=width, height=height, params=list(intrinsics.parameters))
+    camera = import_pycolmap().Camera(
+        model=intrinsics.model, width=width, height=height, params=list(intrinsics.parameters)
+    )
     if not camera.verify_params():
         raise ValueError("too many or too few numbers for the model")
     camera.has_prior_focal_length = True
@@ -148,7 +150,7 @@ def _camera(intrinsics: Intrinsics, image_size: tuple[int, int]) -> Any:
 
 
 def _guess(image_size: tuple[int, int], path: str | None) -> Any:
-    pycolmap = _pycolmap()
+    pycolmap = import_pycolmap()
     height, width = image_size
     camera = pycolmap.Camera.create_from_model_id(
         0, pycolmap.CameraModelId.SIMPLE_RADIAL, _DEFAULT_FOCAL_LENGTH * max(image_size), width, height
@@ -161,9 +163,10 @@ def _guess(image_size: tuple[int, int], path: str | None) -> Any:
     return camera
 
 
-def _pycolmap() -> ModuleType:
+def import_pycolmap() -> ModuleType:
+    """pycolmap; FileFormatError if it is not installed."""
     try:
         import pycolmap
     except ImportError:
-        raise FileFormatError("COLMAP's database needs pycolmap; install it with `pip install delf-jax[sfm]`") from None
+        raise FileFormatError("COLMAP's functions need pycolmap; install it with `pip install delf-jax[sfm]`") from None
     return pycolmap

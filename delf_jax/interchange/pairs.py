@@ -18,9 +18,9 @@ class PairMatches(NamedTuple):
         a, b: names of the photos.
         rows: int32 [m, 2], rows of the matched features in each photo.
         similarities: float32 [m], cosine of the descriptors.
-        verified: bool [m], matches that agree on the geometry; all False where there is none.
-        fundamental: float64 [3, 3], F with b^T F a = 0 for points (x, y, 1) in this project's pixels; None where no
-            geometry was found.
+        verified: bool [m], matches that agree on the geometry; all False if no geometry was accepted.
+        fundamental: float64 [3, 3], F with b^T F a = 0 for points (x, y, 1) in this project's pixels; None if it
+            was not accepted.
     """
 
     a: str

@@ -40,7 +40,6 @@ class VerificationSettings:
         max_side: longest side in pixels that the features of the candidates were computed at.
         query_max_side: the same for the query; ``max_side`` if not given.
         seed: of the random samples.
-        radius: largest error of an inlier, in pixels of the photos as they were reduced to ``max_side``.
         photos_verified: number of photos verified for the query; give it if other calls verify some of them.
     """
 
@@ -49,7 +48,6 @@ class VerificationSettings:
     max_side: int = ExtractionSettings.max_side
     query_max_side: int | None = None
     seed: int = 0
-    radius: float = INLIER_RADIUS
     photos_verified: int | None = None
 
 
@@ -137,18 +135,18 @@ def verify_candidates(
     photos = [features for _, _, features in candidates]
     photos_verified = len(photos) if settings.photos_verified is None else settings.photos_verified
     count = _padded_candidates(len(photos))
-    pairs = _putative(query, photos, count)
-    room = _bucket(max(len(rows) for rows, _ in pairs), smallest=MATCHES)
+    pairs = putative_matches(query, photos)
+    room = bucket(max(len(rows) for rows in pairs), smallest=MATCHES)
     mask = np.zeros((count, room), bool)
     points, scales = np.zeros((2, count, room, 2), np.float32), np.ones((2, count, room), np.float32)
     sizes, pixel = np.ones((2, count, 2), np.float32), np.ones((2, count), np.float32)
-    for i, (photo, (rows, partners)) in enumerate(zip(photos, pairs)):
+    for i, (photo, rows) in enumerate(zip(photos, pairs)):
         mask[i, : len(rows)] = True
-        for side, features, chosen, reduced_to in ((0, query, rows, query_max_side), (1, photo, partners, max_side)):
-            points[side, i, : len(rows)] = features.keypoints[chosen]
-            scales[side, i, : len(rows)] = features.scales[chosen]
+        for side, features, reduced_to in ((0, query, query_max_side), (1, photo, max_side)):
+            points[side, i, : len(rows)] = features.keypoints[rows[:, side]]
+            scales[side, i, : len(rows)] = features.scales[rows[:, side]]
             sizes[side, i] = features.image_size
-            pixel[side, i] = _reduction(features.image_size, reduced_to)
+            pixel[side, i] = reduction(features.image_size, reduced_to)
     # A surface seen at a slant is located well in only one of the two photos. So errors are measured in both: in the
     # photo (first half of the batch), and back in the query (second half).
     found = ransac.estimate(
@@ -159,7 +157,7 @@ def verify_candidates(
         model=model,
         trials=TRIALS,
         scales=(scales.reshape(2 * count, room), scales[::-1].reshape(2 * count, room)),
-        threshold=settings.radius * pixel[::-1].reshape(2 * count),
+        threshold=INLIER_RADIUS * pixel[::-1].reshape(2 * count),
         nfa=NfaSettings(
             target_size=sizes[::-1].reshape(2 * count, 2),
             photos_verified=2 * photos_verified,
@@ -175,7 +173,7 @@ def verify_candidates(
             Match(
                 image=name,
                 score=votes,
-                putative=len(pairs[i][0]),
+                putative=len(pairs[i]),
                 inliers=int(counts[j]),
                 model=model,
                 transform=_reversed(transforms[j], model) if back else transforms[j],
@@ -184,7 +182,7 @@ def verify_candidates(
                 query_points=points[0, i][mask[i]],
                 points=points[1, i][mask[i]],
                 is_inlier=inliers[j][mask[i]],
-                rows=np.stack(pairs[i], axis=1).astype(np.int32),
+                rows=pairs[i],
             )
         )
     return matches
@@ -198,12 +196,10 @@ def _reversed(transform: Float[np.ndarray, "3 3"], model: Model) -> Float[np.nda
     return (inverse / inverse[2, 2]).astype(np.float32)
 
 
-def _putative(
-    query: LocalFeatures, photos: Sequence[LocalFeatures], count: int
-) -> list[tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"]]]:
-    """Mutual nearest neighbours of the query in every photo, nearest first: (query rows, photo rows)."""
-    dimension = query.descriptors.shape[1]
-    rows, room = (_bucket(n, smallest=FEATURES) for n in (len(query), max(len(photo) for photo in photos)))
+def putative_matches(query: LocalFeatures, photos: Sequence[LocalFeatures]) -> list[Int[np.ndarray, "m 2"]]:
+    """Mutual nearest neighbours of the query in every photo, nearest first: int32 rows of the query and the photo."""
+    count, dimension = _padded_candidates(len(photos)), query.descriptors.shape[1]
+    rows, room = (bucket(n, smallest=FEATURES) for n in (len(query), max(len(photo) for photo in photos)))
     ours = np.zeros((rows, dimension), np.float32)
     ours[: len(query)] = query.descriptors
     theirs = np.zeros((count, room, dimension), photos[0].descriptors.dtype)
@@ -214,17 +210,18 @@ def _putative(
     found = nearest_in_photos(ours, np.arange(rows) < len(query), theirs, np.arange(room) < counts[:, None])
     index, order = np.asarray(found.index), np.argsort(np.asarray(found.distance), axis=1, kind="stable")
     likeliest = [order[i, :n] for i, n in enumerate(np.sum(np.asarray(found.where), axis=1))]
-    return [(likeliest[i], index[i][likeliest[i]]) for i in range(len(photos))]
+    return [np.stack([likeliest[i], index[i][likeliest[i]]], axis=1).astype(np.int32) for i in range(len(photos))]
 
 
 def _padded_candidates(count: int) -> int:
     return next((size for size in CANDIDATES if size >= count), -(-count // 100) * 100)
 
 
-def _bucket(count: int, *, smallest: int) -> int:
+def bucket(count: int, *, smallest: int) -> int:
+    """The size that arrays of ``count`` rows are padded to: a power of two, and at least ``smallest``."""
     return max(smallest, 1 << max(count - 1, 0).bit_length())
 
 
-def _reduction(image_size: tuple[int, int], max_side: int) -> float:
+def reduction(image_size: tuple[int, int], max_side: int) -> float:
     """Side of a pixel of the reduced photo, in pixels of the original one."""
     return max(1.0, max(image_size) / max_side)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -204,6 +204,7 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
         read_delf(tmp_path / "none.delf", image_size=SIZE)
 
 
+@settings(deadline=None)
 @given(data=st.binary(max_size=200))
 def test_any_bytes_read_or_are_refused(data: bytes) -> None:
     for decode in (decode_datum, lambda d: decode_delf(d, image_size=SIZE), lambda d: decode_boxes(d, image_size=SIZE)):
@@ -211,6 +212,7 @@ def test_any_bytes_read_or_are_refused(data: bytes) -> None:
             decode(data)
 
 
+@settings(deadline=None)
 @given(place=st.integers(0, 400), byte=st.integers(0, 255), cut=st.integers(0, 400))
 def test_changed_or_cut_files_read_or_are_refused(place: int, byte: int, cut: int) -> None:
     data = bytearray(encode_delf(features(3)))

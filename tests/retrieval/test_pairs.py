@@ -1,0 +1,71 @@
+"""Pairs of packaged photos: COLMAP's geometry is right for the same scene, and strangers get none."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import retrieval
+from delf_jax.features import LocalFeatures
+from delf_jax.interchange.pairs import PairMatches, all_pairs
+from tests.retrieval.sift import sift_features
+
+STRANGERS = ("box", "camera", "coffee", "home", "building")
+# Half the side of graf1 and graf3, so that their pixels count as two.
+MAX_SIDE = 400
+
+
+@pytest.fixture(scope="module")
+def photos(demo_photos: Path) -> dict[str, LocalFeatures]:
+    names = ("graf1", "graf3", *STRANGERS)
+    return {name: sift_features(demo_photos / f"{name}.jpg", 500) for name in names} | {
+        "nothing": LocalFeatures.empty((480, 640), 128)
+    }
+
+
+@pytest.fixture(scope="module")
+def found(photos: dict[str, LocalFeatures]) -> dict[tuple[str, str], PairMatches]:
+    pytest.importorskip("pycolmap")
+    return {(pair.a, pair.b): pair for pair in retrieval.match_pairs(photos, all_pairs(photos), max_side=MAX_SIDE)}
+
+
+def test_unrelated_photos_get_no_geometry(found: dict[tuple[str, str], PairMatches]) -> None:
+    assert list(found) == list(all_pairs(("graf1", "graf3", *STRANGERS)))
+    assert min(len(pair.rows) for pair in found.values()) > 20
+    assert [names for names, pair in found.items() if pair.fundamental is not None] == [("graf1", "graf3")]
+    assert [names for names, pair in found.items() if pair.verified.any()] == [("graf1", "graf3")]
+
+
+def test_inliers_agree_with_the_known_homography(
+    found: dict[tuple[str, str], PairMatches], photos: dict[str, LocalFeatures], demo_photos: Path
+) -> None:
+    pair = found["graf1", "graf3"]
+    numbers = re.search(r"<data>(.*?)</data>", (demo_photos / "H1to3p.xml").read_text(), re.DOTALL)
+    assert numbers is not None
+    homography = np.array(numbers[1].split(), float).reshape(3, 3)
+    a, b = (photos[name].keypoints[rows] for name, rows in zip(("graf1", "graf3"), pair.rows.T))
+    a, b = (np.c_[points, np.ones(len(points))] for points in (a, b))
+    moved = a @ homography.T
+    right = np.linalg.norm(moved[:, :2] / moved[:, 2:] - b[:, :2], axis=1) < 16
+    assert right.sum() > 50
+    assert pair.verified[right].mean() > 0.95
+    assert right[pair.verified].mean() > 0.9
+    # Sampson errors are at most 8 pixels of the reduced photo, for inliers alone.
+    assert pair.fundamental is not None
+    lines, lines_back = a @ pair.fundamental.T, b @ pair.fundamental
+    gradient = np.linalg.norm(np.c_[lines[:, :2], lines_back[:, :2]], axis=1)
+    np.testing.assert_array_equal(np.abs(np.sum(lines * b, axis=1)) / gradient < 16, pair.verified)
+
+
+def test_each_photo_is_reduced_by_itself(
+    found: dict[tuple[str, str], PairMatches], photos: dict[str, LocalFeatures]
+) -> None:
+    half = dataclasses.replace(photos["graf3"], keypoints=photos["graf3"].keypoints / 2, image_size=(320, 400))
+    (pair,) = retrieval.match_pairs(photos | {"graf3": half}, [("graf1", "graf3")], max_side=MAX_SIDE)
+    whole = found["graf1", "graf3"]
+    np.testing.assert_array_equal(pair.verified, whole.verified)
+    assert pair.fundamental is not None
+    assert whole.fundamental is not None
+    np.testing.assert_allclose(pair.fundamental, np.diag([2, 2, 1]) @ whole.fundamental, rtol=1e-9)
