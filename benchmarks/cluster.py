@@ -29,7 +29,7 @@ from benchmarks.timing import spread
 from delf_cli.demo import PHOTOS
 from delf_cli.environment import keep_memory, start_jax
 from delf_jax.errors import DelfError
-from delf_jax.job import extraction_job, ray_session
+from delf_jax.job import JobOptions, extraction_job, ray_session
 from delf_jax.job.ray_extractor import RayExtractor
 from delf_jax.photos.load import load_photo
 from delf_jax.settings import ExtractionSettings
@@ -136,7 +136,8 @@ def _load() -> extraction_job.PhotoExtractor:
 
 def _run(extractor: extraction_job.PhotoExtractor, photos: Path, out: Path, begin: float) -> Turn:
     seconds: list[float] = []
-    extraction_job.run(extractor, [photos], out, progress=lambda progress: seconds.append(time.perf_counter() - begin))
+    options = JobOptions(progress=lambda progress: seconds.append(time.perf_counter() - begin))
+    extraction_job.run(extractor, [photos], out, options)
     return Turn(seconds)
 
 

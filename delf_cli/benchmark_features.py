@@ -27,15 +27,12 @@ def extract_database(
 
     photos = [str(path) for path in benchmark.database]
     with report.progress("extracting") as advance:
-        done = extraction_job.run(
-            extractor,
-            photos,
-            store,
+        options = extraction_job.JobOptions(
             progress=lambda now: (
                 advance(now.done + now.skipped + now.failed, now.total) if report.shows_progress else None
-            ),
-            head=head,
+            )
         )
+        done = extraction_job.run(extractor, photos, store, options, head=head)
     for path, reason in done.failed:
         report.failure("image", path, reason)
     wanted = set(photos)

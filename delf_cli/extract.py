@@ -106,16 +106,13 @@ class Extract:
             def show(progress: extraction_job.Progress) -> None:
                 advance(progress.done + progress.skipped + progress.failed, progress.total)
 
-            result = run(
-                extractor,
-                self.paths,
-                self.out,
+            options = extraction_job.JobOptions(
                 verify=self.verify,
                 progress=show if report.shows_progress else None,
                 workers=self.workers,
-                head=head,
                 metrics=self.metrics,
             )
+            result = run(extractor, self.paths, self.out, options, head=head)
         self._summarise(result, time.monotonic() - begin, report)
 
     def _summarise(self, result: "delf_jax.job.extraction_job.JobReport", seconds: float, report: Report) -> None:

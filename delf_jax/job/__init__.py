@@ -4,6 +4,6 @@
 ``ray_pool`` and ``ray_extractor`` among the workers of a cluster. ``run_recorder`` writes the report of a run.
 """
 
-from delf_jax.job.extraction_job import JobReport, PhotoExtractor, Progress, run
+from delf_jax.job.extraction_job import JobOptions, JobReport, PhotoExtractor, Progress, run
 
-__all__ = ["JobReport", "PhotoExtractor", "Progress", "run"]
+__all__ = ["JobOptions", "JobReport", "PhotoExtractor", "Progress", "run"]

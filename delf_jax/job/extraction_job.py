@@ -82,7 +82,15 @@ class JobReport(NamedTuple):
 
 
 class JobOptions(NamedTuple):
-    """How a job runs; the arguments of ``run`` of the same names."""
+    """How a job runs.
+
+    Attributes:
+        verify: compare the contents of every photo that the store has, even if its size and time are the same.
+        part_photos: largest number of photos in a part; a part also ends at 64 MiB of features.
+        progress: called after every photo.
+        workers: threads that decode; None lets the extractor choose.
+        metrics: text file for Prometheus, written while the job runs.
+    """
 
     verify: bool = False
     part_photos: int = 256
@@ -91,17 +99,16 @@ class JobOptions(NamedTuple):
     metrics: str | os.PathLike[str] | None = None
 
 
+DEFAULT_OPTIONS = JobOptions()
+
+
 def run(
     extractor: PhotoExtractor,
     paths: Iterable[str | os.PathLike[str]],
     out: str | os.PathLike[str],
+    options: JobOptions = DEFAULT_OPTIONS,
     *,
-    verify: bool = False,
-    part_photos: int = 256,
-    progress: Callable[[Progress], None] | None = None,
-    workers: int | None = None,
     head: str | os.PathLike[str] | None = None,
-    metrics: str | os.PathLike[str] | None = None,
 ) -> JobReport:
     """Extracts the features of photos into a store. The same call again goes on where this one stopped.
 
@@ -114,12 +121,8 @@ def run(
         extractor: computes the features.
         paths: files, folders, globs, fsspec addresses.
         out: the store, a folder or fsspec address.
-        verify: compare the contents of every photo that the store has, even if its size and time are the same.
-        part_photos: largest number of photos in a part; a part also ends at 64 MiB of features.
-        progress: called after every photo.
-        workers: threads that decode; None lets the extractor choose.
+        options: how the job runs.
         head: a head file of which the store keeps a copy.
-        metrics: text file for Prometheus, written while the job runs.
 
     Raises:
         DelfError: there are no photos.
@@ -130,7 +133,6 @@ def run(
     with StoreWriter(
         out, settings=extractor.settings, fingerprint=extractor.fingerprint, dimension=extractor.dimension, head=head
     ) as writer:
-        options = JobOptions(verify, part_photos, progress, workers, metrics)
         return run_in(writer, extractor, names, FeatureStore.open(out).failures(), options)
 
 

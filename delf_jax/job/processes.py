@@ -9,12 +9,15 @@ from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 from delf_jax.errors import ClusterError
+from delf_jax.files import lease
+from delf_jax.files.folder import Folder
 from delf_jax.photos.names import path_key
 
 _SECONDS_TO_JOIN = 300
 _SECONDS_BETWEEN_LOOKS = 1
 _SECONDS_TO_LEAVE = 30
 _SECONDS_TO_PART = 2
+_SILENT_SECONDS = 90.0
 
 
 class Share(NamedTuple):
@@ -62,6 +65,17 @@ class Group:
                     ) from None
             if not is_alive():
                 return None
+
+    def wait_for_writer(self, what: str, folder: Folder) -> str | None:
+        """``wait_for`` a process that holds the lease of ``folder``: it has died if it no longer renews the lease."""
+
+        def read() -> bytes:
+            try:
+                return folder.read(lease.FILE)
+            except OSError:
+                return b""
+
+        return self.wait_for(what, is_alive=Heartbeat(read, seconds=_SILENT_SECONDS).is_alive)
 
     def leave(self, lost: Collection[int] = ()) -> None:
         """Leaves the group. Process 0 leaves last, because JAX ends processes that lose their connection to it.

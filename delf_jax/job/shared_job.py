@@ -3,40 +3,36 @@
 import contextlib
 import os
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from delf_jax.errors import ClusterError, StoreError
-from delf_jax.files import lease as leases
 from delf_jax.files.folder import Folder
 from delf_jax.job import extraction_job
-from delf_jax.job.extraction_job import JobOptions, JobReport, PhotoExtractor
-from delf_jax.job.processes import Group, Heartbeat
+from delf_jax.job.extraction_job import DEFAULT_OPTIONS, JobOptions, JobReport, PhotoExtractor
+from delf_jax.job.processes import Group
 from delf_jax.store import manifest as manifests
 from delf_jax.store.commit_log import CommitLog
 from delf_jax.store.photo_table import KnownPhoto
 from delf_jax.store.reader import FeatureStore
 from delf_jax.store.writer import PROCESSES, StoreWriter, known_photos
 
-_SILENT_SECONDS = 90.0
-
 
 def run(
     extractor: PhotoExtractor,
     paths: Iterable[str | os.PathLike[str]],
     out: str | os.PathLike[str],
-    group: Group,
+    options: JobOptions = DEFAULT_OPTIONS,
     *,
+    group: Group,
     head: str | os.PathLike[str] | None = None,
-    **options: Any,
 ) -> JobReport:
     """``job.run`` in every process of a group, into one store.
 
     What a dead process has finished is kept: the next writer of the store merges it.
 
     Args:
-        extractor, paths, out, head: the same in all processes.
+        extractor, paths, out, options, head: as for ``job.run``; paths, out and head are the same in all processes.
         group: from ``processes.join``.
-        **options: verify, part_photos, progress, workers, metrics, as for ``job.run``.
 
     Returns:
         What this process did; ``stored`` counts the photos of the whole store.
@@ -47,69 +43,71 @@ def run(
     """
     names = [os.fspath(path) for path in paths]
     extraction_job.require_photos(names)
-    described = {
-        "settings": extractor.settings,
-        "fingerprint": extractor.fingerprint,
-        "dimension": extractor.dimension,
-        "head": head,
-    }
-    if group.share.process == 0:
-        return _lead(extractor, names, out, group, described, JobOptions(**options))
-    return _follow(extractor, names, out, group, described, JobOptions(**options))
+    job = _SharedJob(extractor, names, out, options, group, head)
+    return job.lead() if group.share.process == 0 else job.follow()
 
 
-def _lead(
-    extractor: PhotoExtractor,
-    names: list[str],
-    out: str | os.PathLike[str],
-    group: Group,
-    described: dict[str, Any],
-    options: JobOptions,
-) -> JobReport:
-    lost: dict[int, str] = {}
-    with _publishing(group, "opened"):
-        writer = StoreWriter(out, **described)
-    with writer, _publishing(group, "merged"):
-        before = FeatureStore.open(out).failures()
-        result = extraction_job.run_in(writer, extractor, names, before, options, is_mine=group.share.owns)
-        left = FeatureStore.open(out).failures()
-        for process in range(1, group.share.processes):
-            folder = _folder_of(out, process)
-            ended = _wait_for(group, f"finished/{process}", folder)
-            if ended == "":
-                left += FeatureStore.open(folder.address).failures()
-            else:
-                lost[process] = ended or "it died"
-                left += [failure for failure in before if group.share._replace(process=process).owns(failure[0])]
-        writer.merge_processes()
-        writer.write_failures(left)
-        stored = len(writer)
-    group.leave(lost)
-    if lost:
-        reasons = "; ".join(f"process {process} of {group.share.processes}: {lost[process]}" for process in lost)
-        raise ClusterError(
-            f"{reasons}; what is finished is in the store, run the same command again in all processes for the rest"
-        )
-    return result._replace(stored=stored)
+class _SharedJob(NamedTuple):
+    """The arguments of ``run``, and what process 0 and the other processes do with them."""
 
+    extractor: PhotoExtractor
+    names: list[str]
+    out: str | os.PathLike[str]
+    options: JobOptions
+    group: Group
+    head: str | os.PathLike[str] | None
 
-def _follow(
-    extractor: PhotoExtractor,
-    names: list[str],
-    out: str | os.PathLike[str],
-    group: Group,
-    described: dict[str, Any],
-    options: JobOptions,
-) -> JobReport:
-    process = group.share.process
-    _require(_wait_for(group, "opened", Folder(out)))
-    with _publishing(group, f"finished/{process}"):
-        before = [failure for failure in FeatureStore.open(out).failures() if group.share.owns(failure[0])]
-        with _ShareWriter(out, process, **described) as writer:
-            result = extraction_job.run_in(writer, extractor, names, before, options, is_mine=group.share.owns)
-    _require(_wait_for(group, "merged", Folder(out)))
-    group.leave()
-    return result._replace(stored=len(FeatureStore.open(out)))
+    def lead(self) -> JobReport:
+        """Extracts the share of process 0, and merges the stores of the others into the whole store."""
+        group, lost = self.group, dict[int, str]()
+        with _publishing(group, "opened"):
+            writer = StoreWriter(self.out, **self._described())
+        with writer, _publishing(group, "merged"):
+            before = FeatureStore.open(self.out).failures()
+            result = self._extract(writer, before)
+            left = FeatureStore.open(self.out).failures()
+            for process in range(1, group.share.processes):
+                folder = _folder_of(self.out, process)
+                ended = group.wait_for_writer(f"finished/{process}", folder)
+                if ended == "":
+                    left += FeatureStore.open(folder.address).failures()
+                else:
+                    lost[process] = ended or "it died"
+                    left += [failure for failure in before if group.share._replace(process=process).owns(failure[0])]
+            writer.merge_processes()
+            writer.write_failures(left)
+            stored = len(writer)
+        group.leave(lost)
+        if lost:
+            reasons = "; ".join(f"process {process} of {group.share.processes}: {lost[process]}" for process in lost)
+            raise ClusterError(
+                f"{reasons}; what is finished is in the store, run the same command again in all processes for the rest"
+            )
+        return result._replace(stored=stored)
+
+    def follow(self) -> JobReport:
+        """Extracts the share of another process into its own store, and waits until process 0 has merged it."""
+        group, process = self.group, self.group.share.process
+        _require(group.wait_for_writer("opened", Folder(self.out)))
+        with _publishing(group, f"finished/{process}"):
+            before = [failure for failure in FeatureStore.open(self.out).failures() if group.share.owns(failure[0])]
+            with _ShareWriter(self.out, process, **self._described()) as writer:
+                result = self._extract(writer, before)
+        _require(group.wait_for_writer("merged", Folder(self.out)))
+        group.leave()
+        return result._replace(stored=len(FeatureStore.open(self.out)))
+
+    def _extract(self, writer: StoreWriter, failed_before: list[tuple[str, str]]) -> JobReport:
+        is_mine = self.group.share.owns
+        return extraction_job.run_in(writer, self.extractor, self.names, failed_before, self.options, is_mine=is_mine)
+
+    def _described(self) -> dict[str, Any]:
+        return {
+            "settings": self.extractor.settings,
+            "fingerprint": self.extractor.fingerprint,
+            "dimension": self.extractor.dimension,
+            "head": self.head,
+        }
 
 
 class _ShareWriter(StoreWriter):
@@ -142,18 +140,6 @@ def _publishing(group: Group, what: str) -> Iterator[None]:
         group.publish(what, str(error) or "it was interrupted")
         raise
     group.publish(what)
-
-
-def _wait_for(group: Group, what: str, folder: Folder) -> str | None:
-    """Waits for a message of the process that writes in ``folder``; returns None if it has died."""
-
-    def read() -> bytes:
-        try:
-            return folder.read(leases.FILE)
-        except OSError:
-            return b""
-
-    return group.wait_for(what, is_alive=Heartbeat(read, seconds=_SILENT_SECONDS).is_alive)
 
 
 def _require(text: str | None) -> None:

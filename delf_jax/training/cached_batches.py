@@ -9,7 +9,7 @@ from delf_jax.training.dense_cache import DenseCache
 from delf_jax.training.settings import Order
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class CachedBatches:
     """Endless batches of one random view of each photo. Batch ``step`` depends only on ``seed`` and ``step``.
 

@@ -15,10 +15,9 @@ from typing import Any
 
 from delf_jax.errors import ClusterError, ImageError
 from delf_jax.files.folder import Folder
-from delf_jax.files.lease import FILE as LEASE
 from delf_jax.files.lease import Lease
 from delf_jax.job import ray_pool
-from delf_jax.job.processes import Group, Heartbeat
+from delf_jax.job.processes import Group
 from delf_jax.job.ray_pool import Result
 from delf_jax.job.ray_session import Workers
 from localization.encoders.base import Encoder
@@ -28,7 +27,6 @@ from localization.foreground.statistics import Statistics
 from localization.representers.points import PointCollector, Points
 
 _TASK_PHOTOS = 32
-_SILENT_SECONDS = 90.0
 _STATISTICS = "statistics.safetensors"
 
 
@@ -110,8 +108,7 @@ def accumulate_in_group(group: Group, folder: str | os.PathLike[str]) -> Iterato
         total = _Total()
         for process in range(group.share.processes):
             other = Folder(Path(folder) / f"{process:05d}")
-            beat = Heartbeat(functools.partial(_beat, other), seconds=_SILENT_SECONDS)
-            if group.wait_for(f"sums/{number}/{process}", is_alive=beat.is_alive) is None:
+            if group.wait_for_writer(f"sums/{number}/{process}", other) is None:
                 raise ClusterError(f"process {process} died; give the same command again in all processes")
             total.add(other.read(f"{number}.zip"))
         return total.finish(encoder)
@@ -123,13 +120,6 @@ def accumulate_in_group(group: Group, folder: str | os.PathLike[str]) -> Iterato
     group.leave()
     if group.share.process == 0:
         Folder(folder).remove_all()
-
-
-def _beat(folder: Folder) -> bytes:
-    try:
-        return folder.read(LEASE)
-    except OSError:
-        return b""
 
 
 def _to_bytes(sums: FitSums | None) -> bytes:

@@ -306,13 +306,14 @@ def test_interrupted_extraction_keeps_what_is_done(
     args = ["extract", str(many), "--out", str(tmp_path / "s"), *small]
     # Slow photos and small parts, so that the interruption falls between the first part and the last photo.
     slow = (
-        "import sys, time, functools\n"
+        "import sys, time\n"
         "from delf_jax.job import extraction_job as job\n"
         "from delf_jax.photos import batching\n"
         "from delf_cli.main import main\n"
         "load = batching.load_photo\n"
         "batching.load_photo = lambda *args, **options: (time.sleep(0.5), load(*args, **options))[1]\n"
-        "job.run = functools.partial(job.run, part_photos=2)\n"
+        "run = job.run\n"
+        "job.run = lambda a, b, c, options, **more: run(a, b, c, options._replace(part_photos=2), **more)\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
     process = subprocess.Popen(

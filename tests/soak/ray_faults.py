@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from delf_jax.errors import DelfError
-from delf_jax.job import extraction_job
+from delf_jax.job import JobOptions, extraction_job
 from tests.delf_jax.fake_extractor import FakeExtractor
 from tests.soak import ground
 from tests.soak.ground import Tally
@@ -37,7 +37,7 @@ def extract_on_ray(photos: str, out: str, seconds: float, address: str) -> None:
                 fingerprint=local.fingerprint,
                 dimension=local.dimension,
             )
-            extraction_job.run(extractor, [photos], out, part_photos=ground.PART_PHOTOS)
+            extraction_job.run(extractor, [photos], out, JobOptions(part_photos=ground.PART_PHOTOS))
     except DelfError as error:
         print(error, file=sys.stderr, flush=True)
         raise SystemExit(2) from None

@@ -16,7 +16,7 @@ import pytest
 from delf_jax.errors import StoreError
 from delf_jax.files.folder import Folder
 from delf_jax.files.lease import Lease
-from delf_jax.job import extraction_job
+from delf_jax.job import JobOptions, extraction_job
 from delf_jax.job.processes import Heartbeat, Share
 from delf_jax.store.reader import FeatureStore
 from delf_jax.store.writer import StoreWriter
@@ -27,17 +27,17 @@ from tests.delf_jax.job.stores import assert_same_fit, rows, save_photos
 
 _CODE = """
 import sys
-from delf_jax.job import processes, shared_job
+from delf_jax.job import JobOptions, processes, shared_job
 from delf_jax.store.writer import StoreWriter
 from tests.delf_jax.fake_extractor import FakeExtractor
 
 photos, out, address, count, number, seconds = sys.argv[1:]
 StoreWriter.__init__.__kwdefaults__["lease_seconds"] = 8.0  # renewed every 2
-shared_job._SILENT_SECONDS = 6
+processes._SILENT_SECONDS = 6
 group = processes.join(address, int(count), int(number))
 try:
     extractor = FakeExtractor(seconds=float(seconds))
-    report = shared_job.run(extractor, [photos, photos + "/missing"], out, group, part_photos=2)
+    report = shared_job.run(extractor, [photos, photos + "/missing"], out, JobOptions(part_photos=2), group=group)
     print(report.done, report.skipped, len(report.failed), report.stored)
 except Exception as error:
     print(error)
@@ -77,7 +77,9 @@ def ends(processes: list["subprocess.Popen[str]"]) -> list[str]:
 def test_three_processes_fill_the_store_of_one_and_a_killed_one_costs_only_time(tmp_path: Path) -> None:
     photos = save_photos(tmp_path / "photos", map(str, range(30)))
     (photos / "broken.jpg").write_bytes(b"not a photo")
-    here = extraction_job.run(FakeExtractor(), [photos, photos / "missing"], tmp_path / "here", part_photos=2)
+    here = extraction_job.run(
+        FakeExtractor(), [photos, photos / "missing"], tmp_path / "here", JobOptions(part_photos=2)
+    )
     mine = [sum(Share(number, 3).owns(str(path)) for path in photos.glob("*.bmp")) for number in range(3)]
     assert sum(mine) == 30
     out = tmp_path / "there"
@@ -146,7 +148,7 @@ def test_whoever_opens_the_store_takes_in_what_dead_processes_left(tmp_path: Pat
     paths = sorted(photos.iterdir())
     out = tmp_path / "store"
     extraction_job.run(FakeExtractor(), paths[:2], out)
-    extraction_job.run(FakeExtractor(), paths[1:5], out / "processes" / "00001", part_photos=3)
+    extraction_job.run(FakeExtractor(), paths[1:5], out / "processes" / "00001", JobOptions(part_photos=3))
     with (
         StoreWriter(out / "processes" / "00001", settings=FakeExtractor().settings, fingerprint="fake", dimension=4),
         pytest.raises(StoreError, match="another writer is at work"),
@@ -183,7 +185,7 @@ def test_an_object_store_copies_the_parts_itself(tmp_path: Path) -> None:
     photos = save_photos(tmp_path / "photos", map(str, range(6)))
     out = f"memory://{tmp_path.name}/store"
     extraction_job.run(FakeExtractor(), [photos / "0.bmp"], out)
-    extraction_job.run(FakeExtractor(), [photos], f"{out}/processes/00002", part_photos=3)
+    extraction_job.run(FakeExtractor(), [photos], f"{out}/processes/00002", JobOptions(part_photos=3))
     assert extraction_job.run(FakeExtractor(), [photos], out) == (0, 6, [], 6)
     assert len(list(FeatureStore.open(out))) == 6
     assert FeatureStore.open(out).check() == []
@@ -196,7 +198,7 @@ def test_parts_of_a_process_are_listed_once_when_merging_was_interrupted(
     photos = save_photos(tmp_path / "photos", map(str, range(6)))
     out = tmp_path / "store"
     extraction_job.run(FakeExtractor(), [next(photos.iterdir())], out)
-    extraction_job.run(FakeExtractor(), [photos], out / "processes" / "00001", part_photos=3)
+    extraction_job.run(FakeExtractor(), [photos], out / "processes" / "00001", JobOptions(part_photos=3))
 
     def killed(self: object) -> None:
         raise KeyboardInterrupt

@@ -15,7 +15,7 @@ import pytest
 import localization
 from delf_jax.errors import ClusterError, ImageError, ModelError
 from delf_jax.features import LocalFeatures
-from delf_jax.job import extraction_job, ray_session
+from delf_jax.job import JobOptions, extraction_job, ray_session
 from delf_jax.job.ray_extractor import RayExtractor
 from delf_jax.job.ray_session import Workers
 from delf_jax.store.reader import FeatureStore
@@ -101,7 +101,7 @@ def test_an_interrupted_job_goes_on(worker: Workers, tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        extraction_job.run(spread(FakeExtractor, worker), [photos], tmp_path / "store", progress=interrupt)
+        extraction_job.run(spread(FakeExtractor, worker), [photos], tmp_path / "store", JobOptions(progress=interrupt))
     assert len(FeatureStore.open(tmp_path / "store")) == 5
     assert extraction_job.run(spread(FakeExtractor, worker), [photos], tmp_path / "store") == (15, 5, [], 20)
 
