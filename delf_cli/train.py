@@ -105,7 +105,7 @@ class Train:
             "photos": training.digest,
             "backbone": backbone.fingerprint,
         }
-        loop.claim(folder, identity)
+        loop.prepare_run_folder(folder, identity)
         (folder / "preset.toml").write_text(settings.to_toml())
         if settings.cached:
             place = folder / "features"
@@ -165,9 +165,9 @@ class Train:
     ) -> "delf_jax.extraction.head.Head":
         """The head for a new backbone, with PCA and foreground vector fitted to the training photos."""
         import delf_jax
-        from delf_jax.training.samples import PhotoList
+        from delf_jax.training.samples import LabelledPhotos
 
-        if not isinstance(samples, PhotoList):
+        if not isinstance(samples, LabelledPhotos):
             report.note(
                 f"{self.out}: its head has no PCA yet; fit one to photos with `delf-jax pca --model {self.out}`"
             )

@@ -18,7 +18,7 @@ FORMAT_VERSION = 1
 
 
 def write(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], description: Mapping[str, Any]) -> None:
-    """Writes `tensors` and the JSON `description` to `path`, whole or not at all.
+    """Writes ``tensors`` and the JSON ``description`` to ``path``, whole or not at all.
 
     The same content always gives the same bytes. The file also has the keys ``format_version`` and ``checksum``.
     """

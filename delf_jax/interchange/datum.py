@@ -84,7 +84,7 @@ def read_datum(path: str | os.PathLike[str]) -> np.ndarray:
     Raises:
         FileFormatError: the file is missing, damaged or not a DatumProto.
     """
-    return decode_datum(read_bytes(path), name=os.fspath(path))
+    return decode_datum(read_file(path), name=os.fspath(path))
 
 
 def write_datum(path: str | os.PathLike[str], array: np.ndarray) -> None:
@@ -92,7 +92,7 @@ def write_datum(path: str | os.PathLike[str], array: np.ndarray) -> None:
     atomic.write_bytes(path, encode_datum(array))
 
 
-def read_bytes(path: str | os.PathLike[str]) -> bytes:
+def read_file(path: str | os.PathLike[str]) -> bytes:
     """All bytes of a file; FileFormatError if it cannot be read."""
     try:
         return Path(path).read_bytes()

@@ -15,7 +15,7 @@ from delf_jax.errors import FileFormatError
 from delf_jax.features import LocalFeatures
 from delf_jax.files import atomic
 from delf_jax.files.protobuf import message_class, parse
-from delf_jax.interchange.datum import DATUM_SCHEMA, array_of, fill_datum, read_bytes
+from delf_jax.interchange.datum import DATUM_SCHEMA, array_of, fill_datum, read_file
 
 _FEATURES = message_class(
     DATUM_SCHEMA
@@ -163,7 +163,7 @@ def encode_boxes(boxes: Boxes, *, image_size: tuple[int, int]) -> bytes:
 
 def read_delf(path: str | os.PathLike[str], *, image_size: tuple[int, int]) -> LocalFeatures:
     """The features of a ``.delf`` or ``.delg_local`` file, as ``decode_delf``; FileFormatError names the file."""
-    return decode_delf(read_bytes(path), image_size=image_size, name=os.fspath(path))
+    return decode_delf(read_file(path), image_size=image_size, name=os.fspath(path))
 
 
 def write_delf(path: str | os.PathLike[str], features: LocalFeatures) -> None:
@@ -173,7 +173,7 @@ def write_delf(path: str | os.PathLike[str], features: LocalFeatures) -> None:
 
 def read_boxes(path: str | os.PathLike[str], *, image_size: tuple[int, int]) -> Boxes:
     """The regions of a ``.boxes`` file, as ``decode_boxes``; FileFormatError names the file."""
-    return decode_boxes(read_bytes(path), image_size=image_size, name=os.fspath(path))
+    return decode_boxes(read_file(path), image_size=image_size, name=os.fspath(path))
 
 
 def write_boxes(path: str | os.PathLike[str], boxes: Boxes, *, image_size: tuple[int, int]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from delf_jax.errors import FileFormatError
-from delf_jax.interchange.datum import read_bytes
+from delf_jax.interchange.datum import read_file
 
 
 class PairMatches(NamedTuple):
@@ -74,7 +74,7 @@ def read_pairs(path: str, *, names: Collection[str]) -> list[tuple[str, str]]:
         FileFormatError: the file is missing, a line is not two names, or names a photo that is not in ``names``.
     """
     try:
-        lines = read_bytes(path).decode().splitlines()
+        lines = read_file(path).decode().splitlines()
     except UnicodeDecodeError:
         raise FileFormatError(f"{path}: is not text; give a file of pairs, two names a line") from None
     known = dict.fromkeys(names)

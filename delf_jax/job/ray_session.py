@@ -49,7 +49,7 @@ def connected(address: str, *, workers: int | None = None) -> Iterator[Workers]:
     ray = _ray()
     _connect(ray, address, workers)
     try:
-        yield room(ray, address, workers)
+        yield workers_that_fit(ray, address, workers)
     finally:
         ray.shutdown()
 
@@ -109,8 +109,8 @@ def _without_stderr() -> Iterator[None]:
         os.close(null)
 
 
-def room(ray: ModuleType, address: str, workers: int | None) -> Workers:
-    """The workers that fit on the nodes of a cluster; raises ClusterError if there is no room for so many."""
+def workers_that_fit(ray: ModuleType, address: str, workers: int | None) -> Workers:
+    """The workers that fit on the nodes of a cluster; raises ClusterError if ``workers`` are too many."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     for accelerator in _ACCELERATORS:
         devices = int(sum(node.get(accelerator, 0) for node in nodes))

@@ -1,4 +1,4 @@
-"""The one place where pixels are normalised, padding is masked and a network runs: photos -> named feature maps."""
+"""The one place where pixels are normalised and a network runs: photos -> named feature maps."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from delf_jax.models.architectures import Config, network_of
-from delf_jax.models.layers import mask_padding
 from delf_jax.settings import Precision
 
 
@@ -64,9 +63,8 @@ def feature_maps(
         The maps up to ``last``, in the order of ``config.map_names``, zero outside each photo.
     """
     mean, std = np.asarray(config.mean, np.float32), np.asarray(config.std, np.float32)
-    normalised = mask_padding((images - mean) / std, valid_hw)
     dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
     maps: dict[str, Array] = network_of(config.network).forward(
-        params, normalised, valid_hw, config=config.network, last=last, dtype=dtype
+        params, (images - mean) / std, valid_hw, config=config.network, last=last, dtype=dtype
     )
     return maps

@@ -25,20 +25,20 @@ class Layer:
     padding: int | Literal["same"]
 
     def output_size(self, size: Any) -> Any:
-        """Cells along an axis that has `size` cells; integers, NumPy or traced arrays."""
+        """Cells along an axis that has ``size`` cells; integers, NumPy or traced arrays."""
         if self.padding == "same":
             return -(-size // self.stride)
         return (size + 2 * self.padding - self.kernel) // self.stride + 1
 
     def low_padding(self, size: Any) -> Any:
-        """Padding before the first cell of an axis that has `size` cells; SAME puts an odd cell after the last one."""
+        """Padding before the first cell of an axis of ``size`` cells; SAME puts an odd cell after the last one."""
         if self.padding != "same":
             return self.padding
         return ((self.output_size(size) - 1) * self.stride + self.kernel - size) // 2
 
 
 def output_size(windows: Iterable[Layer], size: Any) -> Any:
-    """Cells along an axis of `size` cells after all windows; an int, or an integer NumPy or traced array."""
+    """Cells along an axis of ``size`` cells after all windows; an int, or an integer NumPy or traced array."""
     for layer in windows:
         size = layer.output_size(size)
     return size
@@ -64,7 +64,7 @@ def align(x: Float[Array, "b h w c"], valid_hw: Int[Array, "b 2"], layer: Layer)
 
     Along an axis, SAME adds kernel // 2 cells before the first cell of a photo of odd size, and one cell less for a
     photo of even size. Photos of odd size are moved by one cell, so every photo needs the smaller padding; the canvas
-    grows by one cell. For convolutions with other paddings `x` is returned as it is.
+    grows by one cell. For convolutions with other paddings ``x`` is returned as it is.
     """
     if layer.padding != "same":
         return x
@@ -129,7 +129,7 @@ class Linear(nnx.Module):
 
 
 def max_pool(x: Float[Array, "b h w c"], valid_hw: Int[Array, "b 2"], layer: Layer) -> Float[Array, "b _ _ c"]:
-    """Max pool of a map without negative values that is zero outside `valid_hw`, so padding never wins.
+    """Max pool of a map without negative values that is zero outside ``valid_hw``, so padding never wins.
 
     Whether SAME pads before the first cell depends on the parity of each photo's size: both cases are pooled, axis by
     axis, and each photo takes its own.
@@ -173,7 +173,7 @@ def initialise(network: Callable[[Any], nnx.Module], config: Any, *, seed: int) 
 
 
 def take(tensors: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The tensor `name` in float64.
+    """The tensor ``name`` in float64.
 
     Raises:
         ModelError: it is missing or has another shape.

@@ -17,7 +17,7 @@ class ReceptiveField(NamedTuple):
 
 
 def receptive_field(config: Config, name: str) -> ReceptiveField:
-    """Size and stride in pixels of the cells of the map `name`.
+    """Size and stride in pixels of the cells of the map ``name``.
 
     Each window adds (kernel - 1) times the distance between the cells it reads (Araujo et al., Distill 2019).
 
@@ -33,7 +33,7 @@ def receptive_field(config: Config, name: str) -> ReceptiveField:
 
 
 def cell_offset(config: Config, name: str, valid_hw: Any) -> Any:
-    """Centre (y, x) of cell (0, 0) of the map `name`, in pixels of the photo given to the network.
+    """Centre (y, x) of cell (0, 0) of the map ``name``, in pixels of the photo given to the network.
 
     The centre of the top-left pixel is (0, 0); cell (i, j) lies at ``offset + stride * (i, j)``. The offset is zero if
     all windows have the same padding on both sides; with TensorFlow's SAME it depends on whether the size is odd.

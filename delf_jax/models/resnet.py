@@ -80,7 +80,7 @@ def pool_layer(config: ResNetConfig) -> Layer:
 
 
 def unit_layers(config: ResNetConfig, stage: int, index: int) -> tuple[Layer, Layer, Layer]:
-    """The 1x1, 3x3 and 1x1 convolutions of residual unit `index` of `stage` (0 is conv2), with their strides."""
+    """The 1x1, 3x3 and 1x1 convolutions of residual unit ``index`` of ``stage`` (0 is conv2), with their strides."""
     stride = (1, 2, 2, config.conv5_stride)[stage]
     if config.layout == "tf_slim":
         # TF-slim strides at the end of conv2, conv3 and conv4, so that the next stage starts on the coarser grid.
@@ -104,7 +104,7 @@ def subsampled(config: ResNetConfig, stage: int) -> tuple[bool, bool]:
 
 
 def layers_to(config: ResNetConfig, name: str) -> list[Layer]:
-    """All windows on the residual path from the photo to the map `name`; shortcuts see no more pixels."""
+    """All windows on the residual path from the photo to the map ``name``; shortcuts see no more pixels."""
     windows = [stem_layer(config)]
     if name != "conv1":
         windows.append(pool_layer(config))
@@ -118,15 +118,15 @@ def layers_to(config: ResNetConfig, name: str) -> list[Layer]:
 
 
 def map_size(valid_hw: Any, name: str, config: ResNetConfig) -> Any:
-    """Cells of the map `name` that a photo of `valid_hw` pixels fills.
+    """Cells of the map ``name`` that a photo of ``valid_hw`` pixels fills.
 
-    `valid_hw` is an int, or an integer NumPy or JAX array [..., 2] (height, width); so is the result.
+    ``valid_hw`` is an int, or an integer NumPy or JAX array [..., 2] (height, width); so is the result.
     """
     return layers.output_size(layers_to(config, name), valid_hw)
 
 
 def channels(name: str, config: ResNetConfig) -> int:
-    """Channels of the map `name`."""
+    """Channels of the map ``name``."""
     return config.width * (1 if name == "conv1" else 4 * 2 ** STAGE_NAMES.index(name))
 
 
@@ -194,7 +194,7 @@ class ResNet(nnx.Module):
             setattr(self, name, Stage(config, stage))
 
     def __call__(self, images: Array, valid_hw: Array, *, last: str, precision: lax.PrecisionLike) -> dict[str, Array]:
-        """The maps from conv1 (after its ReLU, before the pool) to `last`; see ``forward``."""
+        """The maps from conv1 (after its ReLU, before the pool) to ``last``; see ``forward``."""
         if last not in self.names:
             raise ModelError(f"{last}: these weights have no such map; they have {', '.join(self.names)}")
         stem = self.conv1.layer
@@ -226,7 +226,7 @@ def forward(
     dtype: Any = jnp.float32,
     precision: lax.PrecisionLike = lax.Precision.HIGHEST,
 ) -> dict[str, Float[Array, "b _ _ _"]]:
-    """The maps from conv1 to `last` of a batch of padded photos; pure and differentiable.
+    """The maps from conv1 to ``last`` of a batch of padded photos; pure and differentiable.
 
     Padding never changes a valid cell, whatever it contains; cells outside the photo are zero.
 
@@ -242,7 +242,7 @@ def forward(
         {name: [B, h, w, channels]}; ``map_size`` gives the number of valid cells.
 
     Raises:
-        ModelError: the weights end before `last`.
+        ModelError: the weights end before ``last``.
     """
     network = nnx.merge(layers.structure(ResNet, config)[0], dict(params))
     return network(images.astype(dtype), valid_hw, last=last, precision=precision)

@@ -47,7 +47,7 @@ class VggConfig:
 
 
 def pool_layer(config: VggConfig, stage: int) -> Layer:
-    """The max pool after `stage` (0 is conv1)."""
+    """The max pool after ``stage`` (0 is conv1)."""
     if stage >= 3 and config.conv5_stride == 1:
         return Layer(kernel=3, stride=1, padding=1)
     return Layer(kernel=2, stride=2, padding=0)
@@ -59,7 +59,7 @@ def map_names(config: VggConfig) -> tuple[str, ...]:
 
 
 def layers_to(config: VggConfig, name: str) -> list[Layer]:
-    """All windows from the photo to the map `name`."""
+    """All windows from the photo to the map ``name``."""
     windows: list[Layer] = []
     for stage, convolutions in enumerate(config.blocks):
         windows += [CONVOLUTION] * convolutions
@@ -70,12 +70,12 @@ def layers_to(config: VggConfig, name: str) -> list[Layer]:
 
 
 def map_size(valid_hw: Any, name: str, config: VggConfig) -> Any:
-    """Cells of the map `name` that a photo of `valid_hw` pixels fills; any integers, NumPy or traced."""
+    """Cells of the map ``name`` that a photo of ``valid_hw`` pixels fills; any integers, NumPy or traced."""
     return layers.output_size(layers_to(config, name), valid_hw)
 
 
 def channels(name: str, config: VggConfig) -> int:
-    """Channels of the map `name`."""
+    """Channels of the map ``name``."""
     return config.width * min(8, 2 ** STAGE_NAMES.index(name.replace("pool", "conv")))
 
 
@@ -104,7 +104,7 @@ class Vgg(nnx.Module):
         self.pools = tuple(pool_layer(config, stage) for stage in range(len(STAGE_NAMES)))
 
     def __call__(self, images: Array, valid_hw: Array, *, last: str, precision: lax.PrecisionLike) -> dict[str, Array]:
-        """The maps from conv1 to `last`; see ``forward``."""
+        """The maps from conv1 to ``last``; see ``forward``."""
         x = mask_padding(images, valid_hw)
         maps: dict[str, Array] = {}
         for name, pool in zip(STAGE_NAMES, self.pools, strict=True):
@@ -131,7 +131,7 @@ def forward(
     dtype: Any = jnp.float32,
     precision: lax.PrecisionLike = lax.Precision.HIGHEST,
 ) -> dict[str, Float[Array, "b _ _ _"]]:
-    """The maps from conv1 to `last` of a batch of padded photos; pure and differentiable.
+    """The maps from conv1 to ``last`` of a batch of padded photos; pure and differentiable.
 
     conv1 to conv5 are the last ReLU of their stage, before its pool; pool5 is the output of the last pool. Arguments,
     padding and the result are as in ``resnet.forward``. Source: Simonyan and Zisserman, ICLR 2015, configuration D;

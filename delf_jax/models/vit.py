@@ -73,12 +73,12 @@ def layers_to(config: VitConfig, name: str) -> list[Layer]:
 
 
 def map_size(valid_hw: Any, name: str, config: VitConfig) -> Any:
-    """Number of whole patches of a photo of `valid_hw` pixels; any integers, NumPy or traced."""
+    """Number of whole patches of a photo of ``valid_hw`` pixels; any integers, NumPy or traced."""
     return layers.output_size(layers_to(config, name), valid_hw)
 
 
 def channels(name: str, config: VitConfig) -> int:
-    """Channels of the map `name`."""
+    """Channels of the map ``name``."""
     return config.width
 
 
@@ -119,7 +119,7 @@ class Block(nnx.Module):
         return x + (y * self.scale2[...].astype(y.dtype) if self.has_scale else y)
 
     def _attend(self, x: Array, where: Array, precision: lax.PrecisionLike) -> Array:
-        """softmax(q k / sqrt(d)) v over the tokens in `where`, the heads side by side."""
+        """softmax(q k / sqrt(d)) v over the tokens in ``where``, the heads side by side."""
         batch, tokens, width = x.shape
         q, k, v = jnp.moveaxis(self.qkv(x, precision).reshape(batch, tokens, 3, self.heads, -1), 2, 0)
         logits = jnp.einsum("bqhd,bkhd->bhqk", q, k, precision=precision).astype(jnp.float32) * q.shape[-1] ** -0.5
@@ -142,7 +142,7 @@ class Vit(nnx.Module):
         self.norm = LayerNorm(config.width)
 
     def __call__(self, images: Array, valid_hw: Array, *, last: str, precision: lax.PrecisionLike) -> dict[str, Array]:
-        """The maps from ``tokens`` to `last`; see ``forward``."""
+        """The maps from ``tokens`` to ``last``; see ``forward``."""
         config, dtype = self.config, images.dtype
         cells_hw = map_size(valid_hw, last, config)
         x = mask_padding(images, valid_hw)
@@ -183,7 +183,7 @@ def position_weights(
     grid: int,
     kind: Literal["offset", "size", "antialias"],
 ) -> Float[Array, "b {length} {grid}"]:
-    """Bicubic weights of `grid` position embeddings for each of `cells` patches along an axis, half-pixel centres.
+    """Bicubic weights of ``grid`` position embeddings for each of ``cells`` patches along an axis, half-pixel centres.
 
     Cubic convolution (Keys, 1981) with a = -0.75 and taps clamped at the ends, or, for ``antialias``, a = -0.5 with
     taps beyond the ends left out: PyTorch's two bicubic filters.

@@ -1,8 +1,8 @@
 """Reads the manifest of a store that delf-jax 0.1 wrote, and marks the store as newer once it has commits.
 
-0.1 kept ``manifest.json``, the whole manifest, and ``recent.json``, the parts since. The latter names by its checksum
-the manifest that it continues. One that continues another manifest and knows no later part is older than it, and the
-manifest has its parts too.
+0.1 kept ``manifest.json``, the whole manifest, and ``recent.json``, the parts since. ``recent.json`` names the manifest
+that it continues, by its checksum. If it names another manifest and lists no later part, it is older than
+``manifest.json``, which then has its parts already.
 """
 
 import json

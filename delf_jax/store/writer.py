@@ -112,8 +112,8 @@ class StoreWriter:
         """Writes ``photos`` as one part. Older rows of the same photos no longer count.
 
         Raises:
-            StoreError: the part cannot be written, or another writer has taken over. The part does not count then,
-                unless the connection to an object store failed just after the commit.
+            StoreError: the part cannot be written, or another writer has taken over. The part does not count then.
+                Only after an error of the connection it may already count; the next job finds it.
         """
         photos = list({photo.path: photo for photo in photos}.values())
         if not photos:

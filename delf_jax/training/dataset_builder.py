@@ -1,6 +1,6 @@
 """Landmark photos as ArrayRecord shards: written through TensorFlow Datasets, without TensorFlow.
 
-A few large files suit object stores and spinning disks better than many small ones. `prepare` writes them. With
+A few large files suit object stores and spinning disks better than many small ones. ``prepare`` writes them. With
 TensorFlow, TFDS's own tool does it too:
 
     tfds build delf_jax/training/dataset_builder.py --file_format array_record \\
@@ -23,7 +23,7 @@ import tensorflow_datasets as tfds
 from delf_jax.errors import ImageError, TrainingDataError
 from delf_jax.photos.load import read_bytes
 from delf_jax.photos.tfds_sets import open_builder
-from delf_jax.training.samples import PhotoList, split
+from delf_jax.training.samples import LabelledPhotos, split
 from delf_jax.training.sources import photo_files
 
 
@@ -33,7 +33,7 @@ class LandmarksConfig(tfds.core.BuilderConfig):
 
     Attributes:
         photos: folder of the photos.
-        labels: ``folders`` or the path of a CSV list, as for `photo_files`.
+        labels: ``folders`` or the path of a CSV list, as for ``photo_files``.
         positives: ``landmark`` or ``radius:METRES``, for lists.
         validation: share of the photos in the split ``validation``, chosen by their names.
     """
@@ -44,12 +44,12 @@ class LandmarksConfig(tfds.core.BuilderConfig):
     validation: float = 0.0
 
     @functools.cached_property
-    def photo_list(self) -> PhotoList:
+    def photo_list(self) -> LabelledPhotos:
         """The photos."""
         return photo_files([self.photos], labels=self.labels, positives=self.positives)
 
     @functools.cached_property
-    def splits(self) -> dict[str, PhotoList]:
+    def splits(self) -> dict[str, LabelledPhotos]:
         """The photos by the name of their split."""
         parts = dict(zip(("train", "validation"), split(self.photo_list, validation=self.validation)))
         return {name: part for name, part in parts.items() if len(part)}
@@ -90,11 +90,11 @@ class Landmarks(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager: Any) -> Mapping[str, Iterator[tuple[int, dict[str, Any]]]]:
         return {name: self._generate_examples(part) for name, part in self.builder_config.splits.items()}
 
-    def _generate_examples(self, photos: PhotoList) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _generate_examples(self, photos: LabelledPhotos) -> Iterator[tuple[int, dict[str, Any]]]:
         for position, name in enumerate(photos.names):
             yield position, {"image": self._bytes(photos, position), "label": photos.labels[position], "filename": name}
 
-    def _bytes(self, photos: PhotoList, position: int) -> bytes:
+    def _bytes(self, photos: LabelledPhotos, position: int) -> bytes:
         try:
             return read_bytes(photos.path(position))
         except ImageError as error:
@@ -104,10 +104,10 @@ class Landmarks(tfds.core.GeneratorBasedBuilder):
 
 
 class Prepared(NamedTuple):
-    """Result of `prepare`.
+    """Result of ``prepare``.
 
     Attributes:
-        folder: of the shards, for `delf_jax.training.records.open_records`.
+        folder: of the shards, for ``delf_jax.training.records.open_records``.
         unreadable: photos with an empty place in the shards.
     """
 

@@ -19,7 +19,7 @@ import numpy as np
 from delf_jax.errors import ImageError
 from delf_jax.extractor import Extractor
 from delf_jax.files import atomic
-from delf_jax.training.samples import PhotoList, Samples
+from delf_jax.training.samples import LabelledPhotos, Samples
 from delf_jax.training.settings import TrainingError, TrainingSettings
 from delf_jax.training.views import cached_view
 
@@ -175,7 +175,7 @@ def _made_from(extractor: Extractor, samples: Samples, settings: TrainingSetting
 def _file_times(samples: Samples) -> str:
     """Digest of sizes and times of local photo files; records and addresses are taken as unchanged."""
     digest = hashlib.sha256()
-    if isinstance(samples, PhotoList):
+    if isinstance(samples, LabelledPhotos):
         for position in range(len(samples)):
             with contextlib.suppress(OSError):
                 status = os.stat(samples.path(position))

@@ -14,7 +14,7 @@ import pyarrow.csv
 from jaxtyping import Float64, Int64
 
 from delf_jax.errors import TrainingDataError
-from delf_jax.training.samples import PhotoList, photo_list
+from delf_jax.training.samples import LabelledPhotos, photo_list
 
 EARTH_RADIUS = 6_371_008.8
 """Mean radius in metres."""
@@ -24,7 +24,9 @@ _ID = re.compile(r"[A-Za-z0-9_-]+")
 _BLOCK_BYTES = 1 << 24
 
 
-def from_csv(path: str | os.PathLike[str], photos: str | os.PathLike[str], *, positives: str = "landmark") -> PhotoList:
+def from_csv(
+    path: str | os.PathLike[str], photos: str | os.PathLike[str], *, positives: str = "landmark"
+) -> LabelledPhotos:
     """The listed photos that are on the disk; ``absent`` names the others.
 
     Args:

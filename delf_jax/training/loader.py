@@ -21,8 +21,7 @@ from jaxtyping import Float32, Int32, UInt8
 from delf_jax.errors import ImageError, TrainingDataError
 from delf_jax.training.augmentation import Augmentation
 from delf_jax.training.samples import Samples
-
-Order = Literal["shuffled", "balanced", "listed"]
+from delf_jax.training.settings import Order
 
 _MOST_UNREADABLE_IN_A_ROW = 100
 
@@ -58,7 +57,7 @@ class BatchPlan:
     """
 
     batch_size: int
-    order: Order = "shuffled"
+    order: Order | Literal["listed"] = "shuffled"
     seed: int = 0
     gamma: tuple[float, float] = (1.0, 1.0)
 

@@ -99,8 +99,8 @@ def total_steps(settings: TrainingSettings, steps_per_epoch: int) -> int:
     return settings.steps or settings.epochs * steps_per_epoch
 
 
-def claim(folder: Path, identity: Mapping[str, Any]) -> None:
-    """Makes the folder of a run, or makes sure that the run in it is the same, or never came to a checkpoint.
+def prepare_run_folder(folder: Path, identity: Mapping[str, Any]) -> None:
+    """Makes the folder of a run. An existing folder must belong to the same run, or have no checkpoint.
 
     Args:
         folder: of the run.

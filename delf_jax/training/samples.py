@@ -40,7 +40,7 @@ class Samples(Protocol):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class PhotoList:
+class LabelledPhotos:
     """Samples that are photo files.
 
     Attributes:
@@ -72,13 +72,13 @@ class PhotoList:
         """Name and pixels of one photo; raises ImageError if it cannot be read."""
         return self.names[position], load_photo(self.path(position), max_side=max_side)
 
-    def take(self, positions: np.ndarray) -> "PhotoList":
+    def take(self, positions: np.ndarray) -> "LabelledPhotos":
         """The photos at these ascending positions, with all classes kept."""
         names = [self.names[position] for position in positions]
         return dataclasses.replace(self, names=names, labels=self.labels[positions])
 
 
-def from_folders(root: str | os.PathLike[str]) -> PhotoList:
+def from_folders(root: str | os.PathLike[str]) -> LabelledPhotos:
     """Photos in folders named after their classes, ``root/CLASS/photo.jpg``, each class searched in depth.
 
     Raises:
@@ -100,11 +100,11 @@ def from_folders(root: str | os.PathLike[str]) -> PhotoList:
     return photo_list(labelled, root=root)
 
 
-def unlabelled(paths: Iterable[str | os.PathLike[str]]) -> PhotoList:
+def unlabelled(paths: Iterable[str | os.PathLike[str]]) -> LabelledPhotos:
     """Photos without labels: each is a class, for self-labelled training (``delf-jax train --labels none``).
 
     Args:
-        paths: what `find_photos` takes: files, folders, globs, addresses.
+        paths: what ``find_photos`` takes: files, folders, globs, addresses.
 
     Raises:
         TrainingDataError: there is no photo, or a name leads to no photo.
@@ -115,13 +115,13 @@ def unlabelled(paths: Iterable[str | os.PathLike[str]]) -> PhotoList:
     return photo_list([(path, path) for path in found])
 
 
-def photo_list(labelled: Iterable[tuple[str, str]], *, root: str = "", absent: Sequence[str] = ()) -> PhotoList:
+def photo_list(labelled: Iterable[tuple[str, str]], *, root: str = "", absent: Sequence[str] = ()) -> LabelledPhotos:
     """A sorted list from (class, name of the photo) pairs."""
     pairs = sorted(labelled)
     classes = sorted({label for label, _ in pairs})
     position = {label: i for i, label in enumerate(classes)}
     labels = np.array([position[label] for label, _ in pairs], np.int32)
-    return PhotoList([name for _, name in pairs], labels, classes, root, absent)
+    return LabelledPhotos([name for _, name in pairs], labels, classes, root, absent)
 
 
 def photo_paths(names: Iterable[str | os.PathLike[str]]) -> list[str]:
@@ -144,8 +144,8 @@ def digest_of(names: Iterable[str], labels: np.ndarray, classes: Sequence[str]) 
     return digest.hexdigest()
 
 
-def split(samples: PhotoList, *, validation: float = 0.2) -> tuple[PhotoList, PhotoList]:
-    """Training and validation part. The name of a photo alone decides its part (`held_out`)."""
+def split(samples: LabelledPhotos, *, validation: float = 0.2) -> tuple[LabelledPhotos, LabelledPhotos]:
+    """Training and validation part. The name of a photo alone decides its part (``held_out``)."""
     aside = held_out(samples.names, validation)
     return samples.take(np.flatnonzero(~aside)), samples.take(np.flatnonzero(aside))
 

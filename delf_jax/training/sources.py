@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from delf_jax.errors import TrainingDataError
 from delf_jax.training.landmark_lists import from_csv
 from delf_jax.training.records import is_records, open_records
-from delf_jax.training.samples import PhotoList, Samples, from_folders, split, unlabelled
+from delf_jax.training.samples import LabelledPhotos, Samples, from_folders, split, unlabelled
 
 
 def open_sets(
@@ -36,7 +36,7 @@ def open_sets(
     return training, held_out
 
 
-def photo_files(paths: Sequence[str], *, labels: str = "folders", positives: str = "landmark") -> PhotoList:
+def photo_files(paths: Sequence[str], *, labels: str = "folders", positives: str = "landmark") -> LabelledPhotos:
     """Photo files with their labels.
 
     Args:

@@ -198,7 +198,7 @@ def test_workers_have_room(
     monkeypatch: pytest.MonkeyPatch, nodes: list[dict[str, int]], asked: int | None, expected: tuple[object, ...]
 ) -> None:
     monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": node} for node in nodes])
-    assert ray_session.room(ray, "auto", asked) == expected
+    assert ray_session.workers_that_fit(ray, "auto", asked) == expected
 
 
 @pytest.mark.parametrize(("nodes", "asked"), [([{"CPU": 2}], 3), ([{"CPU": 9, "GPU": 1}], 2), ([{"CPU": 0}], None)])
@@ -207,4 +207,4 @@ def test_more_workers_than_fit_are_refused(
 ) -> None:
     monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": node} for node in nodes])
     with pytest.raises(ClusterError, match="do not fit"):
-        ray_session.room(ray, "auto", asked)
+        ray_session.workers_that_fit(ray, "auto", asked)

@@ -13,7 +13,7 @@ from delf_jax.extractor import Extractor
 from delf_jax.training import dense_cache
 from delf_jax.training.cached_batches import CachedBatches, padded_batch
 from delf_jax.training.dense_cache import DenseCache
-from delf_jax.training.samples import PhotoList, from_folders
+from delf_jax.training.samples import LabelledPhotos, from_folders
 from delf_jax.training.settings import TrainingError, TrainingSettings
 from tests.delf_jax.training.class_folders import PHOTOS, write_class_folders
 
@@ -22,7 +22,7 @@ CHANNELS = 128
 
 
 @pytest.fixture(scope="module")
-def samples(tmp_path_factory: pytest.TempPathFactory, demo_photos: Path) -> PhotoList:
+def samples(tmp_path_factory: pytest.TempPathFactory, demo_photos: Path) -> LabelledPhotos:
     return from_folders(write_class_folders(tmp_path_factory.mktemp("cache") / "photos", demo_photos, side=64))
 
 
@@ -32,13 +32,13 @@ def extractor(tiny_model: Path) -> Extractor:
 
 
 @pytest.fixture(scope="module")
-def cache(samples: PhotoList, extractor: Extractor, tmp_path_factory: pytest.TempPathFactory) -> DenseCache:
+def cache(samples: LabelledPhotos, extractor: Extractor, tmp_path_factory: pytest.TempPathFactory) -> DenseCache:
     folder = tmp_path_factory.mktemp("cache") / "features"
     return dense_cache.open_or_make(folder, extractor, samples, SETTINGS, channels=CHANNELS)
 
 
 def test_the_first_view_is_the_photo_as_the_extractor_sees_it(
-    cache: DenseCache, samples: PhotoList, extractor: Extractor
+    cache: DenseCache, samples: LabelledPhotos, extractor: Extractor
 ) -> None:
     expected = dict(extractor.dense_stream([(0, samples.path(0))]))[0]
     assert isinstance(expected, list)
@@ -53,11 +53,11 @@ def test_the_first_view_is_the_photo_as_the_extractor_sees_it(
 
 
 def test_the_cache_is_made_once_for_the_same_photos_and_settings(
-    samples: PhotoList, extractor: Extractor, tmp_path: Path
+    samples: LabelledPhotos, extractor: Extractor, tmp_path: Path
 ) -> None:
     calls: list[int] = []
 
-    def made(settings: TrainingSettings, photos: PhotoList) -> bool:
+    def made(settings: TrainingSettings, photos: LabelledPhotos) -> bool:
         calls.clear()
         dense_cache.open_or_make(
             tmp_path / "features",
@@ -81,7 +81,7 @@ def test_the_cache_is_made_once_for_the_same_photos_and_settings(
 
 
 def test_a_photo_that_cannot_be_read_is_left_out_and_named(
-    samples: PhotoList, extractor: Extractor, tmp_path: Path
+    samples: LabelledPhotos, extractor: Extractor, tmp_path: Path
 ) -> None:
     shutil.copytree(samples.root, tmp_path / "photos")
     broken = from_folders(tmp_path / "photos")
@@ -96,7 +96,7 @@ def test_a_photo_that_cannot_be_read_is_left_out_and_named(
         dense_cache.open_or_make(tmp_path / "b", extractor, broken.take(np.array([1])), one, channels=CHANNELS)
 
 
-def test_an_epoch_holds_every_photo_once_and_a_state_goes_on(cache: DenseCache, samples: PhotoList) -> None:
+def test_an_epoch_holds_every_photo_once_and_a_state_goes_on(cache: DenseCache, samples: LabelledPhotos) -> None:
     names = np.arange(PHOTOS, dtype=np.int32)
     batches = CachedBatches(cache, names, 3, seed=5)
     seen = [batch["labels"] for batch, _ in zip(batches, range(batches.steps_per_epoch))]
@@ -109,7 +109,7 @@ def test_an_epoch_holds_every_photo_once_and_a_state_goes_on(cache: DenseCache, 
         np.testing.assert_array_equal(array, following[name])
 
 
-def test_balanced_batches_draw_all_classes_equally_often(cache: DenseCache, samples: PhotoList) -> None:
+def test_balanced_batches_draw_all_classes_equally_often(cache: DenseCache, samples: LabelledPhotos) -> None:
     batches = CachedBatches(cache, samples.labels, 4, order="balanced")
     for _ in range(10):
         assert sorted(next(batches)["labels"].tolist()) == [0, 1, 2, 3]
@@ -120,7 +120,7 @@ def test_balanced_batches_draw_all_classes_equally_often(cache: DenseCache, samp
 
 
 def test_drawn_cells_are_usable_ones_of_the_photo_and_change_with_the_step(
-    cache: DenseCache, samples: PhotoList
+    cache: DenseCache, samples: LabelledPhotos
 ) -> None:
     batches = CachedBatches(cache, np.arange(PHOTOS, dtype=np.int32), 4, cells_per_step=3)
     batch = next(batches)
@@ -133,7 +133,7 @@ def test_drawn_cells_are_usable_ones_of_the_photo_and_change_with_the_step(
     np.testing.assert_array_equal(next(batches)["features"], batch["features"])
 
 
-def test_padding_of_a_batch_is_no_photo_and_no_cell(cache: DenseCache, samples: PhotoList) -> None:
+def test_padding_of_a_batch_is_no_photo_and_no_cell(cache: DenseCache, samples: LabelledPhotos) -> None:
     batch = padded_batch(cache, np.array([2]), np.array([0]), samples.labels, rows=3)
     cells, usable = cache.cells(2, 0)
     assert batch["labels"].tolist() == [samples.labels[2], -1, -1]

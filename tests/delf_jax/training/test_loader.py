@@ -15,7 +15,7 @@ import pytest
 from delf_jax.errors import TrainingDataError
 from delf_jax.training.augmentation import AreaCrop, SquareCrop, Warp, Whole
 from delf_jax.training.loader import Batch, BatchPlan, Loader
-from delf_jax.training.samples import PhotoList, from_folders, unlabelled
+from delf_jax.training.samples import LabelledPhotos, from_folders, unlabelled
 from tests.conftest import ROOT
 from tests.delf_jax.training.class_folders import CLASSES, PHOTOS, write_class_folders
 
@@ -28,7 +28,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory, demo_photos: Path) -> Path
 
 
 @pytest.fixture(scope="module")
-def samples(folders: Path) -> PhotoList:
+def samples(folders: Path) -> LabelledPhotos:
     return from_folders(folders)
 
 
@@ -54,7 +54,7 @@ def damage(folders: Path, *names: str) -> None:
         (folders / name).write_bytes(b"\xff\xd8\xff cut short")
 
 
-def test_batches_hold_views_labels_and_names(samples: PhotoList) -> None:
+def test_batches_hold_views_labels_and_names(samples: LabelledPhotos) -> None:
     (batch,) = take(Loader(samples, Whole(48), BatchPlan(6)), 1)
     assert batch["images"].shape == (6, 48, 48, 3)
     assert batch["images"].dtype == np.uint8
@@ -69,7 +69,7 @@ def test_batches_hold_views_labels_and_names(samples: PhotoList) -> None:
 
 
 @pytest.mark.parametrize("order", ["shuffled", "balanced"])
-def test_the_same_seed_gives_the_same_batches_and_another_others(samples: PhotoList, order: str) -> None:
+def test_the_same_seed_gives_the_same_batches_and_another_others(samples: LabelledPhotos, order: str) -> None:
     def batches(seed: int, threads: int = 2) -> list[Batch]:
         return take(Loader(samples, CROP, BatchPlan(4, order=order, gamma=(0.3535, 1), seed=seed), threads=threads), 6)
 
@@ -82,7 +82,7 @@ def test_the_same_seed_gives_the_same_batches_and_another_others(samples: PhotoL
     assert 0.3535 <= min(gammas) < 0.6 < max(gammas) <= 1
 
 
-def test_every_photo_comes_once_an_epoch_in_a_new_order_and_a_new_view(samples: PhotoList) -> None:
+def test_every_photo_comes_once_an_epoch_in_a_new_order_and_a_new_view(samples: LabelledPhotos) -> None:
     batches = take(Loader(samples, CROP, BatchPlan(PHOTOS)), 3)
     epochs = [batch["names"] for batch in batches]
     assert all(sorted(epoch) == sorted(samples.names) for epoch in epochs)
@@ -91,7 +91,7 @@ def test_every_photo_comes_once_an_epoch_in_a_new_order_and_a_new_view(samples: 
     assert np.abs(first.astype(float) - second).mean() > 1
 
 
-def test_balanced_batches_take_every_class_in_turn_and_every_photo_of_it(samples: PhotoList) -> None:
+def test_balanced_batches_take_every_class_in_turn_and_every_photo_of_it(samples: LabelledPhotos) -> None:
     batches = take(Loader(samples, CROP, BatchPlan(len(CLASSES), order="balanced")), 30)
     orders = {tuple(batch["labels"].tolist()) for batch in batches}
     assert {tuple(sorted(order)) for order in orders} == {(0, 1, 2, 3)}
@@ -104,7 +104,7 @@ def test_balanced_batches_take_every_class_in_turn_and_every_photo_of_it(samples
 
 
 @pytest.mark.parametrize("order", ["shuffled", "balanced", "listed"])
-def test_a_state_in_the_middle_of_an_epoch_gives_the_remaining_batches(samples: PhotoList, order: str) -> None:
+def test_a_state_in_the_middle_of_an_epoch_gives_the_remaining_batches(samples: LabelledPhotos, order: str) -> None:
     def loader() -> Loader:
         return Loader(samples, CROP, BatchPlan(3, order=order, gamma=(0.5, 1), seed=1))
 
@@ -124,7 +124,7 @@ def test_a_state_in_the_middle_of_an_epoch_gives_the_remaining_batches(samples: 
 
 
 @pytest.mark.slow
-def test_worker_processes_give_the_same_batches_and_resume(samples: PhotoList, folders: Path) -> None:
+def test_worker_processes_give_the_same_batches_and_resume(samples: LabelledPhotos, folders: Path) -> None:
     def loader(workers: int) -> Loader:
         return Loader(samples, CROP, BatchPlan(4, gamma=(0.5, 1)), workers=workers, threads=0)
 
@@ -174,7 +174,7 @@ def test_workers_end_with_their_parent(folders: Path, tmp_path: Path, end: signa
 
 
 @pytest.mark.parametrize("order", ["shuffled", "balanced", "listed"])
-def test_processes_share_each_batch(samples: PhotoList, order: str) -> None:
+def test_processes_share_each_batch(samples: LabelledPhotos, order: str) -> None:
     whole = take(Loader(samples, CROP, BatchPlan(4, order=order)), 3)
     parts = [take(Loader(samples, CROP, BatchPlan(4, order=order), process=(i, 2)), 3) for i in (0, 1)]
     for step, batch in enumerate(whole):
@@ -187,7 +187,7 @@ def test_processes_share_each_batch(samples: PhotoList, order: str) -> None:
         assert halves[0]["gamma"] == halves[1]["gamma"] == batch["gamma"]
 
 
-def test_shards_of_an_epoch_are_disjoint_and_complete(samples: PhotoList) -> None:
+def test_shards_of_an_epoch_are_disjoint_and_complete(samples: LabelledPhotos) -> None:
     parts = [take(Loader(samples, CROP, BatchPlan(3, order="listed"), process=(i, 3)), 10) for i in range(3)]
     seen = [{name for name in names_of(part) if name} for part in parts]
     assert set.union(*seen) == set(samples.names)
@@ -195,7 +195,7 @@ def test_shards_of_an_epoch_are_disjoint_and_complete(samples: PhotoList) -> Non
     assert {len(part) for part in parts} == {4}
 
 
-def test_a_listed_pass_ends_and_fills_its_last_batch(samples: PhotoList) -> None:
+def test_a_listed_pass_ends_and_fills_its_last_batch(samples: LabelledPhotos) -> None:
     loader = Loader(samples, CROP, BatchPlan(4, order="listed"))
     batches = take(loader, 10)
     assert loader.steps_per_epoch == len(batches) == 3
@@ -254,7 +254,7 @@ def test_nothing_but_corrupt_photos_is_an_error(tmp_path: Path, demo_photos: Pat
         next(loader)
 
 
-def test_a_state_of_other_training_is_refused(samples: PhotoList, folders: Path) -> None:
+def test_a_state_of_other_training_is_refused(samples: LabelledPhotos, folders: Path) -> None:
     state = Loader(samples, CROP, BatchPlan(4)).get_state()
     others = [
         Loader(samples, CROP, BatchPlan(4, seed=1)),
@@ -283,7 +283,7 @@ def test_self_labelled_training_sees_warps_of_each_photo_under_one_label(folders
         assert min(np.abs(a - b).mean() for a, b in itertools.combinations(images, 2)) > 2
 
 
-def test_training_and_validation_crops_differ(samples: PhotoList) -> None:
+def test_training_and_validation_crops_differ(samples: LabelledPhotos) -> None:
     first, second = (
         take(Loader(samples, SquareCrop(40, 32, random=False), BatchPlan(PHOTOS, order="listed", seed=seed)), 1)
         for seed in (0, 1)

@@ -179,16 +179,18 @@ def test_a_loss_that_is_no_number_stops_the_run_and_says_what_to_do(tmp_path: Pa
 
 def test_a_folder_with_another_run_is_refused(tmp_path: Path) -> None:
     # Mistyped at first: nothing has been trained, so nothing stands in the way.
-    loop.claim(tmp_path / "run", {"settings": {"learning_rate": 10, "views": (1, 2)}, "photos": "abc"})
-    loop.claim(tmp_path / "run", {"settings": {"learning_rate": 0.1, "views": (1, 2)}, "photos": "abc"})
+    loop.prepare_run_folder(tmp_path / "run", {"settings": {"learning_rate": 10, "views": (1, 2)}, "photos": "abc"})
+    loop.prepare_run_folder(tmp_path / "run", {"settings": {"learning_rate": 0.1, "views": (1, 2)}, "photos": "abc"})
     (tmp_path / "run" / "checkpoints" / "3").mkdir(parents=True)
-    loop.claim(tmp_path / "run", {"settings": {"learning_rate": 0.1, "views": (1, 2)}, "photos": "abc"})
+    loop.prepare_run_folder(tmp_path / "run", {"settings": {"learning_rate": 0.1, "views": (1, 2)}, "photos": "abc"})
     with pytest.raises(TrainingError, match=r"settings\.learning_rate: 0\.1 there, 0\.2 asked for"):
-        loop.claim(tmp_path / "run", {"settings": {"learning_rate": 0.2, "views": (1, 2)}, "photos": "abc"})
+        loop.prepare_run_folder(
+            tmp_path / "run", {"settings": {"learning_rate": 0.2, "views": (1, 2)}, "photos": "abc"}
+        )
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("not to be overwritten")
     with pytest.raises(TrainingError, match="holds files but no training run"):
-        loop.claim(tmp_path / "other", {})
+        loop.prepare_run_folder(tmp_path / "other", {})
 
 
 def test_a_line_cut_off_by_a_crash_is_dropped(tmp_path: Path) -> None:
