@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     import delf_jax.job.extraction_job
     from delf_jax.job.processes import Group
 
-# Many times more than 128 dimensions need. So a million photos are not read twice.
-_ADAPT_PHOTOS = 300
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Extract:
@@ -139,7 +136,7 @@ class Extract:
     def _adapted(self, report: Report) -> "delf_jax.extraction.head.Head":
         """The model's head, with PCA and foreground vector fitted to an even sample of the photos."""
         found, _ = input_photos.find_with_errors(self.paths)
-        sample = [photo.path for photo in found[:: -(-len(found) // _ADAPT_PHOTOS)]]
+        sample = [photo.path for photo in head_fitting.evenly_spaced(found)]
         # Fitting needs no scorer, and this head may lack the foreground vector until it is fitted.
         extractor = dataclasses.replace(self.extraction, scorer="norm").load()
         return head_fitting.fit_head(extractor, sample, report, workers=self.workers)

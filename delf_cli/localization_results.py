@@ -42,7 +42,7 @@ class LocalizationResults:
             entry = _entry(line)
             if entry is not None:
                 self._lines[entry["image"]] = entry
-        self._taken = {entry["file"] for entry in self._lines.values()}
+        self._file_names = result_pictures.FileNames(entry["file"] for entry in self._lines.values())
         self._begin = "" if text.endswith("\n") or not text else "\n"
 
     def known(self, photo: PhotoFile) -> dict[str, Any] | None:
@@ -57,7 +57,7 @@ class LocalizationResults:
         from localization.draw import backdrop, draw_localization, number_masks
 
         pixels = backdrop(found) if photo.path.endswith(".npy") else result_pictures.load_pixels(photo.path)
-        file = self._lines[photo.path]["file"] if photo.path in self._lines else self._free_name(photo.path)
+        file = self._lines[photo.path]["file"] if photo.path in self._lines else self._file_names.of(photo.path)
         result_pictures.save(os.path.join(self._folder, file), draw_localization(pixels, found))
         mask = os.path.join(self._folder, f"{os.path.splitext(file)[0]}_mask.png")
         result_pictures.save(mask, number_masks(found))
@@ -69,7 +69,6 @@ class LocalizationResults:
             lines.write(f"{self._begin}{json.dumps(entry)}\n")
         self._begin = ""
         self._lines[photo.path] = entry
-        self._taken.add(file)
 
     def finish(self) -> None:
         """Keeps one line per photo, and writes all boxes as a COCO data set, with classes as categories."""
@@ -97,15 +96,6 @@ class LocalizationResults:
     def _stamp(self, photo: PhotoFile) -> str:
         text = f"{self._recipe} {photo.size} {photo.mtime_ns}"
         return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
-
-    def _free_name(self, path: str) -> str:
-        """A file name for the picture that no other photo uses. Photos with the same name get a number."""
-        stem = os.path.splitext(os.path.basename(path))[0]
-        name, number = f"{stem}.jpg", 1
-        while name in self._taken:
-            number += 1
-            name = f"{stem}_{number}.jpg"
-        return name
 
 
 def _entry(line: str) -> dict[str, Any] | None:

@@ -2,7 +2,7 @@
 
 import collections
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from delf_cli.options import UsageError
@@ -27,24 +27,31 @@ def require_format(path: str) -> None:
         raise UsageError(f"{path}: unknown picture format; let the name end in {', '.join(_FORMATS)}")
 
 
-def file_names(photos: Sequence[str]) -> list[str]:
-    """A file name for the picture of each photo. Photos with the same name in different folders get a number.
+class FileNames:
+    """File names for the pictures of photos. Photos with the same name in different folders get a number.
 
-    >>> file_names(["a/x.png", "b/x.jpg", "y"])
+    Args:
+        taken: names that are used already.
+
+    >>> [*map(FileNames().of, ["a/x.png", "b/x.jpg", "y"])]
     ['x.jpg', 'x_2.jpg', 'y.jpg']
-    >>> file_names(["a/x.png", "b/x.jpg", "x_2.jpg"])
-    ['x.jpg', 'x_2.jpg', 'x_2_2.jpg']
+    >>> [*map(FileNames(["x.jpg"]).of, ["b/x.jpg", "x_2.jpg"])]
+    ['x_2.jpg', 'x_2_2.jpg']
     """
-    names: dict[str, None] = {}
-    repeated: collections.Counter[str] = collections.Counter()
-    for photo in photos:
+
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self._taken = set(taken)
+        self._repeated: collections.Counter[str] = collections.Counter()
+
+    def of(self, photo: str) -> str:
+        """A name that no earlier photo has."""
         stem = os.path.splitext(os.path.basename(photo))[0]
         name = f"{stem}.jpg"
-        while name in names:
-            repeated[stem] += 1
-            name = f"{stem}_{repeated[stem] + 1}.jpg"
-        names[name] = None
-    return list(names)
+        while name in self._taken:
+            self._repeated[stem] += 1
+            name = f"{stem}_{self._repeated[stem] + 1}.jpg"
+        self._taken.add(name)
+        return name
 
 
 def load_panel(photo: "Source", features: "delf_jax.features.LocalFeatures") -> "retrieval.draw.Panel":

@@ -138,7 +138,7 @@ class Search:
         if self.out is None:
             return [None] * len(queries)
         os.makedirs(self.out, exist_ok=True)
-        return [os.path.join(self.out, name) for name in result_pictures.file_names(queries)]
+        return [os.path.join(self.out, name) for name in map(result_pictures.FileNames().of, queries)]
 
     def _answer(
         self,

@@ -15,14 +15,17 @@ from delf_cli.training_progress import show_progress
 from delf_jax.settings import Precision
 
 if TYPE_CHECKING:
-    import delf_jax.extraction.head
-    import delf_jax.training.loop
+    import optax
+
+    from delf_jax.extraction.head import Head
+    from delf_jax.training.backbones import Backbone
+    from delf_jax.training.feeds import Feeds
+    from delf_jax.training.loop import Result
     from delf_jax.training.samples import Samples
     from delf_jax.training.settings import TrainingSettings
+    from delf_jax.training.steps import Steps
 
 _WITH_LABELS, _WITHOUT_LABELS = "packaged-head", "self-labelled"
-# Many times more than 128 dimensions need.
-_PHOTOS_FOR_PCA = 300
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,58 +87,24 @@ class Train:
 
         environment.start_jax()
         environment.quiet_absl()
-        from delf_jax.training import exporting, feeds, loop, optimizers
+        from delf_jax.training import loop
         from delf_jax.training.backbones import Backbone
-        from delf_jax.training.sources import open_sets
         from delf_jax.training.steps import Steps
 
-        training, validation = open_sets(
-            self.paths, labels=self.labels, positives=self.positives, validation=settings.validation
-        )
-        absent = getattr(training, "absent", ())
-        if absent:
-            report.note(f"{self.labels}: {len(absent)} of its photos are missing, for example {absent[0]}")
+        training, validation = self._open_sets(settings, report)
         base = self._base_head()
         backbone = Backbone.open(self.model)
         network = loop.network_config(settings, backbone, classes=len(training.classes))
         attention = loop.first_attention(settings, network, base)
         folder = Path(self.out)
-        identity = {
-            "settings": dataclasses.asdict(settings),
-            "photos": training.digest,
-            "backbone": backbone.fingerprint,
-        }
-        loop.prepare_run_folder(folder, identity)
-        (folder / "preset.toml").write_text(settings.to_toml())
-        if settings.cached:
-            place = folder / "features"
-            with report.progress("dense features", unit="views") as advance:
-                fed = feeds.cached_feeds(training, validation, settings, place, model=self.model, progress=advance)
-        else:
-            fed = feeds.photo_feeds(training, validation, settings, workers=self.workers)
-        with contextlib.closing(fed.training):
-            total = loop.total_steps(settings, fed.training.steps_per_epoch)
-            optimizer = optimizers.optimizer_of(settings, steps=total, steps_per_epoch=fed.training.steps_per_epoch)
-            steps = Steps(settings, network, backbone, optimizer, attention=attention)
+        self._prepare_folder(folder, settings, training, backbone)
+        feeds = self._feeds(training, validation, settings, report)
+        with contextlib.closing(feeds.training):
+            steps = Steps(settings, network, backbone, _optimizer(settings, feeds), attention=attention)
             with self._summary_writer(folder) as board, show_progress(report) as show:
-                result = loop.train(steps, fed, folder, board=board, progress=show)
-        for name, reason in [*fed.training.failures.items(), *fed.failures_aside.items()]:
-            report.failure("image", name, reason)
-        photos_used = len(training) - len(fed.training.failures)
-        report.succeeded += photos_used
-        notes = {
-            "command": f"delf-jax train --preset {self._preset}",
-            "settings": dataclasses.asdict(settings),
-            "photos": photos_used,
-            "classes": len(training.classes),
-            "step": result.step,
-            "steps": result.steps,
-        }
-        head = exporting.trained_head(steps, result, base, notes=notes)
-        if settings.changes_backbone:
-            exporting.save_backbone(steps, result, folder / "backbone.safetensors", model=self.model)
-            head = self._fit_head(head, training, report)
-        head.save(folder / "head.safetensors")
+                result = loop.train(steps, feeds, folder, board=board, progress=show)
+        photos_used = self._count_photos(training, feeds, report)
+        self._save(steps, result, base, training, photos_used, report)
         self._report_result(report, folder, settings, result, photos_used)
 
     @property
@@ -152,7 +121,19 @@ class Train:
             raise UsageError("--labels none has no classes to validate with; leave --validation at 0")
         return settings
 
-    def _base_head(self) -> "delf_jax.extraction.head.Head":
+    def _open_sets(self, settings: "TrainingSettings", report: Report) -> "tuple[Samples, Samples | None]":
+        """The photos to train on, and those that are held out. Says if listed photos are missing."""
+        from delf_jax.training.sources import open_sets
+
+        training, validation = open_sets(
+            self.paths, labels=self.labels, positives=self.positives, validation=settings.validation
+        )
+        absent = getattr(training, "absent", ())
+        if absent:
+            report.note(f"{self.labels}: {len(absent)} of its photos are missing, for example {absent[0]}")
+        return training, validation
+
+    def _base_head(self) -> "Head":
         """The head whose other parts are kept; an empty head if the backbone has none."""
         from delf_jax.extraction.head import Head
         from delf_jax.loading import model_paths
@@ -160,9 +141,62 @@ class Train:
         path = Path(self.head) if self.head else model_paths(self.model)[1]
         return Head() if self.head is None and not path.is_file() else Head.open(path)
 
-    def _fit_head(
-        self, head: "delf_jax.extraction.head.Head", samples: "Samples", report: Report
-    ) -> "delf_jax.extraction.head.Head":
+    def _prepare_folder(
+        self, folder: Path, settings: "TrainingSettings", training: "Samples", backbone: "Backbone"
+    ) -> None:
+        """Makes the folder of the run, or checks that the run in it is this one."""
+        from delf_jax.training import loop
+
+        identity = {
+            "settings": dataclasses.asdict(settings),
+            "photos": training.digest,
+            "backbone": backbone.fingerprint,
+        }
+        loop.prepare_run_folder(folder, identity)
+        (folder / "preset.toml").write_text(settings.to_toml())
+
+    def _feeds(
+        self, training: "Samples", validation: "Samples | None", settings: "TrainingSettings", report: Report
+    ) -> "Feeds":
+        """The batches: of dense features, which are computed first, or of crops of the photos."""
+        from delf_jax.training import feeds
+
+        if not settings.cached:
+            return feeds.photo_feeds(training, validation, settings, workers=self.workers)
+        place = Path(self.out) / "features"
+        with report.progress("dense features", unit="views") as advance:
+            return feeds.cached_feeds(training, validation, settings, place, model=self.model, progress=advance)
+
+    def _count_photos(self, training: "Samples", feeds: "Feeds", report: Report) -> int:
+        """Reports the photos that could not be read, and returns the number of those trained on."""
+        for name, reason in [*feeds.training.failures.items(), *feeds.failures_aside.items()]:
+            report.failure("image", name, reason)
+        count = len(training) - len(feeds.training.failures)
+        report.succeeded += count
+        return count
+
+    def _save(
+        self, steps: "Steps", result: "Result", base: "Head", training: "Samples", photos_used: int, report: Report
+    ) -> None:
+        """Writes the head of the run, and the backbone if it was trained."""
+        from delf_jax.training import exporting
+
+        settings, folder = steps.settings, Path(self.out)
+        notes = {
+            "command": f"delf-jax train --preset {self._preset}",
+            "settings": dataclasses.asdict(settings),
+            "photos": photos_used,
+            "classes": len(training.classes),
+            "step": result.step,
+            "steps": result.steps,
+        }
+        head = exporting.trained_head(steps, result, base, notes=notes)
+        if settings.changes_backbone:
+            exporting.save_backbone(steps, result, folder / "backbone.safetensors", model=self.model)
+            head = self._fit_head(head, training, report)
+        head.save(folder / "head.safetensors")
+
+    def _fit_head(self, head: "Head", samples: "Samples", report: Report) -> "Head":
         """The head for a new backbone, with PCA and foreground vector fitted to the training photos."""
         import delf_jax
         from delf_jax.training.samples import LabelledPhotos
@@ -174,7 +208,7 @@ class Train:
             return head
 
         extractor = delf_jax.load(self.out, head=head, scorer="norm")
-        chosen = [samples.path(i) for i in range(0, len(samples), -(-len(samples) // _PHOTOS_FOR_PCA))]
+        chosen = [samples.path(i) for i in head_fitting.evenly_spaced(range(len(samples)))]
         fitted = head_fitting.gather_statistics(extractor, chosen, report)
         if head.autoencoder is None:
             most = min(head_fitting.DEFAULT_DIMENSION, len(fitted.pca.total), fitted.pca.count - 1)
@@ -198,7 +232,7 @@ class Train:
         report: Report,
         folder: Path,
         settings: "TrainingSettings",
-        result: "delf_jax.training.loop.Result",
+        result: "Result",
         trained_on: int,
     ) -> None:
         use = f"--model {folder}" if settings.changes_backbone else f"--head {folder / 'head.safetensors'}"
@@ -210,3 +244,10 @@ class Train:
             record,
             f"{folder}: {result.steps} steps on {trained_on} photos; {numbers or 'was finished'}; use it with {use}",
         )
+
+
+def _optimizer(settings: "TrainingSettings", feeds: "Feeds") -> "optax.GradientTransformation":
+    from delf_jax.training import loop, optimizers
+
+    epoch = feeds.training.steps_per_epoch
+    return optimizers.optimizer_of(settings, steps=loop.total_steps(settings, epoch), steps_per_epoch=epoch)

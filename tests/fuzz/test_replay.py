@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from delf_cli.localization_results import LocalizationResults
-from delf_cli.result_pictures import file_names
+from delf_cli.result_pictures import FileNames
 from delf_jax.errors import DelfError, ImageError, ModelError
 from delf_jax.import_weights.public.archives import unpacked
 from delf_jax.import_weights.public.importing import read_h5
@@ -76,7 +76,7 @@ def test_any_bytes_are_read_or_refused(tmp_path: Path, data: bytes, name: str) -
 @given(st.lists(st.text(st.characters(exclude_characters="\0")), max_size=8))
 @example(["../../x.jpg", "/etc/passwd", "..", "a/..", "x_2.jpg", "a/x.png", "b/x.png", "s3://bucket/../y.jpg"])
 def test_pictures_stay_in_their_folder(photos: list[str]) -> None:
-    names = file_names(photos)
+    names = [*map(FileNames().of, photos)]
     assert len(set(names)) == len(photos)
     assert all("/" not in name and name not in ("", ".", "..") for name in names)
 
