@@ -9,6 +9,15 @@ import re
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
+def one_line(error: BaseException) -> str:
+    """The text of an error in one line of at most 200 characters; the name of its class if it has no text.
+
+    >>> one_line(ValueError("bad header:\\n  line 3"))
+    'bad header: line 3'
+    """
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
 class DelfError(Exception):
     """Base class of every error that this project raises on purpose; its text is always one line.
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import jax
 
 from delf_jax.cache import models_folder
-from delf_jax.errors import ModelError
+from delf_jax.errors import ModelError, one_line
 from delf_jax.extraction.head import Head
 from delf_jax.extractor import Extractor
 from delf_jax.files import model_file
@@ -110,7 +110,7 @@ def read_backbone(
         if not len(mean) == len(std) == 3:
             raise ValueError("preprocess needs three channels")
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise ModelError(f"{path}: does not describe its own tensors ({reason}); get the file again") from None
     return BackboneConfig(network, mean, std), params
 

@@ -1,7 +1,6 @@
 """A predictor in a folder: the statistics, the points, an optimum at finite lambda, and a manifest with checksums."""
 
 import dataclasses
-import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any, NamedTuple
 
 from delf_jax.errors import PredictorError
 from delf_jax.files import atomic, model_file
+from delf_jax.files.checksum import file_sha256
 from delf_jax.files.envelope import (
     EnvelopeError,
     NewerVersionError,
@@ -59,7 +59,7 @@ def write(path: str | os.PathLike[str], parts: PredictorParts) -> None:
             "found_threshold": parts.found_threshold,
             "optimum": optimum,
             "points": bool(parts.points),
-            "files": {name: _checksum(folder / name) for name in files},
+            "files": {name: file_sha256(folder / name) for name in files},
         }
         atomic.write_bytes(folder / _MANIFEST, encode_envelope(_FORMAT, _VERSION, manifest))
 
@@ -136,10 +136,5 @@ def damaged_files(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
     return [
         name
         for name, checksum in manifest["files"].items()
-        if not (folder / name).is_file() or _checksum(folder / name) != checksum
+        if not (folder / name).is_file() or file_sha256(folder / name) != checksum
     ]
-
-
-def _checksum(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

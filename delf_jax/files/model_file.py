@@ -10,8 +10,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from delf_jax.errors import ModelError
+from delf_jax.errors import ModelError, one_line
 from delf_jax.files import atomic, json_files
+from delf_jax.files.checksum import file_sha256
 
 METADATA_KEY = "delf_jax"
 FORMAT_VERSION = 1
@@ -52,7 +53,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.nda
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise ModelError(f"{path}: damaged or not a model file ({reason}); get it again") from error
     if description.get("checksum") != _checksum(tensors):
         raise ModelError(f"{path}: its tensors do not match their checksum; the file is damaged, get it again")
@@ -66,8 +67,7 @@ def fingerprint(path: str | os.PathLike[str]) -> str:
         ModelError: the file cannot be read.
     """
     try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
 

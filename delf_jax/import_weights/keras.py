@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from delf_jax.errors import ModelError
+from delf_jax.errors import ModelError, one_line
 from delf_jax.files import json_files
 from delf_jax.import_weights.imported_backbone import ImportedBackbone, count_units
 from delf_jax.models.resnet import ResNetConfig
@@ -95,7 +95,7 @@ def _read_tensorflowjs(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, A
     except OSError as error:
         raise ModelError(f"{error.filename or folder}: {error.strerror}; unpack the whole package") from error
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise ModelError(f"{folder}/model.json: not a TensorFlow.js layers model ({reason})") from error
 
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from delf_jax.errors import one_line
+
 _MEMO = ("BINPUT", "LONG_BINPUT", "PUT")
 # Numbers and text. An array of objects would hold whatever the pickle makes.
 _TYPE_CODE = re.compile(r"b1|[iu][1248]|f[248]|[SU]\d+")
@@ -69,7 +71,7 @@ def read_numpy_pickle(path: str | os.PathLike[str]) -> Any:
         raise
     except Exception as error:
         # A damaged pickle raises almost anything; all of it means the same to the user.
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise UnreadablePickle(f"damaged or not a pickle of arrays ({type(error).__name__}: {reason})") from error
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
-from delf_jax.errors import ModelError
+from delf_jax.errors import ModelError, one_line
 from delf_jax.import_weights.pickles import AllowListUnpickler, UnreadablePickle
 
 _MOST_TENSORS, _MOST_SHARING, _DEEPEST = 100_000, 1000, 16
@@ -73,7 +73,7 @@ def read_torch_file(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         raise ModelError(f"{path}: {error}") from error
     except Exception as error:
         # A damaged pickle raises almost anything; all of it means the same to the user.
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise ModelError(f"{path}: damaged or not a PyTorch file ({type(error).__name__}: {reason})") from error
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from delf_jax.errors import FileFormatError
+from delf_jax.errors import FileFormatError, one_line
 from delf_jax.features import LocalFeatures
 from delf_jax.files import atomic
 
@@ -32,7 +32,7 @@ def read_npz(path: str | os.PathLike[str]) -> LocalFeatures:
     except FileNotFoundError:
         raise FileFormatError(f"{os.fspath(path)}: there is no such file") from None
     except (OSError, EOFError, LookupError, TypeError, ValueError, RuntimeError, MemoryError, *_BROKEN_ZIP) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise FileFormatError(f"{os.fspath(path)}: damaged or not features ({reason}); write it again") from None
     keypoints, scales, scores, descriptors = columns
     return LocalFeatures(keypoints, scales, scores, descriptors, image_size=(height, width))

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from delf_jax.errors import FileFormatError
+from delf_jax.errors import FileFormatError, one_line
 from delf_jax.features import LocalFeatures
 from delf_jax.files import atomic
 from delf_jax.interchange.pairs import PairMatches
@@ -145,5 +145,5 @@ def _new_group(file: Any, name: str) -> Any:
 def _damaged(path: str | os.PathLike[str], error: Exception) -> FileFormatError:
     if isinstance(error, FileNotFoundError):
         return FileFormatError(f"{os.fspath(path)}: there is no such file")
-    reason = " ".join(str(error).split())
+    reason = one_line(error)
     return FileFormatError(f"{os.fspath(path)}: damaged or not a file as hloc writes it ({reason}); write it again")

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
-from delf_jax.errors import ClusterError
+from delf_jax.errors import ClusterError, one_line
 from delf_jax.files import lease
 from delf_jax.files.folder import Folder
 from delf_jax.photos.names import path_key
@@ -60,7 +60,7 @@ class Group:
             except Exception as error:  # the client has no class of its own for it
                 if "DEADLINE_EXCEEDED" not in str(error):
                     raise ClusterError(
-                        f"process 0 cannot be reached ({' '.join(str(error).split())[:150]}); "
+                        f"process 0 cannot be reached ({one_line(error)}); "
                         "what is finished is kept, run the same command again in all processes"
                     ) from None
             if not is_alive():
@@ -119,7 +119,7 @@ def join(coordinator: str, processes: int | None = None, process: int | None = N
             shutdown_timeout_seconds=_SECONDS_TO_LEAVE,
         )
     except (ValueError, RuntimeError, TypeError, OSError) as error:
-        reason = " ".join(str(error).split())[:200].rstrip(".")
+        reason = one_line(error).rstrip(".")
         raise ClusterError(
             f"the processes cannot join ({reason}); "
             "give --coordinator HOST:PORT, --num-processes and --process-id to each"

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 from delf_jax.cores import usable_cores
-from delf_jax.errors import ClusterError
+from delf_jax.errors import ClusterError, one_line
 
 _CPUS_A_WORKER = 2
 _SECONDS_TO_ANSWER = 10
@@ -86,7 +86,7 @@ def _connect(ray: ModuleType, address: str, workers: int | None) -> None:
         with _without_stderr():  # where the C++ part says that its log level was set
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **local)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
-        reason = " ".join(str(error).split())[:200].rstrip(".")
+        reason = one_line(error).rstrip(".")
         raise ClusterError(
             f"{address}: no Ray cluster can be reached ({reason}); "
             "start one with `ray start --head`, or give local to have one while the job runs"

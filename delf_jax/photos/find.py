@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import fsspec
 
-from delf_jax.errors import ImageError
+from delf_jax.errors import ImageError, one_line
 from delf_jax.photos import tar_and_parquet
 from delf_jax.photos.key_set import KeySet
 from delf_jax.photos.names import is_photo_name, path_key
@@ -160,8 +160,8 @@ def _guarded(name: str, photos: Iterator[PhotoFile | ImageError]) -> Iterator[Ph
     except ImportError as error:
         yield ImageError(name, f"its protocol needs a package that is not installed: {error}")
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        yield ImageError(name, f"cannot be listed ({reason[:200]}); check the address and its credentials")
+        reason = one_line(error)
+        yield ImageError(name, f"cannot be listed ({reason}); check the address and its credentials")
 
 
 def _remote(name: str) -> Iterator[PhotoFile | ImageError]:

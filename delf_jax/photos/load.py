@@ -13,7 +13,7 @@ import fsspec
 import numpy as np
 from PIL import Image, JpegImagePlugin
 
-from delf_jax.errors import ImageError
+from delf_jax.errors import ImageError, one_line
 from delf_jax.photos import tar_and_parquet
 
 MAX_PIXELS = 200_000_000
@@ -98,13 +98,13 @@ def read_bytes(name: str) -> bytes:
     except IsADirectoryError:
         raise ImageError(name, "is a folder; give the photos in it") from None
     except ImportError as error:
-        raise ImageError(name, f"its protocol needs a package that is not installed: {_one_line(error)}") from None
+        raise ImageError(name, f"its protocol needs a package that is not installed: {one_line(error)}") from None
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise ImageError(name[:80] + "...", "the path is too long; check it") from None
-        raise ImageError(name, f"cannot be read ({_one_line(error)}); check the disk or the connection") from None
+        raise ImageError(name, f"cannot be read ({one_line(error)}); check the disk or the connection") from None
     except Exception as error:  # object stores raise errors of their own libraries
-        raise ImageError(name, f"cannot be read ({_one_line(error)}); check the address and its credentials") from None
+        raise ImageError(name, f"cannot be read ({one_line(error)}); check the address and its credentials") from None
     if not data:
         raise ImageError(name, "the file is empty; fetch it again")
     if len(data) > MAX_FILE_BYTES:
@@ -163,7 +163,7 @@ def _decode(name: str, data: bytes, max_side: int | None, max_pixels: int) -> tu
     except MemoryError:
         raise ImageError(name, f"{width} x {height} pixels need more memory than there is; save it smaller") from None
     except Exception as error:  # parsers raise anything for hostile bytes
-        raise ImageError(name, f"the file is damaged or cut short ({_one_line(error)}); fetch it again") from None
+        raise ImageError(name, f"the file is damaged or cut short ({one_line(error)}); fetch it again") from None
     return pixels, (pixels.shape[0] * factor, pixels.shape[1] * factor)
 
 
@@ -246,7 +246,3 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
         pixels = cv2.transpose(pixels)
     flip = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}.get(orientation)
     return pixels if flip is None else cv2.flip(pixels, flip)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

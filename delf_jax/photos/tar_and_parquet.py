@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from delf_jax.errors import ImageError
+from delf_jax.errors import ImageError, one_line
 from delf_jax.photos.names import is_photo_name
 
 _SHARD = re.compile(r".*\.(tar|parquet)", re.IGNORECASE | re.DOTALL)
@@ -61,7 +61,7 @@ def members(shard: str, *, size: int, mtime_ns: int) -> Iterator[Member | ImageE
             for name in _rows(shard, size, mtime_ns).numbers:
                 yield Member(f"{shard}::{name}", size, mtime_ns)
     except (OSError, tarfile.TarError, pa.ArrowException, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         yield ImageError(
             shard, f"is not a readable shard ({reason}); give an uncompressed .tar, or .parquet with photos"
         )

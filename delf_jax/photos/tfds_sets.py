@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from delf_jax.errors import DelfError
+from delf_jax.errors import DelfError, one_line
 
 
 def open_builder(folder: str | os.PathLike[str]) -> Any:
@@ -18,7 +18,7 @@ def open_builder(folder: str | os.PathLike[str]) -> Any:
     try:
         return tfds.builder_from_directory(folder)
     except Exception as error:  # the readers of TFDS raise anything for damaged files
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise DelfError(f"{folder}: its description is damaged ({reason}); prepare it again") from None
 
 

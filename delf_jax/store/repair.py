@@ -8,7 +8,7 @@ import io
 import os
 from typing import NamedTuple
 
-from delf_jax.errors import StoreError
+from delf_jax.errors import StoreError, one_line
 from delf_jax.files.folder import Folder
 from delf_jax.files.lease import Lease
 from delf_jax.store import parts
@@ -141,5 +141,5 @@ def _examined(name: str, digest: str, data: bytes) -> _Examined | Damage:
         says = "settings" in origin
         origins = {Manifest.from_json(origin | {"next_part": 0, "parts": []})} if says else set()
     except parts.UNREADABLE as error:
-        return Damage(name, f"it is not readable: {' '.join(str(error).split())}")
+        return Damage(name, f"it is not readable: {one_line(error)}")
     return _Examined(Part(name, len(paths), len(data), sha256), paths, models, origins)

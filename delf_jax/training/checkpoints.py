@@ -11,6 +11,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
+from delf_jax.errors import one_line
 from delf_jax.training.settings import TrainingError
 
 
@@ -78,7 +79,7 @@ class Checkpoints:
             restored = self._manager.restore(step, args=parts)
         except (OSError, ValueError, KeyError, TypeError) as error:
             place = f"{self._manager.directory}/{step}"
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error)
             raise TrainingError(
                 f"{place}: cannot be read ({reason}); remove that folder to resume from an older one"
             ) from error

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import ExifTags, Image
 
-from delf_jax.errors import DelfError, ImageError
+from delf_jax.errors import DelfError, ImageError, one_line
 from delf_jax.photos.load import Photo, load_photo
 from delf_jax.photos.tfds_sets import file_name, open_builder, open_split
 from localization.evaluation import true_masks
@@ -281,7 +281,7 @@ def _drawn(file: Path, draw: Callable[..., Mask], *arguments: Any) -> Mask:
     try:
         return draw(*arguments)
     except (OSError, ValueError, LookupError, TypeError, ArithmeticError, SyntaxError, *_DRAWING_ERRORS) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        reason = f"{type(error).__name__}: {one_line(error)}"
         raise DelfError(f"{file}: the mask of a photo is damaged ({reason}); fetch the annotations again") from error
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from delf_jax.errors import PredictorError
+from delf_jax.errors import PredictorError, one_line
 from delf_jax.files import model_file
 from localization.foreground.statistics import NORM_EDGES, Statistics, Sums
 
@@ -55,7 +55,7 @@ def read(path: str | Path) -> Statistics:
             raise PredictorError(f"{path}: written by a newer version; update delf-jax")
         return _statistics(description, tensors)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise PredictorError(f"{path}: damaged ({reason}); fit the predictor again") from error
 
 

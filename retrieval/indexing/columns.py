@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from delf_jax.errors import SearchIndexError
+from delf_jax.errors import SearchIndexError, one_line
 from delf_jax.features import LocalFeatures
 from delf_jax.files import json_files
 
@@ -106,7 +106,7 @@ class PhotoColumns:
             _require_fit(names, columns)
             columns |= {name: np.array(columns[name]) for name in _ARRAYS if name not in _FEATURES}
         except Exception as error:  # NumPy's parser of headers raises errors of many kinds
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error)
             raise SearchIndexError(f"{folder}: its columns are damaged ({reason}); build the index again") from None
         return cls(tuple(names), **columns)
 

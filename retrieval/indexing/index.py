@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from delf_jax.errors import SearchIndexError
+from delf_jax.errors import SearchIndexError, one_line
 from delf_jax.features import LocalFeatures
 from delf_jax.files import atomic
 from delf_jax.settings import ExtractionSettings
@@ -158,7 +158,7 @@ class Index(SearchableIndex):
                 head_path=folder / HEAD if HEAD in described["files"] else None,
             )
         except (KeyError, TypeError, ValueError, OSError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise SearchIndexError(f"{folder}: damaged ({reason}); build the index again") from error
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -313,7 +313,7 @@ def replacing_index(path: str | os.PathLike[str]) -> Iterator[Path]:
         with atomic.replacing_folder(target) as folder:
             yield folder
     except OSError as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise SearchIndexError(
             f"{target}: cannot be written ({reason}); free space or choose another folder"
         ) from error

@@ -1,11 +1,11 @@
 """The manifest of an index: its version, its settings, and the checksums of its files."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from delf_jax.errors import SearchIndexError
+from delf_jax.files.checksum import file_sha256
 from delf_jax.files.envelope import (
     EnvelopeError,
     NewerVersionError,
@@ -31,7 +31,7 @@ def write(folder: Path, description: Mapping[str, Any]) -> None:
 
 def file_entry(path: Path) -> dict[str, Any]:
     """What a manifest says about a file: its size and its checksum."""
-    return {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+    return {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
 
 
 def is_index(folder: Path) -> bool:
@@ -98,11 +98,6 @@ def file_damage(folder: Path, name: str, expected: Mapping[str, Any]) -> str | N
         return f"{name} is missing"
     if path.stat().st_size != expected.get("bytes"):
         return f"{name} has {path.stat().st_size} bytes instead of {expected.get('bytes')}"
-    if _sha256(path) != expected.get("sha256"):
+    if file_sha256(path) != expected.get("sha256"):
         return f"{name} does not match its checksum"
     return None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

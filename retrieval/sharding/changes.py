@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from delf_jax.errors import SearchIndexError, StoreError
+from delf_jax.errors import SearchIndexError, StoreError, one_line
 from delf_jax.features import LocalFeatures
 from delf_jax.files.folder import Folder
 from delf_jax.files.lease import Lease
@@ -40,7 +40,7 @@ def changing(root: Path) -> Iterator[Layout]:
             Layout.read(root).remove_others(root)
             raise
     except OSError as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise SearchIndexError(f"{root}: cannot be written ({reason}); free space or check its permissions") from error
     finally:
         lease.release()

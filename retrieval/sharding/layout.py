@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from delf_jax.errors import SearchIndexError
+from delf_jax.errors import SearchIndexError, one_line
 from delf_jax.files import atomic
 from delf_jax.files.envelope import encode_envelope
 from delf_jax.settings import ExtractionSettings
@@ -115,7 +115,7 @@ class Layout:
                 raise ValueError("a count is not an integer, or the head is not an entry")
             return cls(**values)
         except (KeyError, TypeError, ValueError) as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error)
             raise SearchIndexError(f"{root}: its manifest is damaged ({reason}); build the index again") from error
 
     def write(self, root: Path) -> None:

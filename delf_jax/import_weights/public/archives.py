@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from delf_jax.errors import ModelError
+from delf_jax.errors import ModelError, one_line
 
 # Ten times the largest release of weights.
 MAX_BYTES = 8 << 30
@@ -45,7 +45,7 @@ def unpacked(path: Path, *, max_bytes: int = MAX_BYTES) -> Iterator[Path]:
             raise
         except tarfile.FilterError as error:
             raise ModelError(
-                f"{path}: not unpacked, because it would write outside its folder ({_line(error)})"
+                f"{path}: not unpacked, because it would write outside its folder ({one_line(error)})"
             ) from error
         except Exception as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
@@ -55,7 +55,7 @@ def unpacked(path: Path, *, max_bytes: int = MAX_BYTES) -> Iterator[Path]:
                 ) from error
             # A damaged archive can raise almost anything; to the user it means the same.
             raise ModelError(
-                f"{path}: a damaged archive ({type(error).__name__}: {_line(error)}); get it again"
+                f"{path}: a damaged archive ({type(error).__name__}: {one_line(error)}); get it again"
             ) from error
         yield folder
 
@@ -89,7 +89,3 @@ def _refuse_too_large(path: Path, total: int, entries: int, max_bytes: int) -> N
     if total > max_bytes or entries > _MAX_ENTRIES:
         limits = f"{max_bytes >> 20} MiB or {_MAX_ENTRIES} files"
         raise ModelError(f"{path}: needs more than {limits}; unpack it yourself and name the folder")
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

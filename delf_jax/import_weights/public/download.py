@@ -1,6 +1,5 @@
 """Downloads public weights into the cache: from mirrors first, resumed where a transfer broke off, and checked."""
 
-import hashlib
 import os
 import time
 from collections.abc import Callable
@@ -10,6 +9,7 @@ import requests
 
 from delf_jax.errors import ModelError
 from delf_jax.files import atomic
+from delf_jax.files.checksum import file_sha256
 from delf_jax.import_weights.public.registry import PublicWeights
 
 OFFLINE_VARIABLE = "DELF_JAX_OFFLINE"
@@ -54,7 +54,7 @@ def fetch(
     record = folder / f"{weights.file}.sha256"
     if target.is_file():
         known = weights.sha256 or (record.read_text().strip() if record.is_file() else "")
-        if _digest(target).startswith(known):
+        if file_sha256(target).startswith(known):
             return target
         if offline or is_offline():
             raise ModelError(f"{target}: does not match its checksum; fetch it again when there is a network")
@@ -101,7 +101,7 @@ class _Download:
             raise ModelError(
                 f"{address} did not send it ({_reason(error)}); the bytes so far are kept, try again"
             ) from error
-        digest = _digest(self.part)
+        digest = file_sha256(self.part)
         self.mark.unlink(missing_ok=True)
         if not digest.startswith(sha256):
             self.part.unlink()
@@ -160,11 +160,6 @@ class _Download:
                     self.advance(done, total)
         if total is not None and done != total:
             raise requests.ConnectionError("the connection broke")
-
-
-def _digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _reason(error: requests.RequestException) -> str:

@@ -1,7 +1,6 @@
 """Weights of other projects, in any known format -> a model folder for ``delf_jax.load``."""
 
 import dataclasses
-import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from delf_jax.errors import ModelError
+from delf_jax.errors import ModelError, one_line
 from delf_jax.extraction.head import Head
 from delf_jax.files import atomic
+from delf_jax.files.checksum import file_sha256
 from delf_jax.import_weights.delf import ImportedDelf, find_checkpoint, import_delf
 from delf_jax.import_weights.delf_config import DelfConfig
 from delf_jax.import_weights.imported_backbone import ImportedBackbone, pack_backbone
@@ -53,8 +53,7 @@ def import_weights(
         imported = _read(place, config, str(source))
     notes = dict(origin or {}) | {"file": source.name}
     if source.is_file():
-        with open(source, "rb") as file:
-            notes["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+        notes["sha256"] = file_sha256(source)
     with atomic.replacing_folder(out) as folder:
         pack_backbone(imported.backbone, folder / "backbone.safetensors", source=notes, kernels=np.float32)
         head = dataclasses.replace(imported.head, notes=imported.head.notes | {"imported_from": notes})
@@ -126,7 +125,7 @@ def read_h5(path: Path) -> dict[str, np.ndarray]:
             file.visititems(keep)
     except Exception as error:
         # A damaged file can raise almost anything; to the user it means the same.
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise ModelError(f"{path}: cannot be read, or not an .h5 file ({reason})") from error
     return arrays
 
