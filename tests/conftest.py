@@ -51,6 +51,16 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
+@pytest.fixture(scope="module")
+def quick_compilation() -> Iterator[None]:
+    """Programs are compiled without most optimizations, for tests that compile much longer than they compute."""
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(scope="session")
 def on_devices() -> Callable[[int, str], str]:
     """Runs Python source in a process of its own with so many simulated devices, and returns what it printed.

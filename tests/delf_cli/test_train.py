@@ -11,6 +11,8 @@ from delf_jax.extraction.head import Head
 from tests.delf_cli.conftest import Run
 from tests.delf_jax.training.class_folders import PHOTOS, write_class_folders
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory, demo_photos: Path) -> Path:
@@ -60,8 +62,8 @@ def test_the_joint_recipe_gives_a_model_of_its_own(
     run: Run, folders: Path, tiny: tuple[str, ...], tmp_path: Path, demo_photos: Path
 ) -> None:
     out = tmp_path / "run"
-    options = ["recipe=joint", "train_backbone=true", "cached=false", "side=48", "autoencoder=8", "learning_rate=0.001"]
-    outcome = run("train", folders, "--out", out, *tiny, "--steps", "2", "--set", *options)
+    options = ["recipe=joint", "train_backbone=true", "photo_layer=conv4", "cached=false", "side=48", "autoencoder=8"]
+    outcome = run("train", folders, "--out", out, *tiny, "--steps", "2", "--set", *options, "learning_rate=0.001")
     assert outcome.code == 0, outcome.err
     assert f"--model {out} --scorer learned" in outcome.out
     extractor = delf_jax.load(out, scorer="learned", max_side=96, scales=(1.0,), max_features=10)

@@ -21,6 +21,8 @@ from delf_jax.training.settings import TrainingError, TrainingSettings
 from delf_jax.training.steps import Steps
 from tests.delf_jax.training.planted import Planted, steps_for
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 CONFIG = NetworkConfig(classes=3, channels=12, hidden=7, batch_norm=True, autoencoder=5)
 
 
@@ -88,8 +90,12 @@ def test_a_saved_backbone_computes_what_it_did(tiny_model: Path, tmp_path: Path)
     saved = Backbone.open(str(tmp_path / "backbone.safetensors"))
     images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8))
     hw = jnp.array([[64, 64]])
-    before, _ = backbone.maps(backbone.parameters, images, hw, last="conv5", precision="float32")
-    after, _ = saved.maps(saved.parameters, images, hw, last="conv5", precision="float32")
+    before, after = (
+        jax.jit(network.maps, static_argnames=("last", "precision"))(
+            network.parameters, images, hw, last="conv5", precision="float32"
+        )[0]
+        for network in (backbone, saved)
+    )
     for name, array in before.items():
         np.testing.assert_allclose(after[name], array, rtol=2e-2, atol=2e-2 * float(abs(array).max()), err_msg=name)
 

@@ -17,27 +17,39 @@ from delf_jax.training import loop, metrics_log
 from delf_jax.training.checkpoints import Checkpoints
 from delf_jax.training.feeds import Feeds
 from delf_jax.training.settings import TrainingError, TrainingSettings
+from delf_jax.training.steps import Steps
 from tests.conftest import ROOT
 from tests.delf_jax.training.class_folders import write_class_folders
 from tests.delf_jax.training.planted import Planted, steps_for
 
-# Kills its own process, as the kernel would: after a step was logged, or while a checkpoint is being written.
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+# One process for each line of standard input, forked before JAX starts, so that the imports are paid for once. It kills
+# itself, as the kernel would: after a step was logged, or while a checkpoint is being written.
 DYING = """
-import os, signal, sys
+import json, os, signal, sys
+import delf_cli.train
 from delf_cli.main import main
+from delf_jax.training import dataset_builder, exporting, feeds, loop, sources
 from delf_jax.training.checkpoints import Checkpoints
 from delf_jax.training.metrics_log import MetricsLog
 
-place, at, *arguments = sys.argv[1:]
-home = {"log": (MetricsLog, "write"), "save": (Checkpoints, "save"), "never": None}[place]
-if home:
-    whole = getattr(*home)
-    def dying(self, step, *rest, **options):
-        whole(self, step, *rest, **options)
-        if step == int(at):
-            os.kill(os.getpid(), signal.SIGKILL)
-    setattr(*home, dying)
-sys.exit(main(arguments))
+def run(place, at, arguments):
+    home = {"log": (MetricsLog, "write"), "save": (Checkpoints, "save"), "never": None}[place]
+    if home:
+        whole = getattr(*home)
+        def dying(self, step, *rest, **options):
+            whole(self, step, *rest, **options)
+            if step == at:
+                os.kill(os.getpid(), signal.SIGKILL)
+        setattr(*home, dying)
+    return main(arguments)
+
+for line in sys.stdin:
+    child = os.fork()
+    if not child:
+        os._exit(run(*json.loads(line)))
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
@@ -71,6 +83,11 @@ SETTINGS = TrainingSettings(
 )
 
 
+@pytest.fixture(scope="module")
+def steps() -> Steps:
+    return steps_for(SETTINGS, steps=10)
+
+
 def logged(run: Path) -> list[dict[str, Any]]:
     """The lines of the log without their times."""
     times = ("seconds", "photos_per_second")
@@ -80,32 +97,22 @@ def logged(run: Path) -> list[dict[str, Any]]:
 @pytest.mark.slow
 def test_killed_runs_go_on_bit_for_bit(tmp_path: Path, tiny_model: Path, demo_photos: Path) -> None:
     photos = write_class_folders(tmp_path / "photos", demo_photos)
-    options = [
-        "cached=false",
-        "side=64",
-        "resize=80",
-        "augmentation=square",
-        "smallest_gamma=0.5",
-        "checkpoint_every=3",
-    ]
-
-    def train(out: str, place: str, step: int) -> int:
-        arguments = ["train", str(photos), "--out", str(tmp_path / out), "--model", str(tiny_model), "--steps", "8"]
-        finished = subprocess.run(
-            [sys.executable, "-c", DYING, place, str(step), *arguments, "--preset", "tiny", "--set", *options],
-            cwd=ROOT,
-            env=os.environ | {"JAX_PLATFORMS": "cpu"},
-            capture_output=True,
-            text=True,
-        )
-        assert finished.returncode in (0, -signal.SIGKILL), finished.stderr
-        return finished.returncode
-
-    assert train("whole", "never", 0) == 0
+    options = ["cached=false", "side=64", "resize=80", "augmentation=square", "smallest_gamma=0.75"]
+    command = ["train", str(photos), "--model", str(tiny_model), "--steps", "8", "--preset", "tiny"]
+    command += ["--set", *options, "checkpoint_every=3"]
     # Before any checkpoint, between two, and twice while one is being written.
-    for place, step in (("log", 2), ("save", 3), ("log", 5), ("save", 6)):
-        assert train("killed", place, step) == -signal.SIGKILL
-    assert train("killed", "never", 0) == 0
+    deaths = [("log", 2), ("save", 3), ("log", 5), ("save", 6)]
+    runs = [("whole", "never", 0), *(("killed", *death) for death in deaths), ("killed", "never", 0)]
+    finished = subprocess.run(
+        [sys.executable, "-c", DYING],
+        input="".join(f"{json.dumps([*end, [*command, '--out', str(tmp_path / out)]])}\n" for out, *end in runs),
+        cwd=ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+    )
+    codes = [int(line) for line in finished.stdout.splitlines() if line.lstrip("-").isdigit()]
+    assert codes == [0, *[-signal.SIGKILL] * len(deaths), 0], finished.stderr
     whole, killed = logged(tmp_path / "whole"), logged(tmp_path / "killed")
     assert [line["step"] for line in whole] == list(range(1, 9))
     assert killed == whole
@@ -113,8 +120,7 @@ def test_killed_runs_go_on_bit_for_bit(tmp_path: Path, tiny_model: Path, demo_ph
     assert heads[0] == heads[1]
 
 
-def test_an_interrupted_run_leaves_a_checkpoint_and_goes_on(tmp_path: Path) -> None:
-    steps = steps_for(SETTINGS, steps=10)
+def test_an_interrupted_run_leaves_a_checkpoint_and_goes_on(tmp_path: Path, steps: Steps) -> None:
     whole = loop.train(steps, Feeds(PlantedFeed(), None), tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         loop.train(steps, Feeds(PlantedFeed(interrupted_at=5), None), tmp_path / "stopped")
@@ -152,8 +158,7 @@ def test_a_full_disk_is_named_as_such(tmp_path: Path, monkeypatch: pytest.Monkey
     checkpoints.close()
 
 
-def test_with_photos_kept_aside_the_best_state_is_the_result(tmp_path: Path) -> None:
-    steps = steps_for(SETTINGS, steps=10)
+def test_with_photos_kept_aside_the_best_state_is_the_result(tmp_path: Path, steps: Steps) -> None:
     validation = [Planted().batch(8, 99)[0]]
     result = loop.train(steps, Feeds(PlantedFeed(), lambda: validation), tmp_path)
     lines = [line for line in logged(tmp_path) if "validation_loss" in line]
@@ -161,8 +166,7 @@ def test_with_photos_kept_aside_the_best_state_is_the_result(tmp_path: Path) -> 
     assert result.step == min(lines, key=lambda line: line["validation_loss"])["step"]
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_says_what_to_do(tmp_path: Path) -> None:
-    steps = steps_for(SETTINGS, steps=10)
+def test_a_loss_that_is_no_number_stops_the_run_and_says_what_to_do(tmp_path: Path, steps: Steps) -> None:
     feed = PlantedFeed()
     whole = feed.problem.batch
 
