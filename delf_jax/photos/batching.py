@@ -10,7 +10,7 @@ import concurrent.futures
 import itertools
 import os
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -72,38 +72,7 @@ def run(
         (key, photo, the photo's row of the program's output as NumPy arrays), or (key, ImageError, None); out of order.
     """
     waiting: dict[Bucket, list[tuple[Key, Photo]]] = collections.defaultdict(list)
-    in_flight: collections.deque[tuple[list[tuple[Key, Photo]], concurrent.futures.Future[Any]]] = collections.deque()
-    compiled: set[Bucket] = set()
-    at_once = _programs_at_once(plan)
-    threads = concurrent.futures.ThreadPoolExecutor(at_once, thread_name_prefix="batch")
-
-    def computed(start: Callable[[], Any]) -> Any:
-        with meter.shared_stage("compute"):
-            return jax.block_until_ready(start())
-
-    def send(bucket: Bucket) -> None:
-        batch = waiting.pop(bucket)
-        images, valid_hw = pad_batch([photo.pixels for _, photo in batch], bucket, plan.batch_size)
-        arrays = jax.device_put((images, valid_hw), plan.sharding)
-        if bucket in compiled:
-            output = threads.submit(computed, lambda: program(params, *arrays))
-        else:
-            # Compiled in this thread, so that it is compiled once and not counted as computing.
-            first = program(params, *arrays)
-            output = threads.submit(computed, lambda: first)
-            compiled.add(bucket)
-        in_flight.append((batch, output))
-
-    def read_back(most: int) -> Iterator[tuple[Key, Photo, Any]]:
-        while len(in_flight) > most:
-            batch, output = in_flight.popleft()
-            try:
-                host = jax.tree.map(np.asarray, jax.device_get(output.result()))
-            finally:
-                del output  # an exception in it would keep this frame and its batch in memory
-            for row, (key, photo) in enumerate(batch):
-                yield key, photo, jax.tree.map(lambda array, row=row: array[row], host)
-
+    batches: _Batches[Key] = _Batches(program, params, plan, meter)
     try:
         for key, photo in _decoded(items, plan, workers, meter):
             if isinstance(photo, ImageError):
@@ -112,14 +81,66 @@ def run(
             bucket = choose_bucket(photo.pixels.shape[0], photo.pixels.shape[1], plan.buckets)
             waiting[bucket].append((key, photo))
             if len(waiting[bucket]) == plan.batch_size:
-                send(bucket)
-            yield from read_back(at_once)
+                batches.send(bucket, waiting.pop(bucket))
+            yield from batches.read_back(batches.at_once)
         for bucket in list(waiting):
-            send(bucket)
-            yield from read_back(at_once)
-        yield from read_back(0)
+            batches.send(bucket, waiting.pop(bucket))
+            yield from batches.read_back(batches.at_once)
+        yield from batches.read_back(0)
     finally:
-        threads.shutdown(wait=False, cancel_futures=True)
+        batches.close()
+
+
+class _Batches(Generic[Key]):
+    """The batches on the device: sent, computed in threads, and read back in the order in which they were sent.
+
+    Attributes:
+        at_once: number of programs that are computed at the same time.
+    """
+
+    def __init__(self, program: Callable[[Any, Any, Any], Any], params: Any, plan: Plan, meter: Meter) -> None:
+        self.at_once = _programs_at_once(plan)
+        self._program = program
+        self._params = params
+        self._plan = plan
+        self._meter = meter
+        self._compiled: set[Bucket] = set()
+        self._threads = concurrent.futures.ThreadPoolExecutor(self.at_once, thread_name_prefix="batch")
+        self._in_flight: collections.deque[tuple[list[tuple[Key, Photo]], concurrent.futures.Future[Any]]] = (
+            collections.deque()
+        )
+
+    def send(self, bucket: Bucket, photos: list[tuple[Key, Photo]]) -> None:
+        """Puts a batch on the device, whose program starts as soon as a thread is free."""
+        images, valid_hw = pad_batch([photo.pixels for _, photo in photos], bucket, self._plan.batch_size)
+        arrays = jax.device_put((images, valid_hw), self._plan.sharding)
+        if bucket in self._compiled:
+            output = self._threads.submit(self._computed, lambda: self._program(self._params, *arrays))
+        else:
+            # Compiled in this thread, so that it is compiled once and not counted as computing.
+            first = self._program(self._params, *arrays)
+            output = self._threads.submit(self._computed, lambda: first)
+            self._compiled.add(bucket)
+        self._in_flight.append((photos, output))
+
+    def read_back(self, most: int) -> Iterator[tuple[Key, Photo, Any]]:
+        """(key, photo, row of the output) of the oldest batches, until ``most`` batches are left on the device."""
+        while len(self._in_flight) > most:
+            photos, output = self._in_flight.popleft()
+            try:
+                host = jax.tree.map(np.asarray, jax.device_get(output.result()))
+            finally:
+                del output  # an exception in it would keep this frame and its batch in memory
+            for row, (key, photo) in enumerate(photos):
+                yield key, photo, jax.tree.map(lambda array, row=row: array[row], host)
+
+    def close(self) -> None:
+        """Ends the threads, without waiting for a program that still runs."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _computed(self, start: Callable[[], Any]) -> Any:
+        with self._meter.shared_stage("compute"):
+            return jax.block_until_ready(start())
 
 
 def _programs_at_once(plan: Plan) -> int:

@@ -162,50 +162,101 @@ def train(
     end = total_steps(settings, feed.steps_per_epoch)
     with contextlib.closing(Checkpoints(folder / CHECKPOINTS)) as checkpoints:
         state, first = _begin(steps, feed, checkpoints)
-        metrics: dict[str, float] = {}
-        begin = started = time.monotonic()
-        recent: list[float] = []
-        whole = state, feed.get_state()
         with MetricsLog(folder / "metrics.jsonl", step=first, board=board) as log:
+            run = _Run(steps, feeds, state, checkpoints, log)
             try:
                 for step in range(first + 1, end + 1):
-                    batch = next(feed)
-                    state, measured = steps.train(state, batch)
-                    metrics = {name: float(value) for name, value in measured.items()}
-                    # A gradient that is not finite makes the state useless before the loss shows it.
-                    if not all(map(math.isfinite, metrics.values())):
-                        raise TrainingError(_diverged(folder, step, checkpoints.last))
-                    recent.append(metrics["loss"])
-                    now = time.monotonic()
-                    pace = (now - begin) / max(step - first - 1, 1)
-                    if step == first + 1:
-                        # The first step compiles the program, so its time is left out.
-                        begin = now
-                    rate = settings.batch_size / pace
-                    times = {"seconds": round(now - started, 3), "photos_per_second": round(rate, 3)}
-                    log.write(step, metrics | times)
-                    # One assignment: an interruption comes before or after it.
-                    whole = state, feed.get_state()
+                    seconds_per_step = run.advance(step, folder)
                     if progress is not None:
-                        progress(Progress(step, end, metrics, rate, (end - step) * pace))
+                        rate, left = settings.batch_size / seconds_per_step, (end - step) * seconds_per_step
+                        progress(Progress(step, end, run.metrics, rate, left))
                     if step % settings.checkpoint_every == 0 or step == end:
-                        loss = float(np.mean(recent))
-                        recent.clear()
-                        if feeds.validation is not None:
-                            validated = validate(steps, state, feeds)
-                            log.write(step, {f"validation_{name}": value for name, value in validated.items()})
-                            loss = validated["loss"]
-                        checkpoints.save(step, *whole, loss=loss)
+                        run.save(step)
             except KeyboardInterrupt:
-                done, standing = whole
-                if recent and int(done["step"]) > first:
-                    checkpoints.save(int(done["step"]), done, standing, loss=float(np.mean(recent)))
+                run.save_interrupted(first)
                 raise
         checkpoints.wait()
-        chosen = checkpoints.best if feeds.validation is not None else None
-        if chosen is not None and chosen != end:
-            state, _ = checkpoints.restore(chosen, state)
-    return Result(state, int(state["step"]), end, metrics)
+        state = run.state
+        best = checkpoints.best if feeds.validation is not None else None
+        if best is not None and best != end:
+            state, _ = checkpoints.restore(best, state)
+    return Result(state, int(state["step"]), end, run.metrics)
+
+
+class _Run:
+    """Where a run stands.
+
+    Attributes:
+        metrics: of the last step.
+    """
+
+    def __init__(self, steps: Steps, feeds: Feeds, state: State, checkpoints: Checkpoints, log: MetricsLog) -> None:
+        self.metrics: dict[str, float] = {}
+        self._steps = steps
+        self._feeds = feeds
+        self._checkpoints = checkpoints
+        self._log = log
+        self._pace = _Pace()
+        self._recent_losses: list[float] = []
+        self._standing = state, feeds.training.get_state()
+
+    @property
+    def state(self) -> State:
+        """The state after the last step."""
+        return self._standing[0]
+
+    def advance(self, step: int, folder: Path) -> float:
+        """Does a step and logs it; returns the mean seconds of a step.
+
+        Raises:
+            TrainingError: the loss or its gradient is no longer a number.
+        """
+        batch = next(self._feeds.training)
+        state, measured = self._steps.train(self.state, batch)
+        self.metrics = {name: float(value) for name, value in measured.items()}
+        # A gradient that is not finite makes the state useless before the loss shows it.
+        if not all(map(math.isfinite, self.metrics.values())):
+            raise TrainingError(_diverged(folder, step, self._checkpoints.last))
+        self._recent_losses.append(self.metrics["loss"])
+        seconds, seconds_per_step = self._pace.count_step()
+        rate = self._steps.settings.batch_size / seconds_per_step
+        self._log.write(step, self.metrics | {"seconds": round(seconds, 3), "photos_per_second": round(rate, 3)})
+        # One assignment: an interruption comes before or after it.
+        self._standing = state, self._feeds.training.get_state()
+        return seconds_per_step
+
+    def save(self, step: int) -> None:
+        """Writes a checkpoint, after a validation if photos were kept aside."""
+        loss = float(np.mean(self._recent_losses))
+        self._recent_losses.clear()
+        if self._feeds.validation is not None:
+            validated = validate(self._steps, self.state, self._feeds)
+            self._log.write(step, {f"validation_{name}": value for name, value in validated.items()})
+            loss = validated["loss"]
+        self._checkpoints.save(step, *self._standing, loss=loss)
+
+    def save_interrupted(self, first: int) -> None:
+        """Writes a checkpoint of the last whole step, if there was one since ``first`` and the last checkpoint."""
+        step = int(self.state["step"])
+        if self._recent_losses and step > first:
+            self._checkpoints.save(step, *self._standing, loss=float(np.mean(self._recent_losses)))
+
+
+class _Pace:
+    """The time that steps take. It leaves out the first one, which compiles the program."""
+
+    def __init__(self) -> None:
+        self._begin = self._started = time.monotonic()
+        self._steps = 0
+
+    def count_step(self) -> tuple[float, float]:
+        """Counts a step that is done; returns the seconds since the start, and the mean seconds of a step."""
+        now = time.monotonic()
+        seconds_per_step = (now - self._begin) / max(self._steps, 1)
+        if not self._steps:
+            self._begin = now
+        self._steps += 1
+        return now - self._started, seconds_per_step
 
 
 def validate(steps: Steps, state: State, feeds: Feeds) -> dict[str, float]:
