@@ -24,18 +24,19 @@ class Export:
     """Write the features of a store, and matches of pairs of photos, for other programs.
 
     delf: one .delf file per photo, as the official DELF code writes it. numpy: one .npz file per photo. hloc: a folder
-    with features.h5 and, if you choose pairs, pairs.txt and matches.h5. colmap: a database for COLMAP's mapper. It
-    contains cameras and keypoints and, if you choose pairs, matches and verified two-view geometries.
+    with features.h5 and, with --pairs or --index, pairs.txt and matches.h5. colmap: a database for COLMAP's mapper.
+    It contains cameras and keypoints and, with --pairs or --index, matches and verified two-view geometries.
 
     Attributes:
         store: feature store, as written by `delf-jax extract`.
         out: folder to write to; for colmap, the database file.
         format: kind of files to write. hloc and colmap need `pip install delf-jax[sfm]`.
-        images: folder of the photos. Exported names are relative to it.
+        images: folder to which the names of the photos are relative.
         pairs: pairs of photos to match: all, or a file with two names per line.
         index: match each photo with the photos that this index of the same store finds for it.
         top: number of photos that the index finds for each photo.
-        max_error: largest Sampson error of a verified match, in pixels at the size the features were computed at.
+        max_error: largest distance (Sampson error) of a match from its epipolar line, in pixels of the photo as it was
+            extracted.
         camera: the one camera that took all photos, as COLMAP's model and its numbers: MODEL,NUMBER,...
         json: print one JSON line with the counts.
     """
@@ -87,7 +88,7 @@ class Export:
             raise UsageError("--pairs and --index both choose pairs; give one of them")
         if self._with_matches and self.format in _ONE_FILE_A_PHOTO:
             raise UsageError(
-                f"--format {self.format} writes features only; --pairs and --index are for hloc and colmap"
+                f"--format {self.format} has no matches; use --pairs and --index with --format hloc or colmap"
             )
         if self.camera is not None and self.format != "colmap":
             raise UsageError("--camera is for --format colmap")

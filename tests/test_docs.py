@@ -10,12 +10,14 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 from delf_cli import main
 from delf_cli.demo import PHOTOS
@@ -163,6 +165,33 @@ def test_the_wheel_holds_every_file_of_the_packages() -> None:
             name = path.relative_to(ROOT / package).as_posix()
             if path.is_file() and path.suffix not in (".py", ".pyc") and not name.startswith("results/"):
                 assert any(fnmatch.fnmatch(name, pattern) for pattern in patterns.split()) or name == "NOTES.md", path
+
+
+@pytest.mark.slow
+def test_the_wheel_of_the_readme_works_where_it_is_installed(tmp_path: Path) -> None:
+    requirement = Requirement(tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"][0])
+    installed = [found.version for found in importlib.metadata.distributions(name=requirement.name)]
+    if not requirement.specifier.contains(next(iter(installed), "0")):
+        pytest.skip(f"needs {requirement} in this environment: pip cannot fetch it without a network")
+    # A build leaves files beside the sources, and takes those that an earlier build left.
+    checkout, elsewhere = tmp_path / "checkout", tmp_path / "elsewhere"
+    unneeded = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__", "tests", "docs", "demo_out")
+    shutil.copytree(ROOT, checkout, ignore=unneeded)
+    build, install = (words for words in _lines(README, "pip") if "dist" in " ".join(words))
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "--no-input"]
+    for words in ([*build[1:], "--no-build-isolation"], [*install[1:], "--no-deps", "--target", str(elsewhere)]):
+        done = subprocess.run([*pip, *words], cwd=checkout, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    code = """
+from pathlib import Path
+import delf_cli.demo, delf_jax, localization, retrieval
+for package in (delf_cli, delf_jax, localization, retrieval):
+    assert Path(package.__file__).is_relative_to(Path.cwd()), package.__file__
+assert len(list(delf_cli.demo.PHOTOS.glob("*.jpg"))) == 22
+assert delf_jax.load("delf-r50").head.attention is not None
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=elsewhere, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_citation_is_complete() -> None:

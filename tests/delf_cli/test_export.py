@@ -134,7 +134,7 @@ def test_an_index_chooses_the_pairs(run: Run, store: Path, index: Path, tmp_path
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    (("--format", "delf", "--pairs", "all"), "features only; --pairs and --index are for hloc and colmap"),
+    (("--format", "delf", "--pairs", "all"), "has no matches; use --pairs and --index with --format hloc or colmap"),
     (("--format", "hloc", "--pairs", "all", "--index", "i"), "give one of them"),
     (("--format", "numpy", "--camera", "PINHOLE,1,1,1,1"), "--camera is for --format colmap"),
     (("--format", "colmap", "--camera", "PINHOLE,1"), "give COLMAP's model and all of its numbers"),
