@@ -14,6 +14,7 @@ from benchmarks.timing import spread
 from delf_jax.features import LocalFeatures
 from retrieval.indexing.backends import Backend, backend_class
 from retrieval.indexing.columns import PhotoColumns
+from retrieval.indexing.description import IndexDescription
 from retrieval.indexing.index import Index
 from retrieval.indexing.indexed_photos import IndexedPhotos
 from retrieval.nearest import Neighbours
@@ -63,10 +64,7 @@ def measure(
         backend = backend_class("auto").build(columns.descriptors)
         index = Index(
             IndexedPhotos(columns, backend),
-            settings=None,
-            fingerprint=None,
-            threshold=DEFAULT_THRESHOLD,
-            head_path=None,
+            IndexDescription(settings=None, fingerprint=None, threshold=DEFAULT_THRESHOLD),
         )
         for number, query in itertools.product(range(rounds + 1), queries):
             seconds = _stages(index, columns, backend, query)

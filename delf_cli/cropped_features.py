@@ -36,7 +36,7 @@ def foreground_boxes(extractor: "delf_jax.extractor.Extractor", paths: Sequence[
     from delf_jax.photos.load import load_photo
     from localization.encoders.extractor_encoder import ExtractorEncoder
     from localization.localizing import localization_of, map_in_pixels
-    from localization.predictor import DEFAULT_MAP_THRESHOLD, MAP_THRESHOLD
+    from localization.predictor import default_map_threshold
 
     head = extractor.head
     if head.foreground is None:  # the head of the index may lack it; try the model's own
@@ -62,7 +62,7 @@ def foreground_boxes(extractor: "delf_jax.extractor.Extractor", paths: Sequence[
         if isinstance(seen, ImageError):
             continue
         seen = seen._replace(original_size=sizes[position])
-        threshold = MAP_THRESHOLD.get(layer, DEFAULT_MAP_THRESHOLD)
+        threshold = default_map_threshold(layer)
         found = localization_of(seen, row, threshold=threshold, found_threshold=0.0, edges=False, label=None)
         if found.boxes:
             x0, y0, x1, y1, _ = found.boxes[0]

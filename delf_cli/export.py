@@ -165,7 +165,7 @@ class Export:
         if self.index is None:
             return photos, list(all_pairs(photos))
         by_path = {path: photos[name] for path, name in names.items()}
-        found = retrieval.retrieved_pairs(retrieval.Index.open(self.index), by_path, top=self.top)
+        found = retrieval.retrieved_pairs(retrieval.open_index(self.index), by_path, top=self.top)
         return photos, [(names[a], names[b]) for a, b in found]
 
     def _matched(

@@ -90,7 +90,7 @@ class Serve:
         from delf_cli.web.searcher import Searcher
         from localization import Predictor
 
-        index = retrieval.Index.open(self.index)
+        index = retrieval.open_index(self.index)
         extractor = self.extraction.load(base=index.settings, head=index.head_path)
         index.require(extractor.fingerprint)
         localizer = None if self.predictor is None else Localizer(Predictor.open(self.predictor))

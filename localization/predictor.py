@@ -32,7 +32,7 @@ from localization.maps.cells import Place, cells_of
 from localization.predictor_files import PredictorParts
 from localization.representers.explain import Explainer, Explanation, SearchMethod
 from localization.representers.points import Points
-from localization.representers.values import Ranking
+from localization.representers.values import PointRanking
 
 # Share of a map's maximum that counts as object. It was chosen without the test photos of any benchmark: the middle of
 # the thresholds that are at most two standard errors worse than the best one in each of three cases, namely w* of five
@@ -41,6 +41,11 @@ from localization.representers.values import Ranking
 # differ, .01. `python -m benchmarks.map_threshold` chooses it again.
 MAP_THRESHOLD = {"conv4": 0.01}
 DEFAULT_MAP_THRESHOLD = 0.24
+
+
+def default_map_threshold(layer: str) -> float:
+    """The share of a map's maximum that counts as object, for maps of this layer."""
+    return MAP_THRESHOLD.get(layer, DEFAULT_MAP_THRESHOLD)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -175,7 +180,7 @@ class Predictor:
         where: Place = None,
         *,
         top: int = 10,
-        ranking: Ranking = "centred",
+        ranking: PointRanking = "centred",
         per_photo: int | None = 1,
         index: SearchMethod | None = None,
     ) -> Explanation:

@@ -15,7 +15,7 @@ __all__ = ["Panel", "draw_keypoints", "draw_matches", "proof"]
 CELL_RADIUS = 8.0
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Panel:
     """A photo to draw, with its features.
 

@@ -13,7 +13,7 @@ from delf_jax.errors import SearchIndexError
 from delf_jax.features import LocalFeatures
 from delf_jax.settings import ExtractionSettings
 from delf_jax.store.reader import FeatureStore
-from retrieval.indexing.compatibility import named, require_dimension, require_same_extraction, require_same_model
+from retrieval.compatibility import photos_with_names, require_dimension, require_same_extraction, require_same_model
 from retrieval.verification.transforms import Model
 from retrieval.verification.verify import Match, VerificationSettings
 from retrieval.voting import RankedPhotos
@@ -171,7 +171,7 @@ class SearchableIndex(abc.ABC):
         if isinstance(added, FeatureStore):
             require_same_extraction(self, added)
         new: dict[str, LocalFeatures] = {}
-        for name, features in named(added):
+        for name, features in photos_with_names(added):
             if name in new:
                 raise SearchIndexError(f"{name}: comes twice; give every photo a name of its own")
             new[name] = dataclasses.replace(features, descriptors=np.asarray(features.descriptors, np.float16))

@@ -18,7 +18,7 @@ SOURCES = sorted(
     for path in (ROOT / package).rglob("*.py")
 )
 # The one module that unpickles, by an allow-list.
-RESTRICTED = {"delf_jax/import_weights/pickles.py"}
+RESTRICTED = {"delf_jax/files/pickles.py"}
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__"}
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
 EXTRACTING = {"extractall", "unpack_archive"}

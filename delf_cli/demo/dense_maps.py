@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     import jax
     import numpy as np
 
-    from delf_cli.demo.story import LocatedPhoto, Place
+    from delf_cli.demo.story import LocatedPhoto, TrainingPlace
     from delf_jax.extractor import Extractor
     from localization.representers.values import RepresenterPoint
 
@@ -98,10 +98,10 @@ def locate(name: str, maps: Mapping[str, Maps]) -> "LocatedPhoto":
     )
 
 
-def _place(point: "RepresenterPoint", maps: Mapping[str, Maps]) -> "Place":
+def _place(point: "RepresenterPoint", maps: Mapping[str, Maps]) -> "TrainingPlace":
     import cv2
 
-    from delf_cli.demo.story import Place
+    from delf_cli.demo.story import TrainingPlace
     from delf_jax import drawing
     from localization import draw
 
@@ -110,4 +110,4 @@ def _place(point: "RepresenterPoint", maps: Mapping[str, Maps]) -> "Place":
     size = [max(1, round(side * scale)) for side in pixels.shape[1::-1]]
     small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
     thumbnail = drawing.to_jpeg(draw.mark_place(small, point.xy, point.image_size))
-    return Place(point.image, thumbnail, point.importance, point.similarity, point.share)
+    return TrainingPlace(point.image, thumbnail, point.importance, point.similarity, point.share)

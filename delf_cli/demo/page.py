@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-from delf_cli.demo.story import LocatedPhoto, Place, Query, Step, Story
+from delf_cli.demo.story import LocatedPhoto, Query, Step, Story, TrainingPlace
 
 _TEMPLATE = Path(__file__).parent / "page.html"
 _LOOK = Path(__file__).parent.parent / "look.css"
@@ -148,7 +148,7 @@ def _located(found: LocatedPhoto) -> str:
     )
 
 
-def _place(place: Place) -> str:
+def _place(place: TrainingPlace) -> str:
     image = _image(place.thumbnail, f"{place.name} with a ring around the place")
     return (
         f"<figure>{image}<figcaption><b>{escape(place.name)}</b><br>share {place.share:.1%}, cosine "

@@ -31,7 +31,7 @@ class Query:
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class TrainingPlace:
     """A place of a training photo that explains a place of another photo; the thumbnail marks it."""
 
     name: str
@@ -60,8 +60,8 @@ class LocatedPhoto:
     heat: bytes
     score: float
     boxes: Sequence[tuple[int, ...]]
-    excitatory: Sequence[Place]
-    inhibitory: Sequence[Place]
+    excitatory: Sequence[TrainingPlace]
+    inhibitory: Sequence[TrainingPlace]
     photos: int
 
 

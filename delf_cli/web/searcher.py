@@ -10,7 +10,7 @@ from delf_jax.errors import ImageError
 from delf_jax.extractor import Extractor
 from delf_jax.features import LocalFeatures
 from delf_jax.photos.load import load_photo
-from retrieval import Index, SearchResult
+from retrieval import SearchableIndex, SearchResult
 
 _THUMBNAIL_SIDE = 320
 
@@ -33,11 +33,13 @@ class Searcher:
         verify: photos of the index whose geometry is verified for a query.
     """
 
-    def __init__(self, index: Index, extractor: Extractor, *, top: int, verify: int) -> None:
+    def __init__(self, index: SearchableIndex, extractor: Extractor, *, top: int, verify: int) -> None:
         self.index = index
         self._extractor, self._top, self._verify = extractor, top, verify
-        self._places = {name: place for place, name in enumerate(index.names)}
-        self._shown = display_names(index.names)
+        # An index in shards asks all of them for its names.
+        self._names = index.names
+        self._places = {name: place for place, name in enumerate(self._names)}
+        self._shown = display_names(self._names)
 
     def search(self, photo: bytes, box: cropped_features.Box | None) -> SearchAnswer:
         """Searches for a photo, or for the part inside ``box``; ImageError if the photo cannot be read."""
@@ -74,5 +76,5 @@ class Searcher:
 
     def thumbnail(self, place: int) -> bytes:
         """Small JPEG of a photo of the index; ImageError if its file is gone."""
-        pixels = load_photo(self.index.names[place], max_side=_THUMBNAIL_SIDE).pixels
+        pixels = load_photo(self._names[place], max_side=_THUMBNAIL_SIDE).pixels
         return drawing.to_jpeg(pixels)

@@ -13,7 +13,7 @@ import ml_dtypes
 import numpy as np
 
 from delf_jax.errors import ModelError, one_line
-from delf_jax.import_weights.pickles import AllowListUnpickler, UnreadablePickle
+from delf_jax.files.pickles import AllowListUnpickler, UnreadablePickle
 
 _MOST_TENSORS, _MOST_SHARING, _DEEPEST = 100_000, 1000, 16
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from delf_jax.errors import ModelError
+from delf_jax.files.pickles import UnreadablePickle, read_numpy_pickle
 from delf_jax.import_weights.imported_backbone import ImportedBackbone
-from delf_jax.import_weights.pickles import UnreadablePickle, read_numpy_pickle
 from delf_jax.import_weights.torchvision import IMAGENET_PREPROCESS, read_tensors
 from delf_jax.models.vgg import VggConfig
 

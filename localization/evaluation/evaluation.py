@@ -127,12 +127,13 @@ def evaluate(
     names = sorted(predictor.statistics.classes)
     if not any(photo.label in predictor.statistics.classes for photo in photos):
         names = []
+    classifiers = dict(classifiers or {})
     if len(names) > 1:
-        classifiers = {"nearest mean": nearest_mean(predictor.statistics), **(classifiers or {})}
+        classifiers = {"nearest mean": nearest_mean(predictor.statistics), **classifiers}
+    if strange := [name for name, classifier in classifiers.items() if list(classifier.names) != names]:
+        raise PredictorError(f"{strange[0]}: its classes are not those that were fitted; fit both on the same labels")
     directions = {"foreground": predictor.direction(), **(further or {})}
     stacked = np.stack([*directions.values(), *(predictor.direction(name) for name in names)])
-    if strange := [name for name, classifier in (classifiers or {}).items() if list(classifier.names) != names]:
-        raise PredictorError(f"{strange[0]}: its classes are not those that were fitted; fit both on the same labels")
     comparison = _Comparison(list(directions), names, protocol)
     sizes: dict[int, tuple[int, int]] = {}
     failed: list[ImageError] = []
@@ -146,17 +147,27 @@ def evaluate(
             rows[number] = comparison.compare(row, photos[number], encoded, sizes[number])
     if not rows:
         raise PredictorError("nothing to evaluate: no photo with a true box could be read")
-    order = sorted(rows)
+    return _joined([rows[number] for number in sorted(rows)], comparison, classifiers, failed)
+
+
+def _joined(
+    rows: Sequence[Mapping[str, Any]],
+    comparison: "_Comparison",
+    classifiers: Mapping[str, Classifier],
+    failed: Sequence[ImageError],
+) -> Evaluation:
+    """The evaluation of all photos from the row of each, which ``_Comparison.compare`` made."""
+    means = np.stack([row["mean"] for row in rows])
     return Evaluation(
         methods=[
-            MethodResult(name, np.stack([rows[i]["ious"][name] for i in order]), comparison.pixels[name])
-            for name in rows[order[0]]["ious"]
+            MethodResult(method, np.stack([row["ious"][method] for row in rows]), comparison.pixels[method])
+            for method in rows[0]["ious"]
         ],
-        areas=np.array([rows[i]["area"] for i in order]),
-        scores=np.array([rows[i]["score"] for i in order]),
+        areas=np.array([row["area"] for row in rows]),
+        scores=np.array([row["score"] for row in rows]),
         masks=comparison.masks,
-        classes=np.array([rows[i]["class"] for i in order]),
-        logits={name: c.logits(np.stack([rows[i]["mean"] for i in order])) for name, c in (classifiers or {}).items()},
+        classes=np.array([row["class"] for row in rows]),
+        logits={name: classifier.logits(means) for name, classifier in classifiers.items()},
         failed=failed,
     )
 

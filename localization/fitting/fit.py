@@ -13,7 +13,7 @@ from localization.encoders.base import DenseFeatures, Encoder, Photos
 from localization.encoders.choosing import as_named_photos
 from localization.foreground import closed_form
 from localization.foreground.statistics import PositionSums, Statistics, position_sums, unit_features
-from localization.predictor import DEFAULT_MAP_THRESHOLD, MAP_THRESHOLD, Predictor
+from localization.predictor import Predictor, default_map_threshold
 from localization.representers.fitted_photos import FittedPhoto
 from localization.representers.points import PointCollector, Points, thumbnail
 
@@ -110,7 +110,7 @@ def fit_with(
     return Predictor(
         sums.statistics,
         points=sums.points,
-        map_threshold=MAP_THRESHOLD.get(layer, DEFAULT_MAP_THRESHOLD),
+        map_threshold=default_map_threshold(layer),
         encoder=sums.encoder,
     )
 

@@ -16,7 +16,6 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from delf_jax.errors import PredictorError
-from localization.maps.activation import AnyArray
 
 NORM_EDGES = np.concatenate([[0.0], np.logspace(-6, 6, 961), [np.inf]])
 """Edges of the norm histogram: one bin below 1e-6, then 80 bins a decade (each 2.9 % wide)."""
@@ -33,7 +32,9 @@ class PositionSums(NamedTuple):
 
 @jax.jit
 def position_sums(
-    dense: Float[AnyArray, "*b h w c"], where: Bool[AnyArray, "*b h w"], norm_cap: Float[AnyArray, ""] | float = np.inf
+    dense: Float[Array | np.ndarray, "*b h w c"],
+    where: Bool[Array | np.ndarray, "*b h w"],
+    norm_cap: Float[Array | np.ndarray, ""] | float = np.inf,
 ) -> PositionSums:
     """Sums of f and of f / max(||f||, 1e-12) over the positions of each photo.
 
@@ -53,7 +54,7 @@ def position_sums(
     return PositionSums(feature, jnp.sum(unit, axis=(-3, -2)), jnp.sum(where, axis=(-2, -1), dtype=jnp.int32), capped)
 
 
-def unit_features(features: Float[AnyArray, "*b h w c"]) -> Float[Array, "*b h w c"]:
+def unit_features(features: Float[Array | np.ndarray, "*b h w c"]) -> Float[Array, "*b h w c"]:
     """f / max(||f||, 1e-12) in float32."""
     features = jnp.asarray(features, jnp.float32)
     return features / jnp.maximum(jnp.linalg.norm(features, axis=-1, keepdims=True), 1e-12)

@@ -20,7 +20,7 @@ from localization.representers import mips
 from localization.representers.mips import PointIndex
 from localization.representers.points import Points
 from localization.representers.values import (
-    Ranking,
+    PointRanking,
     RepresenterPoint,
     ranking_query,
     ranking_scores,
@@ -100,7 +100,7 @@ class Explainer:
         query: Float[np.ndarray, "m c"],
         *,
         top: int = 10,
-        ranking: Ranking = "centred",
+        ranking: PointRanking = "centred",
         per_photo: int | None = 1,
     ) -> Explanation:
         """The excitatory and inhibitory points for a place.
@@ -124,7 +124,7 @@ class Explainer:
         *,
         sign: int,
         top: int,
-        ranking: Ranking = "centred",
+        ranking: PointRanking = "centred",
         per_photo: int | None = 1,
     ) -> RankedPoints:
         """The best ``top`` points among those whose importance has this sign; exact unless ``index`` is ``scann``.
@@ -148,7 +148,7 @@ class Explainer:
         return best._replace(points_scanned=points_scanned)
 
     def _approximate(
-        self, q: Float[np.ndarray, " c"], sign: int, top: int, ranking: Ranking, per_photo: int | None
+        self, q: Float[np.ndarray, " c"], sign: int, top: int, ranking: PointRanking, per_photo: int | None
     ) -> RankedPoints:
         index, direction = (self._local_index, q) if ranking == "local" else (self._value_index, sign * q)
         # Neighbouring cells of one photo look alike, and some have the other sign: few of the candidates remain.

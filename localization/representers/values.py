@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-Ranking = Literal["value", "centred", "local"]
+PointRanking = Literal["value", "centred", "local"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,7 @@ def representer_values(
 
 
 def ranking_query(
-    query: Float[np.ndarray, "m c"], mean_unit: Float[np.ndarray, " c"], ranking: Ranking
+    query: Float[np.ndarray, "m c"], mean_unit: Float[np.ndarray, " c"], ranking: PointRanking
 ) -> tuple[Float[np.ndarray, " c"], float]:
     """The vector that points are compared with, and the length of the sum before ``local`` scales it to 1."""
     q = query.sum(axis=0)
@@ -66,7 +66,10 @@ def ranking_query(
 
 
 def ranking_scores(
-    unit: Float[np.ndarray, "n c"], importance: Float[np.ndarray, " n"], q: Float[np.ndarray, " c"], ranking: Ranking
+    unit: Float[np.ndarray, "n c"],
+    importance: Float[np.ndarray, " n"],
+    q: Float[np.ndarray, " c"],
+    ranking: PointRanking,
 ) -> Float[np.ndarray, " n"]:
     """What points are ranked by: |alpha_i| <fhat_i, q>, or the cosine for ``local``; ``q`` is of ``ranking_query``."""
     return unit @ q if ranking == "local" else representer_values(unit, np.abs(importance), q)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 from delf_jax.errors import ModelError, SearchIndexError
 from delf_jax.features import LocalFeatures
 from delf_jax.files import model_file
-from retrieval.indexing.backends.exact_backend import QUERIES, ROWS, blocked, top_neighbours
+from retrieval.nearest import QUERIES, ROWS, blocked, top_neighbours
 
 KIND = "codebook"
 

@@ -64,7 +64,7 @@ def rank_all(
         index = opened()
         for query, stage in zip(queries, stages, strict=True):
             if len(query):
-                stage.see(query, index, starts[-1])
+                stage.add_query(query, index, starts[-1])
             steps.done()
         starts.append(starts[-1] + len(index))
     ranked = [stage.ranked() for stage in stages]
@@ -91,7 +91,7 @@ class _Votes:
         self._count = neighbours
         self._nearest: Neighbours | None = None
 
-    def see(self, query: LocalFeatures, index: Index, first: int) -> None:
+    def add_query(self, query: LocalFeatures, index: Index, first: int) -> None:
         photos, similarities = index.neighbours(query, self._count)
         found = Neighbours(np.where(photos >= 0, photos + first, -1).astype(np.int32), similarities)
         self._nearest = found if self._nearest is None else merge_neighbours([self._nearest, found], self._count)
@@ -107,7 +107,7 @@ class _Asmk:
         self._assignments = assignments
         self._scores: list[np.ndarray] = []
 
-    def see(self, query: LocalFeatures, index: Index, first: int) -> None:
+    def add_query(self, query: LocalFeatures, index: Index, first: int) -> None:
         self._scores.append(index.kernel_scores(query, assignments=self._assignments))
 
     def ranked(self) -> RankedPhotos:

@@ -5,7 +5,7 @@
 
 from pathlib import Path
 
-from delf_jax.import_weights.pickles import UnreadablePickle, read_numpy_pickle
+from delf_jax.files.pickles import UnreadablePickle, read_numpy_pickle
 from retrieval.evaluation.benchmark import (
     Benchmark,
     BenchmarkError,

@@ -56,7 +56,7 @@ class PhotoColumns:
             SearchIndexError: a name comes twice, dimensions differ, or no photo has a feature.
         """
         parts: dict[str, list[np.ndarray]] = {column: [] for column in _FEATURES}
-        table = PhotoList()
+        table = IndexedPhotoList()
         for name, features in photos:
             table.add(name, features)
             if len(features):
@@ -130,7 +130,7 @@ def _require_fit(names: Any, columns: Mapping[str, np.ndarray]) -> None:
         raise ValueError("the offsets do not ascend from 0 to the number of features")
 
 
-class PhotoList:
+class IndexedPhotoList:
     """Names, sizes and numbers of features of the photos of a stream, without the features.
 
     Attributes:
@@ -187,7 +187,7 @@ class ColumnWriter:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.photos = PhotoList()
+        self.photos = IndexedPhotoList()
         self._folder = folder
         self._files = {column: GrowingArray(folder / f"{column}.npy", dtype) for column, dtype in _FEATURES.items()}
 

@@ -1,11 +1,11 @@
 """The index of one process: photos and their descriptors, in memory and in a folder."""
 
 import contextlib
+import dataclasses
 import os
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -16,14 +16,14 @@ from delf_jax.files import atomic
 from delf_jax.settings import ExtractionSettings
 from delf_jax.store.reader import FeatureStore
 from retrieval.asmk import Codebook, InvertedFile, Kernel
+from retrieval.compatibility import photos_with_names
 from retrieval.indexing import manifest
 from retrieval.indexing.backends import BackendName, backend_class
 from retrieval.indexing.columns import ColumnWriter, PhotoColumns
-from retrieval.indexing.compatibility import named
+from retrieval.indexing.description import IndexDescription
 from retrieval.indexing.indexed_photos import IndexedPhotos
 from retrieval.nearest import Neighbours
 from retrieval.search import SearchableIndex
-from retrieval.verification.acceptance_threshold import calibrated_threshold
 
 HEAD = "head.safetensors"
 BACKEND = "backend"
@@ -44,18 +44,15 @@ class Index(SearchableIndex):
     def __init__(
         self,
         photos: IndexedPhotos,
+        description: IndexDescription,
         *,
-        settings: ExtractionSettings | None,
-        fingerprint: str | None,
-        threshold: float,
-        head_path: Path | None,
         path: Path | None = None,
     ) -> None:
         self._photos = photos
-        self.settings = settings
-        self.fingerprint = fingerprint
-        self.threshold = threshold
-        self.head_path = head_path
+        self.settings = description.settings
+        self.fingerprint = description.fingerprint
+        self.threshold = description.threshold
+        self.head_path = description.head_path
         self.path = path
 
     @classmethod
@@ -87,32 +84,24 @@ class Index(SearchableIndex):
             SearchIndexError: no photo has a feature, a name comes twice, dimensions differ, no such backend, or
                 ``out`` cannot be written.
         """
-        if isinstance(photos, FeatureStore):
-            settings, fingerprint, head_path = photos.settings, photos.fingerprint, photos.head_path
         searcher = backend_class(backend)
-        described: dict[str, Any] = {
-            "settings": settings,
-            "fingerprint": fingerprint,
-            "threshold": calibrated_threshold(head_path, settings) if threshold is None else threshold,
-        }
-        head = None if head_path is None else Path(head_path)
+        description = IndexDescription.of(
+            photos, settings=settings, fingerprint=fingerprint, threshold=threshold, head_path=head_path
+        )
         if out is None:
-            columns = PhotoColumns.gather(named(photos))
-            return cls(IndexedPhotos(columns, searcher.build(columns.descriptors)), **described, head_path=head)
+            columns = PhotoColumns.gather(photos_with_names(photos))
+            return cls(IndexedPhotos(columns, searcher.build(columns.descriptors)), description)
         path = Path(out)
         with replacing_index(path) as folder:
             with ColumnWriter(folder) as writer:
-                for name, features in named(photos):
+                for name, features in photos_with_names(photos):
                     writer.add(name, features)
                 columns = writer.finish()
             built = searcher.build(columns.descriptors)
-            cls(IndexedPhotos(columns, built), **described, head_path=head).write_beside_columns(folder)
-        return cls(
-            IndexedPhotos(PhotoColumns.open(path), built),
-            **described,
-            head_path=None if head is None else path / HEAD,
-            path=path,
-        )
+            cls(IndexedPhotos(columns, built), description).complete_folder(folder)
+        if description.head_path is not None:
+            description = dataclasses.replace(description, head_path=path / HEAD)
+        return cls(IndexedPhotos(PhotoColumns.open(path), built), description, path=path)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, read_only: bool = False) -> "Index":
@@ -150,13 +139,13 @@ class Index(SearchableIndex):
             )
             inverted_file = InvertedFile.open(folder / ASMK) if (folder / ASMK).is_dir() else None
             settings = described["settings"]
-            return cls(
-                IndexedPhotos(columns, backend, inverted_file),
+            description = IndexDescription(
                 settings=None if settings is None else ExtractionSettings.from_json(settings),
                 fingerprint=described["fingerprint"],
                 threshold=float(described["threshold"]),
                 head_path=folder / HEAD if HEAD in described["files"] else None,
             )
+            return cls(IndexedPhotos(columns, backend, inverted_file), description)
         except (KeyError, TypeError, ValueError, OSError, RuntimeError) as error:
             reason = one_line(error)
             raise SearchIndexError(f"{folder}: damaged ({reason}); build the index again") from error
@@ -169,9 +158,9 @@ class Index(SearchableIndex):
         """
         with replacing_index(path) as folder:
             self._photos.columns.save(folder)
-            self.write_beside_columns(folder)
+            self.complete_folder(folder)
 
-    def write_beside_columns(self, folder: Path) -> None:
+    def complete_folder(self, folder: Path) -> None:
         """Completes a folder that holds the columns of this index: backend, head, and last the manifest."""
         (folder / BACKEND).mkdir()
         try:

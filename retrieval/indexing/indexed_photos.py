@@ -10,9 +10,9 @@ from jaxtyping import Float, Int
 from delf_jax.errors import SearchIndexError
 from delf_jax.features import LocalFeatures
 from retrieval.asmk import Codebook, InvertedFile, Kernel
+from retrieval.compatibility import require_dimension
 from retrieval.indexing.backends import Backend
 from retrieval.indexing.columns import PhotoColumns
-from retrieval.indexing.compatibility import require_dimension
 from retrieval.nearest import Neighbours
 from retrieval.search import FirstStage, SearchSettings
 from retrieval.verification.verify import Match, VerificationSettings, verify_candidates
@@ -49,7 +49,7 @@ class IndexedPhotos:
             SearchIndexError: there is no such photo.
         """
         if name not in self.places:
-            raise SearchIndexError(f"{name}: is not in the index; names are as they were extracted")
+            raise unknown_photo(name)
         return self.places[name]
 
     def neighbours(self, query: LocalFeatures, count: int) -> Neighbours:
@@ -126,3 +126,8 @@ class IndexedPhotos:
             for name, photo in self.columns
         )
         return InvertedFile.build(descriptors, codebook, kernel=kernel)
+
+
+def unknown_photo(name: str) -> SearchIndexError:
+    """The error for a photo that is not in the index."""
+    return SearchIndexError(f"{name}: is not in the index; give the path under which it was extracted")

@@ -6,7 +6,7 @@ import dataclasses
 import io
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int
@@ -17,6 +17,7 @@ from delf_jax.files import atomic
 from retrieval.indexing import manifest
 from retrieval.indexing.backends import Backend, backend_class
 from retrieval.indexing.columns import ColumnWriter, require_dimension_of_others
+from retrieval.indexing.description import IndexDescription
 from retrieval.indexing.index import Index
 from retrieval.indexing.indexed_photos import IndexedPhotos
 from retrieval.sharding.layout import ShardEntry
@@ -31,7 +32,7 @@ def build_shards(
     generation: int,
     first_number: int,
     backend: str,
-    described: dict[str, Any],
+    description: IndexDescription,
 ) -> tuple[list[ShardEntry], int, int]:
     """Writes new shards from a stream of photos; each photo goes to the shard with the fewest features so far.
 
@@ -43,7 +44,7 @@ def build_shards(
         generation: of all of them.
         first_number: number of the first photo.
         backend: of the shards.
-        described: settings, fingerprint and threshold, as ``Index`` takes them.
+        description: of the whole index, which keeps the head file.
 
     Returns:
         The shards, the number that the next photo gets, and the dimension of the descriptors.
@@ -74,7 +75,7 @@ def build_shards(
             few = f"{with_features} photos with features cannot fill {len(names)} shards"
             raise SearchIndexError(f"{few}; take at most {with_features}")
         for place, (writer, held) in enumerate(zip(writers, numbers)):
-            entries[place] = _finished(root, entries[place], writer, np.array(held, np.int64), searcher, described)
+            entries[place] = _finished(root, entries[place], writer, np.array(held, np.int64), searcher, description)
     return entries, number, dimension
 
 
@@ -84,13 +85,13 @@ def _finished(
     writer: ColumnWriter,
     numbers: Int[np.ndarray, " p"],
     searcher: type[Backend],
-    described: dict[str, Any],
+    description: IndexDescription,
 ) -> ShardEntry:
     """Builds the backend of a shard whose columns are written, saves it, and releases it."""
     columns = writer.finish()
     photos = IndexedPhotos(columns, searcher.build(columns.descriptors))
-    index = Index(photos, **described, head_path=None)
-    index.write_beside_columns(root / entry.folder)
+    index = Index(photos, dataclasses.replace(description, head_path=None))
+    index.complete_folder(root / entry.folder)
     return written(root, entry, index, numbers)
 
 

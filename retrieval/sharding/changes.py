@@ -13,6 +13,7 @@ from delf_jax.files.folder import Folder
 from delf_jax.files.lease import Lease
 from retrieval.indexing import manifest
 from retrieval.indexing.columns import PhotoColumns
+from retrieval.indexing.indexed_photos import unknown_photo
 from retrieval.sharding.building import NewPhoto, build_shards, changed_shard
 from retrieval.sharding.layout import Layout, ShardEntry, damaged_shard
 
@@ -46,9 +47,7 @@ def changing(root: Path) -> Iterator[Layout]:
         lease.release()
 
 
-def without_and_with(
-    root: Path, layout: Layout, removed: Collection[str], added: Mapping[str, LocalFeatures]
-) -> Layout:
+def changed(root: Path, layout: Layout, removed: Collection[str], added: Mapping[str, LocalFeatures]) -> Layout:
     """Removes photos and adds others; a photo whose name is in the index already stays in its shard.
 
     Raises:
@@ -57,7 +56,7 @@ def without_and_with(
     columns = {entry.name: _columns(root, entry) for entry in layout.shards}
     owner = {name: shard for shard, held in columns.items() for name in held.names}
     if missing := [name for name in removed if name not in owner]:
-        raise SearchIndexError(f"{missing[0]}: is not in the index; names are as they were extracted")
+        raise unknown_photo(missing[0])
     gone: dict[str, set[str]] = {shard: set() for shard in columns}
     for name in (*removed, *(name for name in added if name in owner)):
         gone[owner[name]].add(name)
@@ -113,7 +112,7 @@ def rebuilt(
         generation=max(layout.entry(name).generation for name in damaged) + 1,
         first_number=layout.photos_ever,
         backend=layout.backend,
-        described={"settings": layout.settings, "fingerprint": layout.fingerprint, "threshold": layout.threshold},
+        description=layout.description,
     )
     return dataclasses.replace(layout.replaced(entries), photos_ever=photos_ever)
 

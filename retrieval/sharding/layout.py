@@ -21,6 +21,7 @@ from delf_jax.files import atomic
 from delf_jax.files.envelope import encode_envelope
 from delf_jax.settings import ExtractionSettings
 from retrieval.indexing import manifest
+from retrieval.indexing.description import IndexDescription
 
 HEAD = "head.safetensors"
 SHARDS = "shards"
@@ -133,6 +134,11 @@ class Layout:
         if self.head is not None:
             shutil.copyfile(root / HEAD, folder / HEAD)
         self.write(folder)
+
+    @property
+    def description(self) -> IndexDescription:
+        """What the index knows of its photos, without the head file."""
+        return IndexDescription(settings=self.settings, fingerprint=self.fingerprint, threshold=self.threshold)
 
     @property
     def entries(self) -> dict[str, ShardEntry]:

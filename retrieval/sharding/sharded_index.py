@@ -6,24 +6,24 @@ import shutil
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 from delf_jax.errors import SearchIndexError
 from delf_jax.features import LocalFeatures
 from delf_jax.settings import ExtractionSettings
 from delf_jax.store.reader import FeatureStore
+from retrieval.compatibility import photos_with_names, require_same_extraction
 from retrieval.indexing import manifest
 from retrieval.indexing.backends import BackendName, backend_class
-from retrieval.indexing.compatibility import named, require_same_extraction
+from retrieval.indexing.description import IndexDescription
 from retrieval.indexing.index import Index, replacing_index
 from retrieval.search import SearchableIndex
 from retrieval.sharding.building import build_shards
-from retrieval.sharding.changes import changing, rebuilt, without_and_with
+from retrieval.sharding.changes import changed, changing, rebuilt
 from retrieval.sharding.layout import HEAD, Layout, ShardChanged
 from retrieval.sharding.local_servers import LocalServers, Servers
 from retrieval.sharding.ray_servers import RayServers
 from retrieval.sharding.snapshot import ShardsSnapshot
-from retrieval.verification.acceptance_threshold import calibrated_threshold
 
 _TRIES = 3
 _P = ParamSpec("_P")
@@ -106,29 +106,33 @@ class ShardedIndex(SearchableIndex):
         """
         if shards < 1:
             raise SearchIndexError(f"{shards} shards hold no photo; take at least 1")
-        if isinstance(photos, FeatureStore):
-            settings, fingerprint, head_path = photos.settings, photos.fingerprint, photos.head_path
-        described: dict[str, Any] = {
-            "settings": settings,
-            "fingerprint": fingerprint,
-            "threshold": calibrated_threshold(head_path, settings) if threshold is None else threshold,
-        }
+        description = IndexDescription.of(
+            photos, settings=settings, fingerprint=fingerprint, threshold=threshold, head_path=head_path
+        )
         with replacing_index(path) as folder:
             entries, photos_ever, dimension = build_shards(
-                named(photos),
+                photos_with_names(photos),
                 folder,
                 names=[f"{number:05}" for number in range(shards)],
                 generation=0,
                 first_number=0,
                 backend=backend,
-                described=described,
+                description=description,
             )
             head = None
-            if head_path is not None:
-                shutil.copyfile(head_path, folder / HEAD)
+            if description.head_path is not None:
+                shutil.copyfile(description.head_path, folder / HEAD)
                 head = manifest.file_entry(folder / HEAD)
-            name = backend_class(backend).name
-            layout = Layout(tuple(entries), photos_ever, dimension, name, **described, head=head)
+            layout = Layout(
+                tuple(entries),
+                photos_ever,
+                dimension,
+                backend_class(backend).name,
+                description.settings,
+                description.fingerprint,
+                description.threshold,
+                head,
+            )
             layout.write(folder)
         return cls(Path(path), layout, LocalServers(Path(path)))
 
@@ -240,7 +244,7 @@ class ShardedIndex(SearchableIndex):
         with changing(self.path) as layout:
             damaged = {name: reasons for name, reasons in layout.damage(self.path).items() if name != HEAD}
             if damaged:
-                self._commit(rebuilt(self.path, layout, named(photos), damaged.keys()))
+                self._commit(rebuilt(self.path, layout, photos_with_names(photos), damaged.keys()))
         return damaged
 
     def _snapshot(self) -> ShardsSnapshot:
@@ -250,7 +254,7 @@ class ShardedIndex(SearchableIndex):
         # A photo that is there stays in its shard. New ones go to the shards with the fewest features, so many at a
         # time that a small addition writes only one shard anew.
         with changing(self.path) as layout:
-            self._commit(without_and_with(self.path, layout, removed, added))
+            self._commit(changed(self.path, layout, removed, added))
 
     def _commit(self, layout: Layout) -> None:
         layout.write(self.path)

@@ -8,6 +8,7 @@ import numpy as np
 
 from delf_jax.errors import SearchIndexError
 from delf_jax.features import LocalFeatures
+from retrieval.indexing.indexed_photos import unknown_photo
 from retrieval.nearest import merge_neighbours
 from retrieval.search import FirstStage, SearchSettings
 from retrieval.sharding.layout import Layout
@@ -80,7 +81,7 @@ class ShardsSnapshot:
         found = next((features for features in answers.given.values() if features is not None), None)
         if found is None:
             self._require_all(answers.lost)
-            raise SearchIndexError(f"{name}: is not in the index; names are as they were extracted")
+            raise unknown_photo(name)
         return found
 
     def ask(self, method: str, *arguments: Any, without: Collection[str] = ()) -> Answers:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -130,62 +131,102 @@ def verify_candidates(
     """
     if not candidates:
         return []
-    model, max_side = settings.model, settings.max_side
-    query_max_side = max_side if settings.query_max_side is None else settings.query_max_side
     photos = [features for _, _, features in candidates]
     photos_verified = len(photos) if settings.photos_verified is None else settings.photos_verified
-    count = _padded_candidates(len(photos))
-    pairs = putative_matches(query, photos)
-    room = bucket(max(len(rows) for rows in pairs), smallest=MATCHES)
-    mask = np.zeros((count, room), bool)
+    rows = putative_matches(query, photos)
+    pairs = _padded_pairs(query, photos, rows, settings)
+    count, room = pairs.where.shape
+    # A surface seen at a slant is located well in only one of the two photos. So errors are measured in both: in the
+    # photo (first half of the batch), and back in the query (second half).
+    found = ransac.estimate(
+        pairs.points.reshape(2 * count, room, 2),
+        pairs.points[::-1].reshape(2 * count, room, 2),
+        np.concatenate([pairs.where, pairs.where]),
+        key=jax.random.key(settings.seed),
+        model=settings.model,
+        trials=TRIALS,
+        scales=(pairs.scales.reshape(2 * count, room), pairs.scales[::-1].reshape(2 * count, room)),
+        threshold=INLIER_RADIUS * pairs.pixel[::-1].reshape(2 * count),
+        nfa=NfaSettings(
+            target_size=pairs.sizes[::-1].reshape(2 * count, 2),
+            photos_verified=2 * photos_verified,
+            cell=CELL * np.stack([pairs.pixel.reshape(2 * count), pairs.pixel[::-1].reshape(2 * count)], axis=1),
+        ),
+    )
+    results = [ransac.Verification(*fields) for fields in zip(*map(np.asarray, found), strict=True)]
+    return [
+        _surer_match(query, candidate, matched, forth, back, settings)
+        for candidate, matched, forth, back in zip(candidates, rows, results, results[count:])
+    ]
+
+
+class _PaddedPairs(NamedTuple):
+    """Putative matches of a query with photos: c photos and m matches after padding; side 0 is the query.
+
+    Attributes:
+        where: bool [c, m], the matches.
+        points: float32 [2, c, m, 2], their keypoints.
+        scales: float32 [2, c, m], their scales.
+        sizes: float32 [2, c, 2], (height, width) of the photos.
+        pixel: float32 [2, c], side of a pixel of the reduced photos, in pixels of the original ones.
+    """
+
+    where: Bool[np.ndarray, "c m"]
+    points: Float[np.ndarray, "2 c m 2"]
+    scales: Float[np.ndarray, "2 c m"]
+    sizes: Float[np.ndarray, "2 c 2"]
+    pixel: Float[np.ndarray, "2 c"]
+
+
+def _padded_pairs(
+    query: LocalFeatures,
+    photos: Sequence[LocalFeatures],
+    matched: Sequence[Int[np.ndarray, "_m 2"]],
+    settings: VerificationSettings,
+) -> _PaddedPairs:
+    """Gathers the features that ``matched`` pairs of rows of the query and of each photo."""
+    query_max_side = settings.max_side if settings.query_max_side is None else settings.query_max_side
+    count, room = _padded_candidates(len(photos)), bucket(max(len(rows) for rows in matched), smallest=MATCHES)
+    where = np.zeros((count, room), bool)
     points, scales = np.zeros((2, count, room, 2), np.float32), np.ones((2, count, room), np.float32)
     sizes, pixel = np.ones((2, count, 2), np.float32), np.ones((2, count), np.float32)
-    for i, (photo, rows) in enumerate(zip(photos, pairs)):
-        mask[i, : len(rows)] = True
-        for side, features, reduced_to in ((0, query, query_max_side), (1, photo, max_side)):
+    for i, (photo, rows) in enumerate(zip(photos, matched, strict=True)):
+        where[i, : len(rows)] = True
+        for side, features, reduced_to in ((0, query, query_max_side), (1, photo, settings.max_side)):
             points[side, i, : len(rows)] = features.keypoints[rows[:, side]]
             scales[side, i, : len(rows)] = features.scales[rows[:, side]]
             sizes[side, i] = features.image_size
             pixel[side, i] = reduction(features.image_size, reduced_to)
-    # A surface seen at a slant is located well in only one of the two photos. So errors are measured in both: in the
-    # photo (first half of the batch), and back in the query (second half).
-    found = ransac.estimate(
-        points.reshape(2 * count, room, 2),
-        points[::-1].reshape(2 * count, room, 2),
-        np.concatenate([mask, mask]),
-        key=jax.random.key(settings.seed),
-        model=model,
-        trials=TRIALS,
-        scales=(scales.reshape(2 * count, room), scales[::-1].reshape(2 * count, room)),
-        threshold=INLIER_RADIUS * pixel[::-1].reshape(2 * count),
-        nfa=NfaSettings(
-            target_size=sizes[::-1].reshape(2 * count, 2),
-            photos_verified=2 * photos_verified,
-            cell=CELL * np.stack([pixel.reshape(2 * count), pixel[::-1].reshape(2 * count)], axis=1),
-        ),
+    return _PaddedPairs(where, points, scales, sizes, pixel)
+
+
+def _surer_match(
+    query: LocalFeatures,
+    candidate: tuple[str, float, LocalFeatures],
+    rows: Int[np.ndarray, "m 2"],
+    forth: ransac.Verification,
+    back: ransac.Verification,
+    settings: VerificationSettings,
+) -> Match:
+    """The match by the surer of two results: with errors in the photo (``forth``), or in the query (``back``)."""
+    name, votes, photo = candidate
+    is_back = bool(back.log10_nfa < forth.log10_nfa)
+    surer = back if is_back else forth
+    transform = np.asarray(surer.transform)
+    return Match(
+        image=name,
+        score=votes,
+        putative=len(rows),
+        inliers=int(surer.count),
+        model=settings.model,
+        transform=_reversed(transform, settings.model) if is_back else transform,
+        log10_nfa=float(surer.log10_nfa),
+        accepted=bool(surer.log10_nfa <= settings.threshold),
+        query_points=np.asarray(query.keypoints[rows[:, 0]], np.float32),
+        points=np.asarray(photo.keypoints[rows[:, 1]], np.float32),
+        is_inlier=np.asarray(surer.inliers)[: len(rows)],
+        rows=rows,
     )
-    transforms, inliers, counts, log10_nfa = (np.asarray(field) for field in found)
-    matches = []
-    for i, (name, votes, _) in enumerate(candidates):
-        back = log10_nfa[count + i] < log10_nfa[i]
-        j = count + i if back else i
-        matches.append(
-            Match(
-                image=name,
-                score=votes,
-                putative=len(pairs[i]),
-                inliers=int(counts[j]),
-                model=model,
-                transform=_reversed(transforms[j], model) if back else transforms[j],
-                log10_nfa=float(log10_nfa[j]),
-                accepted=bool(log10_nfa[j] <= settings.threshold),
-                query_points=points[0, i][mask[i]],
-                points=points[1, i][mask[i]],
-                is_inlier=inliers[j][mask[i]],
-                rows=pairs[i],
-            )
-        )
-    return matches
 
 
 def _reversed(transform: Float[np.ndarray, "3 3"], model: Model) -> Float[np.ndarray, "3 3"]:

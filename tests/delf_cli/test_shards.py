@@ -24,6 +24,18 @@ def test_search_says_the_same_as_in_one_index(run: Run, index: Path, sharded: Pa
     assert "2 shards" in run("check", sharded).out
 
 
+def test_export_chooses_the_pairs_of_one_index(
+    run: Run, store: Path, index: Path, sharded: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("h5py", reason="needs delf-jax[sfm]")
+    pairs = []
+    for place in (index, sharded):
+        out = tmp_path / "exported" / place.name
+        assert run("export", store, "--format", "hloc", "--index", place, "--top", "1", "--out", out).code == 0
+        pairs.append((out / "pairs.txt").read_text())
+    assert pairs[0] == pairs[1] != ""
+
+
 def test_a_lost_shard_is_told_and_built_again(run: Run, sharded: Path, store: Path, photos: Path) -> None:
     whole = run("search", sharded, photos / "box.jpg", "--json").records
     shutil.rmtree(sharded / "shards" / "00001.0")

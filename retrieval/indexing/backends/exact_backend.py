@@ -1,52 +1,12 @@
-"""Exact search: blocked matrix products and a running top-k, in JAX."""
+"""Exact search: all dot products, on the device."""
 
-import functools
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from retrieval.indexing.backends import Backend
-
-ROWS = 4096
-QUERIES = 1024
-
-
-@functools.partial(jax.jit, static_argnames="k")
-def top_neighbours(
-    queries: Float[Array, "q d"], blocks: Float[Array, "b r d"], count: Int[Array, ""], *, k: int
-) -> tuple[Int[Array, "q k"], Float[Array, "q k"]]:
-    """The k largest dot products of every query over the first ``count`` rows: (ids int32, similarities float32).
-
-    Memory is bounded by one block of scores, ``[q, r + k]``. Among equal similarities the lower id comes first.
-    """
-    rows = blocks.shape[1]
-
-    def step(
-        best: tuple[Int[Array, "q k"], Float[Array, "q k"]], block: tuple[Int[Array, ""], Float[Array, "r d"]]
-    ) -> tuple[tuple[Int[Array, "q k"], Float[Array, "q k"]], None]:
-        start, vectors = block
-        ids = start + jnp.arange(rows, dtype=jnp.int32)
-        scores = jnp.matmul(queries, vectors.T, precision=lax.Precision.HIGHEST)
-        scores = jnp.where(ids < count, scores, -jnp.inf)
-        similarities, places = lax.top_k(jnp.concatenate([best[1], scores], axis=1), k)
-        joined = jnp.concatenate([best[0], jnp.broadcast_to(ids, scores.shape)], axis=1)
-        return (jnp.take_along_axis(joined, places, axis=1), similarities), None
-
-    none_yet = (jnp.full((len(queries), k), -1, jnp.int32), jnp.full((len(queries), k), -jnp.inf, jnp.float32))
-    starts = rows * jnp.arange(len(blocks), dtype=jnp.int32)
-    return lax.scan(step, none_yet, (starts, blocks))[0]
-
-
-def blocked(vectors: Float[np.ndarray, "n d"], rows: int = ROWS) -> Float[Array, "b r d"]:
-    """The vectors as ``top_neighbours`` takes them: float32 on the device, in blocks of ``rows``, zeros at the end."""
-    count, dimension = vectors.shape
-    padded = np.zeros((-(-count // rows) * rows, dimension), np.float32)
-    padded[:count] = vectors
-    return jnp.asarray(padded.reshape(-1, rows, dimension))
+from retrieval.nearest import QUERIES, blocked, top_neighbours
 
 
 class ExactBackend(Backend):

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from delf_cli.demo.page import render
-from delf_cli.demo.story import Candidate, LocatedPhoto, Place, Query, Step, Story
+from delf_cli.demo.story import Candidate, LocatedPhoto, Query, Step, Story, TrainingPlace
 
 
 def jpeg(colour: str) -> bytes:
@@ -40,7 +40,7 @@ def located(name: str) -> LocatedPhoto:
         heat=jpeg("black"),
         score=0.157,
         boxes=[(144, 91, 401, 363), (1, 2, 30, 40)],
-        excitatory=[Place("ca<t>", jpeg("red"), importance=0.00197, similarity=0.19, share=0.031)],
+        excitatory=[TrainingPlace("ca<t>", jpeg("red"), importance=0.00197, similarity=0.19, share=0.031)],
         inhibitory=[],
         photos=21,
     )

@@ -18,10 +18,13 @@ from PIL import Image
 httpx = pytest.importorskip("httpx", reason="needs delf-jax[web,browser]")
 pytest.importorskip("uvicorn", reason="needs delf-jax[web,browser]")
 
+from delf_cli import serve  # noqa: E402
+from delf_cli.main import main  # noqa: E402
 from delf_cli.web import api, app  # noqa: E402
 from delf_cli.web.lru_cache import LruCache  # noqa: E402
 from tests.conftest import ROOT  # noqa: E402
 from tests.delf_cli.conftest import Run  # noqa: E402
+from tests.delf_cli.web.live_page import served  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +53,18 @@ def test_a_photo_of_the_index_is_found_with_its_proof(client: Any, photos: Path)
         assert picture.headers["content-type"] == "image/jpeg"
         Image.open(io.BytesIO(picture.content)).load()
     assert client.get(f"/api/searches/{found['id']}/99.jpg").status_code == 404
+
+
+def test_an_index_in_shards_is_searched_and_shown(store: Path, photos: Path, tmp_path: Path) -> None:
+    assert main(["index", str(store), "--out", str(tmp_path / "index"), "--shards", "2", "--backend", "exact"]) == 0
+    command = serve.Serve(index=str(tmp_path / "index"), extraction=serve.ExtractionOptions())
+    with served(command._app()) as address, httpx.Client(base_url=address, timeout=120) as client:
+        photo = upload(client, photos / "graf1.jpg")
+        found = client.post(f"/api/photos/{photo['id']}/search", json={"box": None}).json()
+        best = found["matches"][0]
+        assert (best["name"], best["accepted"]) == ("graf1.jpg", True)
+        for picture in (f"/api/searches/{found['id']}/0.jpg", f"/api/collection/{best['place']}.jpg"):
+            assert client.get(picture).headers["content-type"] == "image/jpeg"
 
 
 def test_a_part_is_searched_alone(client: Any, photos: Path) -> None:

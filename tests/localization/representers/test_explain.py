@@ -6,7 +6,7 @@ import pytest
 import localization
 from localization.predictor import Predictor
 from localization.representers.explain import Explainer
-from localization.representers.values import Ranking
+from localization.representers.values import PointRanking
 from tests.localization.planted import MAPS, planted
 
 
@@ -19,7 +19,9 @@ def query(seed: int, positions: int = 1) -> np.ndarray:
 @pytest.mark.parametrize("ranking", ["value", "centred", "local"])
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("per_photo", [1, 2, None])
-def test_equals_brute_force(planted_predictor: Predictor, ranking: Ranking, sign: int, per_photo: int | None) -> None:
+def test_equals_brute_force(
+    planted_predictor: Predictor, ranking: PointRanking, sign: int, per_photo: int | None
+) -> None:
     explainer = planted_predictor.explainer
     points = explainer.points
     unit = points.unit.astype(np.float64)
@@ -57,7 +59,7 @@ def test_early_stop_is_exact_and_skips_points() -> None:
 
 @pytest.mark.parametrize("ranking", ["value", "centred", "local"])
 @pytest.mark.parametrize("sign", [1, -1])
-def test_scann_finds_nearly_the_same(planted_predictor: Predictor, ranking: Ranking, sign: int) -> None:
+def test_scann_finds_nearly_the_same(planted_predictor: Predictor, ranking: PointRanking, sign: int) -> None:
     pytest.importorskip("scann")
     exact = planted_predictor.explainer
     approximate = Explainer(exact.points, exact.solution, mean_unit=exact.mean_unit, index="scann")
@@ -94,7 +96,7 @@ def test_figures_of_a_point(planted_predictor: Predictor) -> None:
 
 
 @pytest.mark.parametrize("ranking", ["value", "centred", "local"])
-def test_points_of_the_same_class_come_first(planted_predictor: Predictor, ranking: Ranking) -> None:
+def test_points_of_the_same_class_come_first(planted_predictor: Predictor, ranking: PointRanking) -> None:
     hits = 0
     for seed in range(9):
         explanation = planted_predictor.explainer.explain(query(seed + 200 * 3), top=3, ranking=ranking)

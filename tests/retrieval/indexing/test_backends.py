@@ -8,7 +8,8 @@ import pytest
 
 from delf_jax.errors import SearchIndexError
 from retrieval.indexing.backends import backend_class
-from retrieval.indexing.backends.exact_backend import ROWS, ExactBackend
+from retrieval.indexing.backends.exact_backend import ExactBackend
+from retrieval.nearest import ROWS
 
 scann_backend = pytest.importorskip("retrieval.indexing.backends.scann_backend")
 ScannBackend = scann_backend.ScannBackend

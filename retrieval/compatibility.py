@@ -10,7 +10,7 @@ from delf_jax.store.reader import FeatureStore
 
 
 @runtime_checkable
-class Extracted(Protocol):
+class ExtractedPhotos(Protocol):
     """What an index knows of the extraction of its photos."""
 
     @property
@@ -22,7 +22,7 @@ class Extracted(Protocol):
         """Of the model that made the features; None if that is not known."""
 
 
-def require_same_model(index: Extracted, fingerprint: str) -> None:
+def require_same_model(index: ExtractedPhotos, fingerprint: str) -> None:
     """Raises SearchIndexError if ``fingerprint`` is not that of the index."""
     if index.fingerprint is not None and fingerprint != index.fingerprint:
         raise SearchIndexError(
@@ -31,7 +31,7 @@ def require_same_model(index: Extracted, fingerprint: str) -> None:
         )
 
 
-def require_same_extraction(index: Extracted, store: FeatureStore) -> None:
+def require_same_extraction(index: ExtractedPhotos, store: FeatureStore) -> None:
     """Raises SearchIndexError if a store was made by another model or with other settings than the index."""
     require_same_model(index, store.fingerprint)
     if index.settings is None:
@@ -56,7 +56,9 @@ def require_dimension(query: LocalFeatures, dimension: int) -> None:
         )
 
 
-def named(photos: FeatureStore | Iterable[tuple[str, LocalFeatures]]) -> Iterator[tuple[str, LocalFeatures]]:
+def photos_with_names(
+    photos: FeatureStore | Iterable[tuple[str, LocalFeatures]],
+) -> Iterator[tuple[str, LocalFeatures]]:
     """(name, features) of every photo of a store; a stream is returned as it is."""
     if isinstance(photos, FeatureStore):
         return ((photo.path, photo.features) for photo in photos)

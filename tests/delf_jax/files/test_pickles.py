@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from delf_jax.import_weights import pickles
-from delf_jax.import_weights.pickles import UnreadablePickle, read_numpy_pickle
+from delf_jax.files import pickles
+from delf_jax.files.pickles import UnreadablePickle, read_numpy_pickle
 
 _NUMBERS = np.arange(24, dtype=np.int32).reshape(2, 3, 4)
 ARRAYS = {
