@@ -112,6 +112,8 @@ class EvaluateRetrieval:
         return self.extraction.load(base=store.settings, head=store.head_path)
 
     def _check(self) -> None:
+        from retrieval.indexing import manifest
+
         if self.verify < 0:
             raise UsageError(f"--verify is {self.verify}; it must be at least 0")
         if self.assignments < 1:
@@ -122,6 +124,8 @@ class EvaluateRetrieval:
         given += [name for name in ("idf",) if self.idf]
         if self.first_stage == "votes" and given:
             raise UsageError(f"--{given[0]} is for --first-stage asmk; give that too, or leave it out")
+        if sharded := [place for place in self.distractors if manifest.is_sharded(Path(place))]:
+            raise UsageError(f"--distractors {sharded[0]}: this index is in shards; give its feature store instead")
         if self.strangers and self.dataset != "gldv2":
             raise UsageError(f"--strangers: {self.dataset} has no queries without a right answer; leave it out")
 

@@ -236,6 +236,16 @@ def test_wrong_usage_is_one_line(more: list[str], said: str, run: Run, roxford: 
     assert said in done.err
 
 
+def test_distractors_in_shards_are_refused_before_the_work(
+    run: Run, roxford: Path, features: Path, store: Path, tmp_path: Path
+) -> None:
+    assert run("index", store, "--out", tmp_path / "sharded", "--shards", "2", "--backend", "exact").code == 0
+    asked = ("evaluate", "retrieval", roxford, "--dataset", "roxford5k", "--features", features)
+    done = run(*asked, "--distractors", tmp_path / "sharded")
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert "this index is in shards; give its feature store instead" in done.err
+
+
 def test_codebooks_of_too_many_words(run: Run, store: Path, tmp_path: Path) -> None:
     for words, said in (("100000", "fewer words"), ("0", "at least 1"), ("2000000", "--sample")):
         done = run("codebook", store, "--out", tmp_path / "codebook", "--words", words)
