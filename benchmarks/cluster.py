@@ -137,7 +137,7 @@ def _load() -> extraction_job.PhotoExtractor:
 def _run(extractor: extraction_job.PhotoExtractor, photos: Path, out: Path, begin: float) -> Turn:
     seconds: list[float] = []
     options = JobOptions(progress=lambda progress: seconds.append(time.perf_counter() - begin))
-    extraction_job.run(extractor, [photos], out, options)
+    extraction_job.run(extractor, [photos], out, options=options)
     return Turn(seconds)
 
 

@@ -32,7 +32,7 @@ def extract_database(
                 advance(now.done + now.skipped + now.failed, now.total) if report.shows_progress else None
             )
         )
-        done = extraction_job.run(extractor, photos, store, options, head=head)
+        done = extraction_job.run(extractor, photos, store, options=options, head=head)
     for path, reason in done.failed:
         report.failure("image", path, reason)
     wanted = set(photos)

@@ -109,7 +109,7 @@ class Extract:
                 workers=self.workers,
                 metrics=self.metrics,
             )
-            result = run(extractor, self.paths, self.out, options, head=head)
+            result = run(extractor, self.paths, self.out, options=options, head=head)
         self._summarise(result, time.monotonic() - begin, report)
 
     def _summarise(self, result: "delf_jax.job.extraction_job.JobReport", seconds: float, report: Report) -> None:

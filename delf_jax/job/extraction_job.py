@@ -106,8 +106,8 @@ def run(
     extractor: PhotoExtractor,
     paths: Iterable[str | os.PathLike[str]],
     out: str | os.PathLike[str],
-    options: JobOptions = DEFAULT_OPTIONS,
     *,
+    options: JobOptions = DEFAULT_OPTIONS,
     head: str | os.PathLike[str] | None = None,
 ) -> JobReport:
     """Extracts the features of photos into a store. The same call again goes on where this one stopped.

@@ -21,8 +21,8 @@ def run(
     extractor: PhotoExtractor,
     paths: Iterable[str | os.PathLike[str]],
     out: str | os.PathLike[str],
-    options: JobOptions = DEFAULT_OPTIONS,
     *,
+    options: JobOptions = DEFAULT_OPTIONS,
     group: Group,
     head: str | os.PathLike[str] | None = None,
 ) -> JobReport:

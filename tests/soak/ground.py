@@ -98,7 +98,7 @@ def extract(photos: str, out: str, seconds: float = 0.0) -> None:
     """The job, in whichever process; exit code 2 with one line on stderr where it is refused."""
     try:
         commit_log.MOST_CHANGES = 3  # so that these few parts make several snapshots
-        extraction_job.run(FakeExtractor(seconds=seconds), [photos], out, JobOptions(part_photos=PART_PHOTOS))
+        extraction_job.run(FakeExtractor(seconds=seconds), [photos], out, options=JobOptions(part_photos=PART_PHOTOS))
     except DelfError as error:
         print(error, file=sys.stderr, flush=True)
         raise SystemExit(2) from None

@@ -37,7 +37,7 @@ def extract_on_ray(photos: str, out: str, seconds: float, address: str) -> None:
                 fingerprint=local.fingerprint,
                 dimension=local.dimension,
             )
-            extraction_job.run(extractor, [photos], out, JobOptions(part_photos=ground.PART_PHOTOS))
+            extraction_job.run(extractor, [photos], out, options=JobOptions(part_photos=ground.PART_PHOTOS))
     except DelfError as error:
         print(error, file=sys.stderr, flush=True)
         raise SystemExit(2) from None

@@ -54,7 +54,9 @@ def assert_right(store: Path | str, photos: Path) -> None:
 @pytest.mark.parametrize("part_photos", [1, 4, 256])
 def test_every_photo_once_and_nothing_twice(part_photos: int, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "store"
-    report = extraction_job.run(FakeExtractor(), [photos, photos / "*.bmp"], out, JobOptions(part_photos=part_photos))
+    report = extraction_job.run(
+        FakeExtractor(), [photos, photos / "*.bmp"], out, options=JobOptions(part_photos=part_photos)
+    )
     assert report == (6, 0, [], 6)
     assert_right(out, photos)
     assert [len(part) for part in FeatureStore.open(out).iter_parts()] == {1: [1] * 6, 4: [4, 2], 256: [6]}[part_photos]
@@ -101,7 +103,7 @@ def test_verify_notices_a_change_behind_the_same_size_and_time(photos: Path, tmp
     os.utime(changed, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert extraction_job.run(FakeExtractor(), [photos], out)[:2] == (0, 6)
     extractor = FakeExtractor()
-    assert extraction_job.run(extractor, [photos], out, JobOptions(verify=True))[:2] == (1, 5)
+    assert extraction_job.run(extractor, [photos], out, options=JobOptions(verify=True))[:2] == (1, 5)
     assert extractor.asked == [str(changed)]
     assert_right(out, photos)
 
@@ -149,7 +151,9 @@ def test_another_model_is_refused(photos: Path, tmp_path: Path) -> None:
 def test_progress_counts_everything(photos: Path, tmp_path: Path) -> None:
     (photos / "broken.jpg").write_bytes(b"x")
     seen: list[extraction_job.Progress] = []
-    extraction_job.run(FakeExtractor(seconds=0.02), [photos], tmp_path / "store", JobOptions(progress=seen.append))
+    extraction_job.run(
+        FakeExtractor(seconds=0.02), [photos], tmp_path / "store", options=JobOptions(progress=seen.append)
+    )
     assert seen[-1] == (6, 0, 1, 7)
     assert [sum(p[:3]) for p in seen] == list(range(1, 8))
 
@@ -189,18 +193,19 @@ def test_a_full_disk_stops_the_job_and_it_goes_on_later(
 
     monkeypatch.setattr(atomic, "sync", full)
     with pytest.raises(StoreError, match="the disk is full"):
-        extraction_job.run(FakeExtractor(), [photos], out, JobOptions(part_photos=2))
+        extraction_job.run(FakeExtractor(), [photos], out, options=JobOptions(part_photos=2))
     monkeypatch.setattr(atomic, "sync", sync)
     assert len(list(FeatureStore.open(out))) == 2
     assert len(list((out / "parts").iterdir())) == 1
-    assert extraction_job.run(FakeExtractor(), [photos], out, JobOptions(part_photos=2))[:2] == (4, 2)
+    assert extraction_job.run(FakeExtractor(), [photos], out, options=JobOptions(part_photos=2))[:2] == (4, 2)
     assert_right(out, photos)
 
 
 def start(photos: Path, out: Path, *, seconds: float) -> "subprocess.Popen[bytes]":
     code = (
         "import sys; from delf_jax import job; from tests.delf_jax.fake_extractor import FakeExtractor; "
-        "job.run(FakeExtractor(seconds=float(sys.argv[3])), [sys.argv[1]], sys.argv[2], job.JobOptions(part_photos=2))"
+        "job.run(FakeExtractor(seconds=float(sys.argv[3])), [sys.argv[1]], sys.argv[2], "
+        "options=job.JobOptions(part_photos=2))"
     )
     return subprocess.Popen([sys.executable, "-c", code, str(photos), str(out), str(seconds)], cwd=REPOSITORY)
 

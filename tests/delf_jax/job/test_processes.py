@@ -37,7 +37,8 @@ processes._SILENT_SECONDS = 6
 group = processes.join(address, int(count), int(number))
 try:
     extractor = FakeExtractor(seconds=float(seconds))
-    report = shared_job.run(extractor, [photos, photos + "/missing"], out, JobOptions(part_photos=2), group=group)
+    options = JobOptions(part_photos=2)
+    report = shared_job.run(extractor, [photos, photos + "/missing"], out, options=options, group=group)
     print(report.done, report.skipped, len(report.failed), report.stored)
 except Exception as error:
     print(error)
@@ -78,7 +79,7 @@ def test_three_processes_fill_the_store_of_one_and_a_killed_one_costs_only_time(
     photos = save_photos(tmp_path / "photos", map(str, range(30)))
     (photos / "broken.jpg").write_bytes(b"not a photo")
     here = extraction_job.run(
-        FakeExtractor(), [photos, photos / "missing"], tmp_path / "here", JobOptions(part_photos=2)
+        FakeExtractor(), [photos, photos / "missing"], tmp_path / "here", options=JobOptions(part_photos=2)
     )
     mine = [sum(Share(number, 3).owns(str(path)) for path in photos.glob("*.bmp")) for number in range(3)]
     assert sum(mine) == 30
@@ -148,7 +149,7 @@ def test_whoever_opens_the_store_takes_in_what_dead_processes_left(tmp_path: Pat
     paths = sorted(photos.iterdir())
     out = tmp_path / "store"
     extraction_job.run(FakeExtractor(), paths[:2], out)
-    extraction_job.run(FakeExtractor(), paths[1:5], out / "processes" / "00001", JobOptions(part_photos=3))
+    extraction_job.run(FakeExtractor(), paths[1:5], out / "processes" / "00001", options=JobOptions(part_photos=3))
     with (
         StoreWriter(out / "processes" / "00001", settings=FakeExtractor().settings, fingerprint="fake", dimension=4),
         pytest.raises(StoreError, match="another writer is at work"),
@@ -185,7 +186,7 @@ def test_an_object_store_copies_the_parts_itself(tmp_path: Path) -> None:
     photos = save_photos(tmp_path / "photos", map(str, range(6)))
     out = f"memory://{tmp_path.name}/store"
     extraction_job.run(FakeExtractor(), [photos / "0.bmp"], out)
-    extraction_job.run(FakeExtractor(), [photos], f"{out}/processes/00002", JobOptions(part_photos=3))
+    extraction_job.run(FakeExtractor(), [photos], f"{out}/processes/00002", options=JobOptions(part_photos=3))
     assert extraction_job.run(FakeExtractor(), [photos], out) == (0, 6, [], 6)
     assert len(list(FeatureStore.open(out))) == 6
     assert FeatureStore.open(out).check() == []
@@ -198,7 +199,7 @@ def test_parts_of_a_process_are_listed_once_when_merging_was_interrupted(
     photos = save_photos(tmp_path / "photos", map(str, range(6)))
     out = tmp_path / "store"
     extraction_job.run(FakeExtractor(), [next(photos.iterdir())], out)
-    extraction_job.run(FakeExtractor(), [photos], out / "processes" / "00001", JobOptions(part_photos=3))
+    extraction_job.run(FakeExtractor(), [photos], out / "processes" / "00001", options=JobOptions(part_photos=3))
 
     def killed(self: object) -> None:
         raise KeyboardInterrupt

@@ -101,7 +101,9 @@ def test_an_interrupted_job_goes_on(worker: Workers, tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        extraction_job.run(spread(FakeExtractor, worker), [photos], tmp_path / "store", JobOptions(progress=interrupt))
+        extraction_job.run(
+            spread(FakeExtractor, worker), [photos], tmp_path / "store", options=JobOptions(progress=interrupt)
+        )
     assert len(FeatureStore.open(tmp_path / "store")) == 5
     assert extraction_job.run(spread(FakeExtractor, worker), [photos], tmp_path / "store") == (15, 5, [], 20)
 

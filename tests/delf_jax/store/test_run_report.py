@@ -38,7 +38,7 @@ def size_of(folder: Path) -> int:
 
 
 def test_a_run_counts_photos_failures_bytes_and_parts(photos: Path, tmp_path: Path) -> None:
-    extraction_job.run(FakeExtractor(), [photos], tmp_path / "store", JobOptions(part_photos=2))
+    extraction_job.run(FakeExtractor(), [photos], tmp_path / "store", options=JobOptions(part_photos=2))
     extraction_job.run(FakeExtractor(), [photos], tmp_path / "store")
     first, second = FeatureStore.open(tmp_path / "store").runs()
     assert (first.outcome, first.error) == ("finished", None)
@@ -118,7 +118,9 @@ def test_an_interrupted_and_a_failed_run_say_so(photos: Path, tmp_path: Path) ->
 
 
 def test_prometheus_reads_the_metrics(photos: Path, tmp_path: Path) -> None:
-    extraction_job.run(FakeExtractor(), [photos], tmp_path / "store", JobOptions(metrics=tmp_path / "delf.prom"))
+    extraction_job.run(
+        FakeExtractor(), [photos], tmp_path / "store", options=JobOptions(metrics=tmp_path / "delf.prom")
+    )
     samples = {
         (sample.name, *sample.labels.values()): sample.value
         for metric in text_string_to_metric_families((tmp_path / "delf.prom").read_text())
@@ -134,7 +136,7 @@ def test_prometheus_reads_the_metrics(photos: Path, tmp_path: Path) -> None:
     assert samples["delf_jax_extract_outcome", "running"] == 0
     with pytest.raises(StoreError, match="the metrics cannot be written"):
         extraction_job.run(
-            FakeExtractor(), [photos], tmp_path / "store", JobOptions(metrics=tmp_path / "no" / "folder.prom")
+            FakeExtractor(), [photos], tmp_path / "store", options=JobOptions(metrics=tmp_path / "no" / "folder.prom")
         )
 
 
@@ -193,7 +195,7 @@ def test_the_job_logs_its_parts_and_failures(photos: Path, tmp_path: Path) -> No
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
-        extraction_job.run(FakeExtractor(), [photos], tmp_path / "store", JobOptions(part_photos=3))
+        extraction_job.run(FakeExtractor(), [photos], tmp_path / "store", options=JobOptions(part_photos=3))
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
