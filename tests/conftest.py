@@ -20,7 +20,9 @@ collect_ignore_glob = ["golden/make_*.py"]
 
 # Read by JAX when it is first imported, by subprocesses too: compiled programs outlive a test run.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+# Most tests compile much longer than they compute; ``full_compilation`` is for the others.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 # A shell's background job ignores Ctrl-C, and so would all that the tests start: what is handled here is default there.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -51,14 +53,14 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
-@pytest.fixture(scope="module")
-def quick_compilation() -> Iterator[None]:
-    """Programs are compiled without most optimizations, for tests that compile much longer than they compute."""
+@pytest.fixture
+def full_compilation() -> Iterator[None]:
+    """Programs are compiled as users have them: for golden values, the main program and whole stories."""
     import jax
 
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
     jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture(scope="session")

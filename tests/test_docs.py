@@ -106,6 +106,7 @@ def test_the_readme_is_short() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("full_compilation")
 def test_the_python_of_the_readme_runs() -> None:
     names: dict[str, Any] = {}
     for block in _blocks(README, "python"):

@@ -68,7 +68,7 @@ def test_threads_keep_the_order_of_the_candidates() -> None:
 
 @pytest.mark.slow
 def test_rows_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(verification, "cases", lambda full: [Case("affine", 100, 50, 0.5), Case("affine", 1, 50, 0.5)])
+    monkeypatch.setattr(verification, "cases", lambda full: [Case("affine", 100, 50, 0.5)])
     out = tmp_path / "verification.json"
     rows = main(Options(json=out, problems=1, rounds=1))
     kept = json.loads(out.read_text())

@@ -19,7 +19,7 @@ from tests.delf_cli.conftest import Run
 from tests.delf_jax.job.stores import rows
 
 # Two parts of a store and some more, so that the interruption comes between the first part and the end.
-_PHOTOS = 900
+_PHOTOS = 500
 
 
 def test_without_ray_it_says_what_to_install(

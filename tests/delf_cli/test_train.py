@@ -11,8 +11,6 @@ from delf_jax.extraction.head import Head
 from tests.delf_cli.conftest import Run
 from tests.delf_jax.training.class_folders import PHOTOS, write_class_folders
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory, demo_photos: Path) -> Path:

@@ -18,6 +18,8 @@ from delf_jax import Head
 from delf_jax.photos.buckets import pad_batch
 from delf_jax.photos.load import load_photo
 
+pytestmark = pytest.mark.usefixtures("full_compilation")
+
 STEMS = ("graf1", "chelsea", "box", "flower")
 SCALES = (0.5, 1.0)
 

@@ -9,6 +9,8 @@ from delf_cli.demo.compute import LOCATED, PARTNERS, STRANGERS
 from delf_cli.main import main
 from tests.tiny_model import write_tiny_model
 
+pytestmark = pytest.mark.usefixtures("full_compilation")
+
 OPTIONS = ("--max-side", "192", "--scales", "1.0", "--max-features", "100")
 
 

@@ -59,6 +59,7 @@ def encode_one(network: tuple[ResNetConfig, Any], photo: np.ndarray) -> Mapping[
     return {name: np.asarray(value[0]) for name, value in maps.items()}
 
 
+@pytest.mark.usefixtures("full_compilation")
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("size", TINY_SIZES)
 def test_every_layout_gives_the_numbers_of_pytorch(tiny: Any, layout: str, size: tuple[int, int]) -> None:

@@ -58,6 +58,7 @@ def encode_one(network: Network, photo: np.ndarray) -> Mapping[str, np.ndarray]:
     return {name: np.asarray(value[0]) for name, value in maps.items()}
 
 
+@pytest.mark.usefixtures("full_compilation")
 @pytest.mark.parametrize("batch_norm", [False, True])
 @pytest.mark.parametrize("conv5_stride", [1, 2])
 def test_tiny_networks_give_the_numbers_of_pytorch(tiny: Any, batch_norm: bool, conv5_stride: int) -> None:
@@ -69,6 +70,7 @@ def test_tiny_networks_give_the_numbers_of_pytorch(tiny: Any, batch_norm: bool, 
             assert golden_error(values, key, file="vgg.npz") <= 1e-4, key
 
 
+@pytest.mark.usefixtures("full_compilation")
 def test_lpips_weights_give_the_numbers_of_pytorch_on_a_real_photo() -> None:
     if "DELF_SOURCES" not in os.environ:
         pytest.skip("DELF_SOURCES names no folder with the source packages of the weights")

@@ -11,6 +11,8 @@ from delf_jax.training.loop import Result
 from delf_jax.training.settings import TrainingSettings
 from tests.delf_jax.training.planted import Planted, area_under_curve, steps_for
 
+pytestmark = pytest.mark.usefixtures("full_compilation")
+
 STEPS = 300
 
 PAPER = TrainingSettings(

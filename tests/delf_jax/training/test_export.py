@@ -21,8 +21,6 @@ from delf_jax.training.settings import TrainingError, TrainingSettings
 from delf_jax.training.steps import Steps
 from tests.delf_jax.training.planted import Planted, steps_for
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 CONFIG = NetworkConfig(classes=3, channels=12, hidden=7, batch_norm=True, autoencoder=5)
 
 

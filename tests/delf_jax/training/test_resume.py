@@ -22,8 +22,6 @@ from tests.conftest import ROOT
 from tests.delf_jax.training.class_folders import write_class_folders
 from tests.delf_jax.training.planted import Planted, steps_for
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 # One process for each line of standard input, forked before JAX starts, so that the imports are paid for once. It kills
 # itself, as the kernel would: after a step was logged, or while a checkpoint is being written.
 DYING = """

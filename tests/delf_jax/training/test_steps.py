@@ -20,8 +20,6 @@ from delf_jax.training.settings import TrainingError, TrainingSettings
 from delf_jax.training.steps import State, Steps
 from tests.delf_jax.training.planted import Planted, steps_for
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 JOINT = TrainingSettings(
     recipe="joint",
     train_backbone=True,

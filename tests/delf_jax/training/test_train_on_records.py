@@ -9,8 +9,6 @@ from delf_cli.main import main
 from delf_jax.training import metrics_log
 from tests.delf_jax.training.class_folders import write_class_folders
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.mark.parametrize(
     ("validation", "settings"),
