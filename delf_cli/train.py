@@ -145,14 +145,14 @@ class Train:
         self, folder: Path, settings: "TrainingSettings", training: "Samples", backbone: "Backbone"
     ) -> None:
         """Makes the folder of the run, or checks that the run in it is this one."""
-        from delf_jax.training import loop
+        from delf_jax.training.run_folder import prepare_run_folder
 
         identity = {
             "settings": dataclasses.asdict(settings),
             "photos": training.digest,
             "backbone": backbone.fingerprint,
         }
-        loop.prepare_run_folder(folder, identity)
+        prepare_run_folder(folder, identity)
         (folder / "preset.toml").write_text(settings.to_toml())
 
     def _feeds(

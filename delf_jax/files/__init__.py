@@ -2,5 +2,6 @@
 
 ``atomic`` replaces and creates files, ``folder`` reaches any fsspec address, ``lease`` keeps writers apart.
 ``json_files``, ``envelope`` (JSON with a format, a version and a checksum) and ``model_file`` are the formats.
-``protobuf`` and ``pickles`` read messages and pickles of other programs, ``checksum`` hashes a file.
+``protobuf`` and ``pickles`` read messages and pickles of other programs, ``checksum`` hashes a file, ``growing_array``
+writes a .npy file row by row.
 """

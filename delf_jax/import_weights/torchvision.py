@@ -19,7 +19,8 @@ IMAGENET_PREPROCESS = {
 }
 
 _POSITIONS = {"1": "reduce", "2": "spatial", "3": "expand"}
-_NORM_PARTS = {
+# The tensors of a batch norm in PyTorch.
+NORM_PARTS = {
     "weight": "norm.scale",
     "bias": "norm.shift",
     "running_mean": "norm.mean",
@@ -78,7 +79,7 @@ def _target(name: str) -> str | None:
         return None
     if kind == "conv":
         return f"{unit}.kernel" if part == "weight" else None
-    return f"{unit}.{_NORM_PARTS[part]}" if part in _NORM_PARTS else None
+    return f"{unit}.{NORM_PARTS[part]}" if part in NORM_PARTS else None
 
 
 def read_tensors(path: str) -> dict[str, np.ndarray]:

@@ -9,15 +9,8 @@ import numpy as np
 from delf_jax.errors import ModelError
 from delf_jax.files.pickles import UnreadablePickle, read_numpy_pickle
 from delf_jax.import_weights.imported_backbone import ImportedBackbone
-from delf_jax.import_weights.torchvision import IMAGENET_PREPROCESS, read_tensors
+from delf_jax.import_weights.torchvision import IMAGENET_PREPROCESS, NORM_PARTS, read_tensors
 from delf_jax.models.vgg import VggConfig
-
-_NORM_PARTS = {
-    "weight": "norm.scale",
-    "bias": "norm.shift",
-    "running_mean": "norm.mean",
-    "running_var": "norm.variance",
-}
 
 
 def import_vgg(path: str | os.PathLike[str]) -> ImportedBackbone:
@@ -53,7 +46,7 @@ def import_vgg(path: str | os.PathLike[str]) -> ImportedBackbone:
         tensors[f"{unit}.kernel"] = parts[index, "weight"].transpose(2, 3, 1, 0)
         if (index, "bias") in parts:
             tensors[f"{unit}.bias"] = parts[index, "bias"]
-        for part, target in _NORM_PARTS.items() if has_norm else ():
+        for part, target in NORM_PARTS.items() if has_norm else ():
             if (index + 1, part) in parts:
                 tensors[f"{unit}.{target}"] = parts[index + 1, part]
     return _imported(place, tensors, blocks, 1e-5 if has_norm else None)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from delf_jax.cores import usable_cores
 from delf_jax.errors import ClusterError, one_line
+from delf_jax.native_log import native_log_hidden
 
 _CPUS_A_WORKER = 2
 _SECONDS_TO_ANSWER = 10
@@ -83,7 +84,7 @@ def _connect(ray: ModuleType, address: str, workers: int | None) -> None:
         if ":" in address:  # Ray itself would ask again for minutes
             host, _, port = address.rpartition(":")
             socket.create_connection((host, int(port)), timeout=_SECONDS_TO_ANSWER).close()
-        with _without_stderr():  # where the C++ part says that its log level was set
+        with native_log_hidden():  # where the C++ part says that its log level was set
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **local)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
         reason = one_line(error).rstrip(".")
@@ -95,18 +96,6 @@ def _connect(ray: ModuleType, address: str, workers: int | None) -> None:
         # Ray replaces the SIGTERM handler; then the warnings of a scheduler would be lost.
         for number, handler in handlers.items():
             signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _without_stderr() -> Iterator[None]:
-    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(null, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(null)
 
 
 def workers_that_fit(ray: ModuleType, address: str, workers: int | None) -> Workers:

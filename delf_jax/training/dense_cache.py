@@ -12,13 +12,14 @@ import os
 import shutil
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 import numpy as np
 
 from delf_jax.errors import ImageError
 from delf_jax.extractor import Extractor
 from delf_jax.files import atomic
+from delf_jax.files.growing_array import GrowingArray
 from delf_jax.training.samples import LabelledPhotos, Samples
 from delf_jax.training.settings import TrainingError, TrainingSettings
 from delf_jax.training.views import cached_view
@@ -67,7 +68,6 @@ def open_or_make(
     samples: Samples,
     settings: TrainingSettings,
     *,
-    channels: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> DenseCache:
     """The cache in ``folder``; it is computed if it is missing or was computed from something else.
@@ -77,7 +77,6 @@ def open_or_make(
         extractor: its backbone computes ``settings.layer``; photos are reduced to its ``max_side``.
         samples: the photos.
         settings: decide views, their sides, crops and the seed of the crops.
-        channels: of ``settings.layer``.
         progress: called with views done and views in all.
 
     Raises:
@@ -92,7 +91,7 @@ def open_or_make(
         for left_over in folder.parent.glob(f".{folder.name}.*.tmp"):  # of a process that was killed
             shutil.rmtree(left_over, ignore_errors=True)
         with atomic.replacing_folder(folder) as aside:
-            _make(aside, extractor, samples, settings, made_from, channels, progress)
+            _make(aside, extractor, samples, settings, made_from, progress)
         description = json.loads((folder / "cache.json").read_text())
     cache = DenseCache(folder, description)
     if not len(cache.readable):
@@ -107,7 +106,6 @@ def _make(
     samples: Samples,
     settings: TrainingSettings,
     made_from: dict[str, Any],
-    channels: int,
     progress: Callable[[int, int], None] | None,
 ) -> None:
     spans = np.zeros((len(samples), settings.views, 2), np.int64)
@@ -116,8 +114,7 @@ def _make(
     views = _views(samples, settings, failures)
     stream = cast(Generator[Any, None, None], extractor.dense_stream(views, name=settings.layer))
     # On an interruption the decoding threads end here, not while the interpreter shuts down.
-    with open(folder / "features.npy", "wb") as file, contextlib.closing(stream):
-        _write_header(file, 0, channels)
+    with contextlib.closing(GrowingArray(folder / "features.npy", np.float16)) as features, contextlib.closing(stream):
         for done, ((photo, view), maps) in enumerate(stream, 1):
             if progress is not None:
                 progress(done, spans.shape[0] * spans.shape[1])
@@ -125,23 +122,16 @@ def _make(
                 failures.setdefault(photo, [maps.source, maps.reason])
                 continue
             dense, where = maps[0]
-            np.minimum(dense, _LARGEST).astype(np.float16).tofile(file)
+            features.append(np.minimum(dense, _LARGEST).reshape(where.size, -1))
             usable.append(where.reshape(-1))
             spans[photo, view] = written, where.size
             written += where.size
-        _write_header(file, written, channels)
+        features.finish()
     spans[list(failures)] = 0
     np.save(folder / "usable.npy", np.concatenate(usable) if usable else np.zeros(0, bool))
     np.save(folder / "spans.npy", spans)
     description = {"made_from": made_from, "failures": [failures[photo] for photo in sorted(failures)]}
     (folder / "cache.json").write_text(json.dumps(description, sort_keys=True))
-
-
-def _write_header(file: BinaryIO, cells: int, channels: int) -> None:
-    """Writes the header at the file's start; NumPy leaves room for an array that grows along its first axis."""
-    file.seek(0)
-    header = {"descr": "<f2", "fortran_order": False, "shape": (cells, channels)}
-    np.lib.format.write_array_header_1_0(file, header)
 
 
 def _views(

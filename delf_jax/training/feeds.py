@@ -11,7 +11,6 @@ import numpy as np
 import delf_jax
 from delf_jax.extraction.head import Head
 from delf_jax.training import dense_cache
-from delf_jax.training.backbones import Backbone
 from delf_jax.training.cached_batches import CachedBatches, padded_batch
 from delf_jax.training.dense_cache import DenseCache
 from delf_jax.training.loader import BatchPlan, Loader
@@ -84,12 +83,11 @@ def cached_feeds(
     extractor = delf_jax.load(
         model, head=Head(), scorer="norm", max_side=max(settings.view_sides), precision=settings.precision
     )
-    channels = Backbone.open(model).channels(settings.layer)
 
     def cached(samples: Samples, name: str, views: int) -> DenseCache:
         wanted = dataclasses.replace(settings, views=views)
         place = folder / name
-        return dense_cache.open_or_make(place, extractor, samples, wanted, channels=channels, progress=progress)
+        return dense_cache.open_or_make(place, extractor, samples, wanted, progress=progress)
 
     cache = cached(training, "training", settings.views)
     batches = CachedBatches(

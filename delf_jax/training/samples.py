@@ -163,4 +163,5 @@ def held_out(names: Iterable[str], share: float) -> Bool[np.ndarray, " n"]:
 def _fraction(name: str) -> float:
     """A pseudo-random number in [0, 1) that depends only on the photo's id."""
     stem = os.path.splitext(os.path.basename(name))[0]
+    # Not ``path_key``: it reads the bytes in the other order, which would change the photos that are kept aside.
     return int.from_bytes(hashlib.blake2b(stem.encode(errors="surrogateescape"), digest_size=8).digest()) / 2**64

@@ -1,7 +1,6 @@
 """The photos that a predictor was fitted on, in a Parquet file of which only the parts that are needed are read."""
 
 import contextlib
-import hashlib
 import tempfile
 import weakref
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Int, UInt64
 
 from delf_jax.errors import PredictorError
+from delf_jax.photos.names import path_key
 
 _SCHEMA = pa.schema(
     [
@@ -98,8 +98,8 @@ class FittedPhotos:
             yield from batch["name"].to_pylist()
 
     def seeds(self) -> UInt64[np.ndarray, " n"]:
-        """``seed_of`` the name of each photo."""
-        return np.fromiter(map(seed_of, self.names()), np.uint64, len(self))
+        """``path_key`` of the name of each photo."""
+        return np.fromiter(map(path_key, self.names()), np.uint64, len(self))
 
     def _batches(self, **options: Any) -> Iterator[pa.RecordBatch]:
         # Arrow's own threads can outlive the interpreter, and the process then aborts at its exit.
@@ -175,11 +175,6 @@ class PhotoSpool:
         self._discarding.detach()
         weakref.finalize(photos, self._file.close)
         return photos
-
-
-def seed_of(name: str) -> int:
-    """A hash of 64 bits that is the same in every process."""
-    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
 
 
 @contextlib.contextmanager

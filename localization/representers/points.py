@@ -17,7 +17,8 @@ from jaxtyping import Bool, Float, Int, UInt64
 from delf_jax.errors import PredictorError
 from delf_jax.files import model_file
 from delf_jax.photos.load import reduced_size
-from localization.representers.fitted_photos import FittedPhoto, FittedPhotos, PhotoSpool, PhotoWriter, seed_of
+from delf_jax.photos.names import path_key
+from localization.representers.fitted_photos import FittedPhoto, FittedPhotos, PhotoSpool, PhotoWriter
 
 _FEATURES, _COLUMNS, _PHOTOS = "units.npy", "columns.safetensors", "photos.parquet"
 
@@ -130,7 +131,7 @@ class PointCollector:
         """
         h, w, _ = unit.shape
         cells = np.stack(np.meshgrid(np.arange(h), np.arange(w), indexing="ij"), axis=-1).reshape(-1, 2)
-        hashes = _hash(np.full(h * w, seed_of(photo.name), np.uint64), cells)
+        hashes = _hash(np.full(h * w, path_key(photo.name), np.uint64), cells)
         rows = np.flatnonzero(hashes <= self._highest)
         self._keep(
             _Columns(

@@ -1,9 +1,6 @@
 """ScaNN: a tree of partitions, anisotropic hashing, and reordering (Guo et al., ICML 2020), with its parameters."""
 
-import contextlib
 import math
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +10,7 @@ from scann.scann_ops.py import scann_ops_pybind
 from scann.scann_ops.py.scann_builder import ReorderType
 
 from delf_jax.cores import usable_cores
+from delf_jax.native_log import native_log_hidden
 from retrieval.indexing.backends import Backend
 
 # The parameters below are chosen for this many neighbours of each query.
@@ -98,7 +96,7 @@ class ScannBackend(Backend):
                 DIMENSIONS_PER_BLOCK, anisotropic_quantization_threshold=ANISOTROPIC_QUANTIZATION_THRESHOLD
             )
             builder = builder.reorder(parameters.reorder, quantize=ReorderType.BFLOAT16)
-        with _native_log_hidden():
+        with native_log_hidden():  # no setting of ScaNN stops its messages; failures are exceptions
             return cls(builder.build().searcher, np.arange(count), 0)
 
     def search(
@@ -153,7 +151,7 @@ class ScannBackend(Backend):
         """Reads what ``save`` wrote."""
         # scann.load_searcher would unpickle a file of document ids if there is one; this reads the assets alone.
         assets = (folder / "scann_assets.pbtxt").read_text()
-        with _native_log_hidden():
+        with native_log_hidden():
             searcher = scann_ops_pybind.scann_pybind.ScannNumpy(str(folder.resolve()), assets)
         rows = np.load(folder / "rows.npy", allow_pickle=False)
         return cls(searcher, rows, int(np.load(folder / "changed.npy", allow_pickle=False)))
@@ -163,16 +161,3 @@ def _batch(queries: int, cores: int) -> int:
     """Queries that a thread takes at a time: equal shares, and large ones, whose queries share the codes they read."""
     turns = math.ceil(queries / (cores * LARGEST_BATCH))
     return max(SMALLEST_BATCH, math.ceil(queries / (cores * turns)))
-
-
-@contextlib.contextmanager
-def _native_log_hidden() -> Iterator[None]:
-    """Hides what ScaNN writes to file descriptor 2 while it trains; no setting stops it. Failures are exceptions."""
-    kept = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)

@@ -34,7 +34,7 @@ def extractor(tiny_model: Path) -> Extractor:
 @pytest.fixture(scope="module")
 def cache(samples: LabelledPhotos, extractor: Extractor, tmp_path_factory: pytest.TempPathFactory) -> DenseCache:
     folder = tmp_path_factory.mktemp("cache") / "features"
-    return dense_cache.open_or_make(folder, extractor, samples, SETTINGS, channels=CHANNELS)
+    return dense_cache.open_or_make(folder, extractor, samples, SETTINGS)
 
 
 def test_the_first_view_is_the_photo_as_the_extractor_sees_it(
@@ -64,7 +64,6 @@ def test_the_cache_is_made_once_for_the_same_photos_and_settings(
             extractor,
             photos,
             settings,
-            channels=CHANNELS,
             progress=lambda done, total: calls.append(done),
         )
         return bool(calls)
@@ -87,13 +86,13 @@ def test_a_photo_that_cannot_be_read_is_left_out_and_named(
     broken = from_folders(tmp_path / "photos")
     Path(broken.path(1)).write_bytes(b"no photo")
     one = dataclasses.replace(SETTINGS, views=1)
-    cache = dense_cache.open_or_make(tmp_path / "a", extractor, broken.take(np.arange(3)), one, channels=CHANNELS)
+    cache = dense_cache.open_or_make(tmp_path / "a", extractor, broken.take(np.arange(3)), one)
     assert cache.readable.tolist() == [0, 2]
     assert [name for name, _ in cache.failures] == [broken.path(1)]
     batches = CachedBatches(cache, broken.labels, 2)
     assert (batches.steps_per_epoch, list(batches.failures)) == (1, [broken.path(1)])
     with pytest.raises(TrainingError, match="none of the 1 photos could be read"):
-        dense_cache.open_or_make(tmp_path / "b", extractor, broken.take(np.array([1])), one, channels=CHANNELS)
+        dense_cache.open_or_make(tmp_path / "b", extractor, broken.take(np.array([1])), one)
 
 
 def test_an_epoch_holds_every_photo_once_and_a_state_goes_on(cache: DenseCache, samples: LabelledPhotos) -> None:

@@ -16,6 +16,7 @@ import pytest
 from delf_jax.training import loop, metrics_log
 from delf_jax.training.checkpoints import Checkpoints
 from delf_jax.training.feeds import Feeds
+from delf_jax.training.run_folder import prepare_run_folder
 from delf_jax.training.settings import TrainingError, TrainingSettings
 from delf_jax.training.steps import Steps
 from tests.conftest import ROOT
@@ -181,18 +182,16 @@ def test_a_loss_that_is_no_number_stops_the_run_and_says_what_to_do(tmp_path: Pa
 
 def test_a_folder_with_another_run_is_refused(tmp_path: Path) -> None:
     # Mistyped at first: nothing has been trained, so nothing stands in the way.
-    loop.prepare_run_folder(tmp_path / "run", {"settings": {"learning_rate": 10, "views": (1, 2)}, "photos": "abc"})
-    loop.prepare_run_folder(tmp_path / "run", {"settings": {"learning_rate": 0.1, "views": (1, 2)}, "photos": "abc"})
+    prepare_run_folder(tmp_path / "run", {"settings": {"learning_rate": 10, "views": (1, 2)}, "photos": "abc"})
+    prepare_run_folder(tmp_path / "run", {"settings": {"learning_rate": 0.1, "views": (1, 2)}, "photos": "abc"})
     (tmp_path / "run" / "checkpoints" / "3").mkdir(parents=True)
-    loop.prepare_run_folder(tmp_path / "run", {"settings": {"learning_rate": 0.1, "views": (1, 2)}, "photos": "abc"})
+    prepare_run_folder(tmp_path / "run", {"settings": {"learning_rate": 0.1, "views": (1, 2)}, "photos": "abc"})
     with pytest.raises(TrainingError, match=r"settings\.learning_rate: 0\.1 there, 0\.2 asked for"):
-        loop.prepare_run_folder(
-            tmp_path / "run", {"settings": {"learning_rate": 0.2, "views": (1, 2)}, "photos": "abc"}
-        )
+        prepare_run_folder(tmp_path / "run", {"settings": {"learning_rate": 0.2, "views": (1, 2)}, "photos": "abc"})
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("not to be overwritten")
     with pytest.raises(TrainingError, match="holds files but no training run"):
-        loop.prepare_run_folder(tmp_path / "other", {})
+        prepare_run_folder(tmp_path / "other", {})
 
 
 def test_a_line_cut_off_by_a_crash_is_dropped(tmp_path: Path) -> None:
