@@ -22,8 +22,8 @@ def run(
     paths: Iterable[str | os.PathLike[str]],
     out: str | os.PathLike[str],
     *,
-    options: JobOptions = DEFAULT_OPTIONS,
     group: Group,
+    options: JobOptions = DEFAULT_OPTIONS,
     head: str | os.PathLike[str] | None = None,
 ) -> JobReport:
     """``job.run`` in every process of a group, into one store.

@@ -313,7 +313,7 @@ def test_interrupted_extraction_keeps_what_is_done(
         "load = batching.load_photo\n"
         "batching.load_photo = lambda *args, **options: (time.sleep(0.5), load(*args, **options))[1]\n"
         "run = job.run\n"
-        "job.run = lambda a, b, c, options, **more: run(a, b, c, options._replace(part_photos=2), **more)\n"
+        "job.run = lambda *args, options, **more: run(*args, options=options._replace(part_photos=2), **more)\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
     process = subprocess.Popen(
