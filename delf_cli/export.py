@@ -35,7 +35,7 @@ class Export:
         pairs: pairs of photos to match: all, or a file with two names per line.
         index: match each photo with the photos that this index of the same store finds for it.
         top: number of photos that the index finds for each photo.
-        max_error: largest distance (Sampson error) of a match from its epipolar line, in pixels of the photo as it was
+        max_error: largest distance of a verified match from its epipolar lines, in pixels of the photo as it was
             extracted.
         camera: the one camera that took all photos, as COLMAP's model and its numbers: MODEL,NUMBER,...
         json: print one JSON line with the counts.

@@ -41,7 +41,7 @@ def match_pairs(
         photos: features by name.
         pairs: names of two photos each. Neighbouring pairs with the same first photo are matched in one call.
         max_side: longest side in pixels that the features were computed at.
-        max_error: largest Sampson error of an inlier, in pixels at that size.
+        max_error: largest distance of an inlier from its epipolar lines, in pixels at that size.
 
     Yields:
         The matches of every pair that has any, in the order of ``pairs``. ``verified`` marks the inliers of
@@ -101,26 +101,28 @@ def _verify(
     if found is not None:
         padding = [(0, bucket(len(rows), smallest=MATCHES) - len(rows)), (0, 0)]
         nfa = NfaSettings(scales[1] * np.array(b.image_size), photos_verified, (CELL, CELL))
-        if _log10_nfa(found["F"], np.pad(src, padding), np.pad(dst, padding), len(rows), max_error, nfa) <= 0:
+        # COLMAP counts inliers by Sampson errors, which are smaller. This stricter count gives more accurate poses.
+        log10, distances = _evidence(found["F"], np.pad(src, padding), np.pad(dst, padding), len(rows), max_error, nfa)
+        if log10 <= 0:
             into_a, into_b = (np.diag([scale, scale, 1]) for scale in scales)
-            return np.asarray(found["inlier_mask"]), into_b @ found["F"] @ into_a
+            return np.asarray(distances)[: len(rows)] < max_error, into_b @ found["F"] @ into_a
     return np.zeros(len(rows), bool), None
 
 
 @jax.jit
-def _log10_nfa(
+def _evidence(
     fundamental: Float[Array, "3 3"],
     src: Float[Array, "n 2"],
     dst: Float[Array, "n 2"],
     count: Int[Array, ""],
     max_error: Float[Array, ""],
     nfa: NfaSettings,
-) -> Float[Array, ""]:
-    """``log10_nfa`` of the first ``count`` matches; residuals are distances to epipolar lines, as in our RANSAC."""
+) -> tuple[Float[Array, ""], Float[Array, " n"]]:
+    """``log10_nfa`` of the first ``count`` matches, and how far each match lies from its two epipolar lines at most."""
     lines = entries((fundamental / jnp.linalg.norm(fundamental))[None])
-    squared = squared_epipolar_distance(lines, (*src.T,), (*dst.T,), src_to_dst_scale=jnp.ones(()))
+    distances = jnp.sqrt(squared_epipolar_distance(lines, (*src.T,), (*dst.T,), src_to_dst_scale=jnp.ones(())))
     where = jnp.arange(len(src)) < count
-    return log10_nfa(src, dst, where, jnp.sqrt(squared), model="fundamental", threshold=max_error, nfa=nfa)
+    return log10_nfa(src, dst, where, distances, model="fundamental", threshold=max_error, nfa=nfa), distances
 
 
 def _batches(names: Iterable[str], size: int) -> Iterator[Collection[str]]:

@@ -50,13 +50,13 @@ def test_inliers_agree_with_the_known_homography(
     moved = a @ homography.T
     right = np.linalg.norm(moved[:, :2] / moved[:, 2:] - b[:, :2], axis=1) < 16
     assert right.sum() > 50
-    assert pair.verified[right].mean() > 0.95
+    assert pair.verified[right].mean() > 0.8
     assert right[pair.verified].mean() > 0.9
-    # Sampson errors are at most 8 pixels of the reduced photo, for inliers alone.
+    # Inliers alone lie within 8 pixels of the reduced photo of both epipolar lines.
     assert pair.fundamental is not None
     lines, lines_back = a @ pair.fundamental.T, b @ pair.fundamental
-    gradient = np.linalg.norm(np.c_[lines[:, :2], lines_back[:, :2]], axis=1)
-    np.testing.assert_array_equal(np.abs(np.sum(lines * b, axis=1)) / gradient < 16, pair.verified)
+    shorter = np.minimum(*(np.linalg.norm(each[:, :2], axis=1) for each in (lines, lines_back)))
+    np.testing.assert_array_equal(np.abs(np.sum(lines * b, axis=1)) / shorter < 16, pair.verified)
 
 
 def test_each_photo_is_reduced_by_itself(
