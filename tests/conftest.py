@@ -53,7 +53,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def full_compilation() -> Iterator[None]:
     """Programs are compiled as users have them: for golden values, the main program and whole stories."""
     import jax
