@@ -48,8 +48,15 @@ def served(
         yield index
 
 
-def answer(index: retrieval.Index | retrieval.ShardedIndex, query: LocalFeatures) -> list[tuple[Any, ...]]:
-    return [(match.image, match.inliers, match.log10_nfa, match.score) for match in index.search(query).matches]
+def answer(index: retrieval.Index | retrieval.ShardedIndex, query: LocalFeatures) -> list[Any]:
+    """Photo, inliers, confidence and score of every match, one after the other."""
+    matches = index.search(query).matches
+    return [value for match in matches for value in (match.image, match.inliers, match.log10_nfa, match.score)]
+
+
+def same(answer: list[Any]) -> list[Any]:
+    """Equal up to float32 rounding, in which programs of other processes may differ."""
+    return [pytest.approx(value, rel=1e-5) if isinstance(value, float) else value for value in answer]
 
 
 def processes(index: retrieval.ShardedIndex) -> dict[str, set[int]]:
@@ -66,7 +73,7 @@ def test_dead_processes_are_replaced_while_searching_goes_on(
 ) -> None:
     whole = retrieval.Index.build([(name, photos[name]) for name in NAMES], backend="exact")
     expected = answer(whole, photos["leuvenB"])
-    assert answer(served, photos["leuvenB"]) == expected
+    assert answer(served, photos["leuvenB"]) == same(expected)
     before = processes(served)
     assert [len(replicas) for replicas in before.values()] == [2, 2]
 
@@ -74,7 +81,7 @@ def test_dead_processes_are_replaced_while_searching_goes_on(
     os.kill(min(before[first]), signal.SIGKILL)
     for _ in range(3):
         found = served.search(photos["leuvenB"])
-        assert (found.lost, [match.image for match in found.matches]) == ({}, [image for image, *_ in expected])
+        assert (found.lost, [match.image for match in found.matches]) == ({}, expected[::4])
 
     for process in before[second]:
         os.kill(process, signal.SIGKILL)
@@ -88,14 +95,14 @@ def test_dead_processes_are_replaced_while_searching_goes_on(
         assert len(found.matches) < len(NAMES)
         assert "being started again" in found.lost[second]
     assert lost == {second}
-    assert answer(served, photos["leuvenB"]) == expected
+    assert answer(served, photos["leuvenB"]) == same(expected)
     assert not processes(served)[second] & before[second]
 
 
 def test_photos_are_added_while_queries_are_answered(
     photos: dict[str, LocalFeatures], served: retrieval.ShardedIndex
 ) -> None:
-    answers: list[list[tuple[Any, ...]]] = []
+    answers: list[list[Any]] = []
     done = threading.Event()
 
     def ask() -> None:
@@ -111,16 +118,16 @@ def test_photos_are_added_while_queries_are_answered(
         done.set()
         asking.join()
     whole = retrieval.Index.build([(name, photos[name]) for name in (*NAMES, "graf3")], backend="exact")
-    assert answer(served, photos["graf3"]) == answer(whole, photos["graf3"])
+    assert answer(served, photos["graf3"]) == same(answer(whole, photos["graf3"]))
     assert answers
-    assert all(found[0][0] in ("graf1", "graf3") for found in answers)
+    assert all(found[0] in ("graf1", "graf3") for found in answers)
     again = retrieval.ShardedIndex.open(served.path)
-    assert answer(again, photos["graf3"]) == answer(served, photos["graf3"])
+    assert answer(again, photos["graf3"]) == same(answer(served, photos["graf3"]))
 
     again.remove(["graf3"])
     # As a process that died does, and was started again.
     ray.get([replicas[0].open.remote() for replicas in served._servers._actors.values()])
-    assert answer(served, photos["graf3"]) == answer(again, photos["graf3"])
+    assert answer(served, photos["graf3"]) == same(answer(again, photos["graf3"]))
     assert len(served) == len(NAMES)
 
 
