@@ -66,6 +66,21 @@ def full_compilation() -> Iterator[None]:
     jax.config.update("jax_disable_most_optimizations", True)
 
 
+@pytest.fixture(scope="module")
+def few_canvases() -> Iterator[None]:
+    """One canvas of 4:5 and one square in place of twelve: fewer programs to compile. Padding changes no feature."""
+    from delf_jax import extractor
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(extractor, "default_buckets", _few_buckets)
+        yield
+
+
+def _few_buckets(max_side: int) -> tuple[tuple[int, int], ...]:
+    side = -(-max_side // 32) * 32
+    return (-(-max_side // 40) * 32, side), (side, side)
+
+
 @pytest.fixture(scope="session")
 def on_devices() -> Callable[[int, str], str]:
     """Runs Python source in a process of its own with so many simulated devices, and returns what it printed.
@@ -97,6 +112,12 @@ def ray_workers() -> "Iterator[Workers]":
     with ray_session.connected("local", workers=2) as workers:
         assert workers.number == 2
         yield workers
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, so that no process has a long one left when the other is done."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:

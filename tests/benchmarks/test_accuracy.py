@@ -58,14 +58,14 @@ def test_a_moved_copy_is_found_among_strangers(matching: Matching | None) -> Non
     photos = [Path(str(i)) for i in range(5)]
     dataset = RetrievalSet("toy", (photos[4],), tuple(photos[:4]), (frozenset({1}),))
     features = dict(zip(photos, [*database, query]))
-    answers = ask(dataset, features, matching, Search(verify=4, threshold=-5.0))
+    answers = ask(dataset, features, matching, Search(verify=3, threshold=-5.0))
     first = answers.verified[0][0]
     assert first.photo == answers.voted[0][0].photo == 1
     assert first.inliers >= 76
     assert first.confidence > 20
     assert all(answer.confidence < 5 for answer in answers.verified[0][1:])
     without = dataclasses.replace(dataset, relevant=(frozenset({0}),), ignored=(frozenset({1}),))
-    answers = ask(without, features, matching, Search(verify=4, threshold=-5.0))
+    answers = ask(without, features, matching, Search(verify=3, threshold=-5.0))
     assert 1 not in {answer.photo for answer in answers.voted[0] + answers.verified[0]}
 
 
@@ -163,16 +163,16 @@ def test_features_are_extracted_once_and_come_back_whole(tmp_path: Path) -> None
 
 
 def test_rootsift_finds_the_same_wall_from_another_angle(demo_photos: Path) -> None:
-    sift = RootSift(max_features=600)
+    sift = RootSift(max_features=300)
     paths = {path.stem: path for path in demo_photos.iterdir()}
-    query, target, other = (sift(paths[name]) for name in ("graf3", "graf1", "chelsea"))
-    assert len(query) == 600
+    query, target, *others = (sift(paths[name]) for name in ("graf3", "graf1", "chelsea", "home"))
+    assert len(query) == 300
     np.testing.assert_allclose(np.linalg.norm(query.descriptors, axis=1), 1, atol=1e-3)
     assert np.all(np.diff(query.scores) <= 0)
     answers = peer_matching.verified(
-        query, [0, 1], [other, target], matching=Matching(ratio=0.85, inlier_radius=10.0, cell=8.0), threshold=-2.0
+        query, [0, 1, 2], [*others, target], matching=Matching(ratio=0.85, inlier_radius=10.0, cell=8.0), threshold=-2.0
     )
-    assert answers[0].photo == 1
+    assert answers[0].photo == 2
     assert answers[0].confidence > 2 > answers[1].confidence
 
 

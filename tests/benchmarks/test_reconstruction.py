@@ -43,6 +43,7 @@ def test_one_turned_camera_is_found() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("full_compilation")
 def test_a_real_scene_from_our_matches(shared_data: Path, tmp_path: Path) -> None:
     pytest.importorskip("pycolmap")
     results = json.loads((ROOT / "benchmarks" / "results" / "reconstruction.json").read_text())

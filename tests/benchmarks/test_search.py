@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import delf_jax
 from benchmarks import search, search_descriptors, search_query, searchers
 from benchmarks.errors import PeerMissing
 from benchmarks.searchers import Built, Method
@@ -139,7 +140,12 @@ def test_synthetic_photos_share_out_the_features_of_their_view() -> None:
 
 
 @pytest.mark.slow
-def test_rows_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rows_of_a_run(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load = delf_jax.load
+    small = {"max_side": 256, "max_features": 100, "scales": (1.0,)}
+    monkeypatch.setattr(delf_jax, "load", lambda name, **options: load(tiny_model, **{**options, **small}))
     monkeypatch.setattr(search_descriptors, "ASKING", 4)
     monkeypatch.setattr(search_query, "LARGE", search_query.SMALL)
     monkeypatch.setattr(search, "PHOTOS", 1)

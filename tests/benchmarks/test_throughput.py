@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import delf_jax
 from benchmarks import device_probe, throughput, throughput_stages
 from benchmarks.errors import Unavailable
 from benchmarks.throughput_cases import Bench, Case, batches, best_peers, cases, fitted, with_peak
@@ -77,7 +78,7 @@ def test_pytorch_takes_turns_with_us_on_the_same_network(tiny_model: Path) -> No
 
 @pytest.mark.slow
 def test_every_stage_is_measured(tiny_model: Path, demo_photos: Path) -> None:
-    extractor = Bench(str(tiny_model)).extractor(scales=4, batch=2, precision="float32")
+    extractor = delf_jax.load(tiny_model, scales=(0.7071, 1.0), max_side=96, batch_size=2)
     rows = throughput_stages.stages(extractor, [demo_photos / "box.jpg"], SIZE, rounds=1)
     names = [row["who"] for row in rows]
     assert names == ["decode", "transfer", "pyramid", "backbone", "selection", "write", "whole program"]

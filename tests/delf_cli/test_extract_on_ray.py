@@ -18,8 +18,16 @@ from tests.conftest import ROOT
 from tests.delf_cli.conftest import Run
 from tests.delf_jax.job.stores import rows
 
-# Two parts of a store and some more, so that the interruption comes between the first part and the end.
-_PHOTOS = 500
+# Small parts, so that the interruption comes between the first part and the end.
+_PHOTOS, _PART = 160, 32
+_COMMAND = f"""
+import sys
+from delf_cli.main import main
+from delf_jax.job import extraction_job as job
+run = job.run
+job.run = lambda *args, options, **more: run(*args, options=options._replace(part_photos={_PART}), **more)
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 def test_without_ray_it_says_what_to_install(
@@ -50,7 +58,7 @@ def test_an_interrupted_one_goes_on(
         shutil.copy(photos / "0.jpg", photos / f"{number}.jpg")
 
     def start(out: Path, *place: str) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-m", "delf_cli", "extract", str(photos), *small, "--out", str(out)]
+        command = [sys.executable, "-c", _COMMAND, "extract", str(photos), *small, "--out", str(out)]
         return subprocess.Popen(
             [*command, *place, "--json"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -70,7 +78,7 @@ def test_an_interrupted_one_goes_on(
     assert time.monotonic() - begin < 20
     stored = FeatureStore.open(out)
     assert stored.check() == []
-    assert 256 <= len(stored) < _PHOTOS
+    assert _PART <= len(stored) < _PHOTOS
     with start(out, *cluster) as process:
         err = process.communicate()[1]
     assert (process.returncode, err) == (0, "")

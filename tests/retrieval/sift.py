@@ -8,7 +8,7 @@ import numpy as np
 from delf_jax.features import LocalFeatures
 
 
-def sift_features(path: Path, count: int = 300) -> LocalFeatures:
+def sift_features(path: Path, count: int = 250) -> LocalFeatures:
     """The strongest SIFT features of a photo, centred so that cosines tell them apart."""
     grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
     keypoints, descriptors = cv2.SIFT_create(count).detectAndCompute(grey, None)

@@ -9,8 +9,6 @@ from delf_cli.demo.compute import LOCATED, PARTNERS, STRANGERS
 from delf_cli.main import main
 from tests.tiny_model import write_tiny_model
 
-pytestmark = pytest.mark.usefixtures("full_compilation")
-
 OPTIONS = ("--max-side", "192", "--scales", "1.0", "--max-features", "100")
 
 
@@ -32,6 +30,7 @@ def test_it_writes_pictures_and_a_page_and_prints_a_table(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("full_compilation", "few_canvases")
 def test_every_partner_is_found_and_every_stranger_refused(
     tmp_path: Path, demo_photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

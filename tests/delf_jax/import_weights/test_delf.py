@@ -1,5 +1,6 @@
 """Checkpoints in the official names and shapes: parity with PyTorch's forward passes, and the head that comes along."""
 
+import functools
 import struct
 from pathlib import Path
 
@@ -80,12 +81,11 @@ def check_parity(imported: ImportedDelf, source: str) -> None:
     """Maps, attention and reduced features against PyTorch's of the same checkpoint, on canvases with padding."""
     config = imported.backbone.config
     params = resnet.fold(imported.backbone.tensors, config)
-    forward = jax.jit(lambda images, valid_hw: resnet.forward(params, images, valid_hw, config=config, last=deepest))
-    deepest = resnet.map_names(config)[-1]
+    forward = jax.jit(functools.partial(resnet.forward, config=config, last=resnet.map_names(config)[-1]))
     canvases = np.full((len(SIZES), 112, 144, 3), np.nan, np.float32)
     for canvas, (height, width) in zip(canvases, SIZES, strict=True):
         canvas[:height, :width] = random_photo(height, width)
-    maps = forward(jnp.asarray(canvases), jnp.array(SIZES))
+    maps = forward(params, jnp.asarray(canvases), jnp.array(SIZES))
     arrays = imported.head.arrays()
     for row, (height, width) in enumerate(SIZES):
         own = {}

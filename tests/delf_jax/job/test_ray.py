@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import localization
+from delf_cli.main import main
 from delf_jax.errors import ClusterError, ImageError, ModelError
 from delf_jax.features import LocalFeatures
 from delf_jax.job import JobOptions, extraction_job, ray_session
@@ -151,20 +152,22 @@ def test_workers_that_cannot_start_say_why(worker: Workers, tmp_path: Path, erro
 
 
 def test_the_command_on_a_cluster_that_runs_already(
-    ray_workers: Workers, tmp_path: Path, tiny_model: Path, demo_photos: Path
+    ray_workers: Workers, tmp_path: Path, tiny_model: Path, demo_photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     photos = [demo_photos / f"{name}.jpg" for name in ("graf1", "box", "chelsea")]
     photos.append(tmp_path / "missing.jpg")
     options = ["--model", tiny_model, "--max-side", "256", "--max-features", "50", "--scales", "1", "--json"]
-    address = ray.get_runtime_context().gcs_address
-    command = [sys.executable, "-m", "delf_cli", "extract", *photos, *options]
-    found = {}
-    for name, place in {"here": [], "there": ["--ray", address, "--ray-workers", "1"]}.items():
-        ended = subprocess.run(
-            [*map(str, command), "--out", tmp_path / name, *place], cwd=ROOT, capture_output=True, text=True
-        )
-        assert (ended.returncode, ended.stderr) == (1, "")
-        found[name] = [json.loads(line) for line in ended.stdout.splitlines()]
+    words = ["extract", *map(str, [*photos, *options])]
+    capsys.readouterr()
+    assert main([*words, "--out", str(tmp_path / "here")]) == 1
+    said = {"here": capsys.readouterr().out}
+    cluster = ["--ray", ray.get_runtime_context().gcs_address, "--ray-workers", "1", "--out", tmp_path / "there"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "delf_cli", *words, *cluster], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (ended.returncode, ended.stderr) == (1, "")
+    said["there"] = ended.stdout
+    found = {name: [json.loads(line) for line in lines.splitlines()] for name, lines in said.items()}
     assert found["there"][0] == found["here"][0] == {"image": str(photos[-1]), "error": found["here"][0]["error"]}
     assert {k: found["there"][1][k] for k in ("done", "failed", "stored")} == {"done": 3, "failed": 1, "stored": 3}
     assert rows(tmp_path / "there") == rows(tmp_path / "here")
