@@ -10,7 +10,8 @@ import pytest
 
 from delf_cli.main import main
 
-SMALL = ("--max-side", "256", "--max-features", "100", "--scales", "1.0")
+# At this size all of the photos have one canvas, and so one program.
+SMALL = ("--max-side", "240", "--max-features", "100", "--scales", "1.0")
 PHOTOS = ("graf1", "graf3", "box", "box_in_scene", "chelsea")
 
 
@@ -77,7 +78,7 @@ def index(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Path:
 @pytest.fixture(scope="session")
 def fit(tiny_model: Path) -> tuple[str, ...]:
     """Options that make fitting a predictor quick."""
-    return ("--model", str(tiny_model), "--max-side", "256", "--layer", "conv4", "--max-points", "200")
+    return ("--model", str(tiny_model), "--max-side", "240", "--layer", "conv4", "--max-points", "200")
 
 
 @pytest.fixture(scope="session")

@@ -286,7 +286,7 @@ def test_refined_clipped_and_calibrated(run: Run, photos: Path, fit: tuple[str, 
 
 
 def test_layers_are_those_of_the_model(run: Run, photos: Path, tiny_model: Path, tmp_path: Path) -> None:
-    options = ("--model", tiny_model, "--max-side", "128", "--max-points", "100")
+    options = ("--model", tiny_model, "--max-side", "120", "--max-points", "100")
     wrong = run("fit-localizer", photos, "--out", tmp_path / "a", *options, "--layer", "pool5")
     assert (wrong.code, wrong.err.count("\n")) == (2, 1)
     assert "no map named pool5; it has conv1, " in wrong.err

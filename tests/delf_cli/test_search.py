@@ -63,9 +63,9 @@ def test_search_draws_every_query(run: Run, index: Path, photos: Path, tmp_path:
 
 def test_match_gives_the_transform_from_a_to_b(run: Run, photos: Path, small: tuple[str, ...], tmp_path: Path) -> None:
     with Image.open(photos / "graf1.jpg") as photo:
-        whole = photo.resize((256, 192))
+        whole = photo.resize((240, 180))
     whole.save(tmp_path / "whole.png")
-    whole.crop((32, 16, 256, 192)).save(tmp_path / "part.png")
+    whole.crop((32, 16, 240, 180)).save(tmp_path / "part.png")
     plot = tmp_path / "match.png"
     matched = run("match", tmp_path / "whole.png", tmp_path / "part.png", *small, "--json", "--plot", plot)
     assert matched.code == 0

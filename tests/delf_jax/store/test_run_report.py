@@ -55,7 +55,7 @@ def test_a_run_counts_photos_failures_bytes_and_parts(photos: Path, tmp_path: Pa
 def test_a_real_extractor_tells_its_stages_programs_and_idle_device(
     demo_photos: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
-    extractor = delf_jax.load(tiny_model, settings=ExtractionSettings(max_side=256, max_features=100, scales=(1.0,)))
+    extractor = delf_jax.load(tiny_model, settings=ExtractionSettings(max_side=240, max_features=100, scales=(1.0,)))
     extraction_job.run(extractor, [demo_photos / "box.jpg", demo_photos / "graf1.jpg"], tmp_path / "store")
     (report,) = FeatureStore.open(tmp_path / "store").runs()
     assert report.devices == tuple(device.device_kind for device in jax.local_devices())
