@@ -1,7 +1,6 @@
 """The time of each stage of extraction, and the batch job compared with extraction alone."""
 
 import collections
-import copy
 import functools
 import itertools
 import tempfile
@@ -13,10 +12,10 @@ import cv2
 import jax
 import numpy as np
 
-from benchmarks.throughput_cases import LAYER, fitted
+from benchmarks.throughput_cases import fitted
 from benchmarks.timing import spread, take_turns
 from delf_jax.compiling import compiler_options
-from delf_jax.extraction.pyramid import resize, scaled_size
+from delf_jax.extraction import program
 from delf_jax.extractor import Extractor
 from delf_jax.features import LocalFeatures
 from delf_jax.job import extraction_job
@@ -45,8 +44,9 @@ def stages(extractor: Extractor, photos: Sequence[Path], size: tuple[int, int], 
     host, sizes = np.stack(pixels), np.array([size] * batch, np.int32)
     device = jax.device_put((host, sizes))
     pyramid, backbone, selection = _programs(extractor)
-    levels = pyramid(extractor.params, *device)
-    maps = backbone(extractor.params, *levels)
+    pixels_of_all_scales = pyramid(*device)
+    to_map = functools.partial(backbone, extractor.params, pixels_of_all_scales, device[1], canvas=size)
+    dense = to_map()
     whole = _jit(extractor)(extractor.apply)
     found = jax.device_get(whole(extractor.params, *device))
     with tempfile.TemporaryDirectory() as folder:
@@ -68,9 +68,9 @@ def stages(extractor: Extractor, photos: Sequence[Path], size: tuple[int, int], 
         ways: dict[str, tuple[Callable[[None], object], int]] = {
             "decode": (lambda _: [load_photo(file, max_side=max(size)) for file in files], batch),
             "transfer": (lambda _: jax.block_until_ready(jax.device_put(host)), batch),
-            "pyramid": (lambda _: jax.block_until_ready(pyramid(extractor.params, *device)), batch),
-            "backbone": (lambda _: jax.block_until_ready(backbone(extractor.params, *levels)), batch),
-            "selection": (lambda _: jax.device_get(selection(maps, *device)), batch),
+            "pyramid": (lambda _: jax.block_until_ready(pyramid(*device)), batch),
+            "backbone": (lambda _: jax.block_until_ready(to_map()), batch),
+            "selection": (lambda _: jax.device_get(selection(extractor.params, dense, *device)), batch),
             "write": (write, _WRITTEN_AT_ONCE),
             "whole program": (lambda _: jax.device_get(whole(extractor.params, *device)), batch),
         }
@@ -124,31 +124,10 @@ def batch_job(extractor: Extractor, photos: Sequence[Path], *, rounds: int) -> l
 
 def _programs(extractor: Extractor) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
     """The three stages of ``extractor.apply`` as programs of their own."""
-    scales = extractor.settings.scales
-
-    jit = _jit(extractor)
-
-    @jit
-    def pyramid(params: Any, images: Any, valid_hw: Any) -> Any:
-        return [resize(images, valid_hw, scale) for scale in scales]
-
-    @jit
-    def backbone(params: Any, *levels: Any) -> Any:
-        return {
-            scale: extractor.dense(params, level, level_hw, last=LAYER)[LAYER]
-            for scale, (level, level_hw) in zip(scales, levels)
-        }
-
-    @jit
-    def selection(maps: Any, images: Any, valid_hw: Any) -> Any:
-        given = copy.copy(extractor)
-        # What `apply` does after the backbone, on maps that are there.
-        vars(given)["_maps"] = lambda params, images, valid_hw, scale, last: (
-            {last: maps[scale]},
-            scaled_size(valid_hw, scale),
-        )
-        return given.apply(extractor.params, images, valid_hw)
-
+    jit, config = _jit(extractor), extractor.config
+    pyramid = jit(functools.partial(program.atlas_pixels, config=config))
+    backbone = jit(functools.partial(program.atlas_map, config=config), static_argnames="canvas")
+    selection = jit(functools.partial(program.select, config=config))
     return pyramid, backbone, selection
 
 

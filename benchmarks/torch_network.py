@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 
 from benchmarks.errors import PeerMissing, Unavailable
 from delf_jax.models.architectures import Config
-from delf_jax.models.layers import Layer
+from delf_jax.models.layers import Layer, split_units
 from delf_jax.models.resnet import STAGE_NAMES, ResNetConfig, pool_layer, stem_layer, unit_layers
 from delf_jax.settings import Scorer
 
@@ -214,6 +214,7 @@ def residual_network(torch: Any, params: Mapping[str, Any], config: Config, last
         torch.nn.ReLU(inplace=True),
         torch.nn.MaxPool2d(pool.kernel, pool.stride, pool.padding),
     ]
+    params = split_units(params)
     for stage, name in enumerate(STAGE_NAMES[: STAGE_NAMES.index(last) + 1]):
         for index in range(config.blocks[stage]):
             parts.append(Unit(params[name][f"unit{index + 1}"], unit_layers(config, stage, index)))

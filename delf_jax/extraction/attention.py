@@ -22,7 +22,7 @@ def score(features: Float[Array | np.ndarray, "*b c"], head: Mapping[str, Any], 
     """Attention scores of features that are not normalised.
 
     Args:
-        features: float32 [..., C], the dense features of one layer.
+        features: float32 or bfloat16 [..., C], the dense features of one layer; products are computed in their type.
         head: ``Head.arrays()``. ``foreground`` reads ``head["foreground"]`` [C] (unit length). ``learned`` reads
             ``head["attention"]``: hidden_kernel [C, h], hidden_bias [h], kernel [h], bias []; and, if the head has one,
             ``head["autoencoder"]``: encode_kernel [C, d], encode_bias [d], decode_kernel [d, C], decode_bias [C].
@@ -31,25 +31,28 @@ def score(features: Float[Array | np.ndarray, "*b c"], head: Mapping[str, Any], 
     Returns:
         float32 [...], non-negative.
     """
-    precision = lax.Precision.HIGHEST
     if scorer == "norm":
-        return jnp.linalg.norm(features, axis=-1)
+        return jnp.linalg.norm(features.astype(jnp.float32), axis=-1)
     if scorer == "foreground":
-        return jnp.maximum(jnp.matmul(features, head["foreground"], precision=precision), 0)
+        return jnp.maximum(_product(features, head["foreground"]), 0)
     attention = head["attention"]
     if "autoencoder" in head:
         features = _expanded(features, head["autoencoder"])
-    hidden = jnp.matmul(features, attention["hidden_kernel"], precision=precision) + attention["hidden_bias"]
-    logits = jnp.matmul(jax.nn.relu(hidden), attention["kernel"], precision=precision) + attention["bias"]
-    return jax.nn.softplus(logits)
+    hidden = jax.nn.relu(_product(features, attention["hidden_kernel"]) + attention["hidden_bias"])
+    return jax.nn.softplus(_product(hidden.astype(features.dtype), attention["kernel"]) + attention["bias"])
 
 
 def encoded(features: Float[Array | np.ndarray, "*b c"], autoencoder: Mapping[str, Any]) -> Float[Array, "*b d"]:
     """Features reduced by the encoder of the autoencoder, not normalised."""
-    reduced = jnp.matmul(features, autoencoder["encode_kernel"], precision=lax.Precision.HIGHEST)
-    return reduced + autoencoder["encode_bias"]
+    return _product(features, autoencoder["encode_kernel"]) + autoencoder["encode_bias"]
 
 
 def _expanded(features: Float[Array | np.ndarray, "*b c"], autoencoder: Mapping[str, Any]) -> Float[Array, "*b c"]:
-    decoded = jnp.matmul(encoded(features, autoencoder), autoencoder["decode_kernel"], precision=lax.Precision.HIGHEST)
-    return jax.nn.relu(decoded + autoencoder["decode_bias"])
+    decoded = _product(encoded(features, autoencoder).astype(features.dtype), autoencoder["decode_kernel"])
+    return jax.nn.relu(decoded + autoencoder["decode_bias"]).astype(features.dtype)
+
+
+def _product(features: Array | np.ndarray, kernel: Array | np.ndarray) -> Array:
+    """``features @ kernel`` in the features' type, summed in float32."""
+    kernel = jnp.asarray(kernel, features.dtype)
+    return jnp.matmul(features, kernel, precision=lax.Precision.HIGHEST, preferred_element_type=jnp.float32)

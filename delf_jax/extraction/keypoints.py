@@ -1,17 +1,16 @@
-"""Which cells become features: peaks away from the border, sampled between cells, thresholds, the top-k over scales."""
+"""Which cells become features: peaks away from the border, sampled between cells, thresholds."""
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 _BORDER_CELLS = 1.6
 
 
 class Candidates(NamedTuple):
-    """The best cells of one scale or of all scales; row i of every array belongs to the same cell.
+    """The best cells; row i of every array belongs to the same cell.
 
     Attributes:
         scores: float32 [b, k], -inf where the row holds no cell.
@@ -56,7 +55,7 @@ def peaks(
 
 
 def clear_of_border(
-    keypoints: Float[Array, "b h w 2"], valid_hw: Int[Array, "b 2"], pitch: Float[Array, "b 2"]
+    keypoints: Float[Array, "b h w 2"], valid_hw: Int[Array, "b 2"], pitch: Float[Array, "b h w 2"]
 ) -> Bool[Array, "b h w"]:
     """True where a keypoint is more than 1.6 cells away from every edge of its photo.
 
@@ -68,32 +67,25 @@ def clear_of_border(
         valid_hw: (height, width) of each photo in the same pixels.
         pitch: distance (x, y) between neighbouring cells, in the same pixels.
     """
-    from_low = (keypoints + 0.5) / pitch[:, None, None]
-    from_high = (valid_hw[:, ::-1] / pitch)[:, None, None] - from_low
+    from_low = (keypoints + 0.5) / pitch
+    from_high = valid_hw[:, None, None, ::-1] / pitch - from_low
     return (jnp.minimum(from_low, from_high) > _BORDER_CELLS).all(axis=-1)
 
 
 def sample(dense: Float[Array, "b h w c"], positions: Float[Array, "b k 2"]) -> Float[Array, "b k c"]:
-    """Bilinear interpolation of a map at (row, column) positions in cells, clamped to the map."""
+    """Bilinear interpolation of a map at (row, column) positions in cells, clamped to the map; float32."""
     height, width = dense.shape[1:3]
     limit = jnp.array([height - 1, width - 1])
     positions = jnp.clip(positions, 0, limit)
     low = jnp.floor(positions).astype(jnp.int32)
     high = jnp.minimum(low + 1, limit)
     part = (positions - low)[..., None]
-    pick = jax.vmap(lambda d, rows, columns: d[rows, columns])
+    pick = jax.vmap(lambda d, rows, columns: d[rows, columns].astype(jnp.float32))
     top = pick(dense, low[..., 0], low[..., 1]) * (1 - part[..., 1, :])
     top += pick(dense, low[..., 0], high[..., 1]) * part[..., 1, :]
     bottom = pick(dense, high[..., 0], low[..., 1]) * (1 - part[..., 1, :])
     bottom += pick(dense, high[..., 0], high[..., 1]) * part[..., 1, :]
     return top * (1 - part[..., 0, :]) + bottom * part[..., 0, :]
-
-
-def top_candidates(candidates: Candidates, k: int) -> Candidates:
-    """The ``k`` rows with the highest scores, in descending order; all rows if there are fewer."""
-    k = min(k, candidates.scores.shape[1])
-    _, rows = lax.top_k(candidates.scores, k)
-    return Candidates(*(jax.vmap(lambda a, r: a[r])(array, rows) for array in candidates))
 
 
 def above(

@@ -1,6 +1,6 @@
 """The extraction program: padded photos -> local features, as pure functions of one configuration and parameters.
 
-    pixels -> pyramid -> backbone -> attention -> peaks -> top-k of each scale -> top-k over scales -> descriptors
+    pixels -> pyramid on one canvas -> backbone -> attention -> peaks -> top-k over all scales -> descriptors
 
 Nothing here knows files, devices or streams; ``delf_jax.extractor`` compiles these functions and feeds them.
 """
@@ -15,15 +15,17 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Num
 
+from delf_jax.extraction.atlas import Atlas, lay_out, pack
 from delf_jax.extraction.attention import score
 from delf_jax.extraction.descriptors import describe
-from delf_jax.extraction.keypoints import Candidates, above, clear_of_border, peaks, sample, top_candidates
-from delf_jax.extraction.pyramid import resize, scaled_size
+from delf_jax.extraction.keypoints import Candidates, above, clear_of_border, peaks, sample
+from delf_jax.extraction.pyramid import Size, canvas_size, scaled_size
 from delf_jax.extraction.texture import Content, find_content, has_content
 from delf_jax.features import LocalFeatures
+from delf_jax.models.architectures import network_of
 from delf_jax.models.backbone import BackboneConfig, feature_maps
-from delf_jax.models.layers import valid_cells
-from delf_jax.models.receptive_field import cell_centres, receptive_field
+from delf_jax.models.receptive_field import cell_offset, receptive_field
+from delf_jax.models.regions import Regions
 from delf_jax.settings import ExtractionSettings
 
 Params = Mapping[str, Any]
@@ -66,12 +68,47 @@ def extract(
         LocalFeatures with leading axes [B, K], K = ``max_features``, by descending score. Keypoints and scales are
         relative to the given images. ``valid`` is False on rows without a feature, which are zero.
     """
+    pixels = atlas_pixels(images, valid_hw, config=config)
+    features = atlas_map(params, pixels, valid_hw, canvas=_size_of(images), config=config)
+    return select(params, features, images, valid_hw, config=config)
+
+
+def atlas_pixels(
+    images: Num[Array | np.ndarray, "b H W 3"], valid_hw: Int[Array | np.ndarray, "b 2"], *, config: ProgramConfig
+) -> Float[Array, "b h w 3"]:
+    """The first stage of ``extract``: every photo at all scales, side by side; see ``atlas``."""
+    scales = _usable_scales(_size_of(images), config)
+    atlas, _ = _places(_size_of(images), valid_hw, scales, config)
+    return lay_out(jnp.asarray(images), jnp.asarray(valid_hw, jnp.int32), scales, atlas)
+
+
+def atlas_map(
+    params: Params,
+    pixels: Float[Array, "b h w 3"],
+    valid_hw: Int[Array | np.ndarray, "b 2"],
+    *,
+    canvas: Size,
+    config: ProgramConfig,
+) -> Float[Array, "b _h _w c"]:
+    """The second stage of ``extract``: the map ``config.layer`` of all scales; ``canvas`` is the images' (H, W)."""
+    _, regions = _places(canvas, valid_hw, _usable_scales(canvas, config), config)
+    return _maps(params, pixels, regions, config.layer, config)[config.layer]
+
+
+def select(
+    params: Params,
+    features: Float[Array, "b h w c"],
+    images: Num[Array | np.ndarray, "b H W 3"],
+    valid_hw: Int[Array | np.ndarray, "b 2"],
+    *,
+    config: ProgramConfig,
+) -> LocalFeatures:
+    """The last stage of ``extract``: the best cells of the map and their descriptors."""
     settings = config.settings
     photos = _batch(images, valid_hw)
-    scales = _usable_scales(settings.scales, max(photos.images.shape[1:3]))
-    levels = [_level_candidates(params, photos, scale, config) for scale in scales]
-    joined = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), *levels)
-    best = top_candidates(joined, settings.max_features)
+    best = _best_cells(
+        params, photos, _cells(photos, features, _usable_scales(_size_of(images), config), config), config
+    )
     valid = above(
         best.scores, where=jnp.isfinite(best.scores), threshold=settings.threshold, quantile=settings.quantile
     )
@@ -99,8 +136,7 @@ def dense_maps(
         The maps up to ``last``, float32 or bfloat16 as ``precision`` says, [B, h, w, C], zero outside each photo.
     """
     last = last or config.backbone.map_names[-1]
-    maps, _ = _scaled_maps(params, jnp.asarray(images), jnp.asarray(valid_hw, jnp.int32), 1.0, last, config)
-    return maps
+    return _maps(params, jnp.asarray(images, jnp.float32), jnp.asarray(valid_hw, jnp.int32), last, config)
 
 
 class DenseLevel(NamedTuple):
@@ -127,12 +163,15 @@ def dense_levels(
     scales: Sequence[float],
 ) -> list[DenseLevel]:
     """The map ``name`` of a padded batch at each of ``scales``; arguments as in ``extract``."""
-    photos = _batch(images, valid_hw)
+    photos, config = _batch(images, valid_hw), dataclasses.replace(config, layer=name)
+    atlas, regions = _places(_size_of(images), valid_hw, scales, config)
+    pixels = lay_out(photos.images, photos.valid_hw, scales, atlas)
+    cells = _cells(photos, _maps(params, pixels, regions, name, config)[name], scales, config)
     levels = []
-    for scale in scales:
-        cells = _cells(params, photos, scale, name, config)
-        size = config.backbone.map_size(scaled_size(photos.valid_hw, scale), name)
-        levels.append(DenseLevel(cells.features, cells.usable, size))
+    for index, slot in enumerate(cells.regions.slots):
+        part = (slice(None), slice(slot.top, slot.top + slot.height), slice(slot.left, slot.left + slot.width))
+        features = cells.features[part].astype(jnp.float32)
+        levels.append(DenseLevel(features, cells.usable[part], cells.regions.sizes[:, index]))
     return levels
 
 
@@ -149,60 +188,79 @@ def _batch(images: Num[Array | np.ndarray, "b H W 3"], valid_hw: Int[Array | np.
     return _Batch(images, valid_hw, find_content(images.astype(jnp.float32), valid_hw))
 
 
-def _usable_scales(scales: Sequence[float], longest: int) -> list[float]:
-    """The scales at which a canvas with this longest side can hold a feature; at least the largest one."""
-    return [scale for scale in scales if longest * scale >= _SMALLEST_SIDE] or [max(scales)]
+def _size_of(images: Num[Array | np.ndarray, "b H W 3"]) -> Size:
+    return images.shape[1], images.shape[2]
 
 
-def _scaled_maps(
-    params: Params, images: Array, valid_hw: Array, scale: float, last: str, config: ProgramConfig
-) -> tuple[dict[str, Array], Array]:
-    """The maps up to ``last`` of photos resized by ``scale``, and the (height, width) of the resized photos."""
-    resized, scaled_hw = resize(images, valid_hw, scale)
-    maps = feature_maps(
-        params["backbone"],
-        resized,
-        scaled_hw,
-        config=config.backbone,
-        last=last,
-        precision=config.settings.precision,
+def _usable_scales(canvas: Size, config: ProgramConfig) -> list[float]:
+    """The scales at which a canvas of this size can hold a feature; at least the largest one."""
+    scales = config.settings.scales
+    return [scale for scale in scales if max(canvas) * scale >= _SMALLEST_SIDE] or [max(scales)]
+
+
+def _places(
+    canvas: Size, valid_hw: Int[Array | np.ndarray, "b 2"], scales: Sequence[float], config: ProgramConfig
+) -> tuple[Atlas, Regions]:
+    """The atlas for photos on canvases of this size, and where the levels of each photo lie on it, in pixels."""
+    stride = receptive_field(config.backbone.network, config.layer).stride
+    atlas = pack(tuple(canvas_size(canvas, scale) for scale in scales), stride)
+    valid_hw = jnp.asarray(valid_hw, jnp.int32)
+    return atlas, Regions(jnp.stack([scaled_size(valid_hw, scale) for scale in scales], axis=1), atlas.slots)
+
+
+def _maps(
+    params: Params, images: Array, regions: Regions | Array, last: str, config: ProgramConfig
+) -> dict[str, Array]:
+    """The maps up to ``last``; arguments as in ``feature_maps``."""
+    return feature_maps(
+        params["backbone"], images, regions, config=config.backbone, last=last, precision=config.settings.precision
     )
-    return maps, scaled_hw
 
 
 class _Cells(NamedTuple):
-    """The cells of one map at one scale.
+    """The cells of one map at all scales.
 
     Attributes:
+        regions: where the levels of the pyramid lie, in cells.
         features: the map.
         centres: (x, y) of each cell's centre, in pixels of the given images.
         usable: cells that may become a feature.
         pitch: distance (x, y) between neighbouring cells, in pixels of the given images.
+        scales: the scale of each cell's level.
     """
 
+    regions: Regions
     features: Float[Array, "b h w c"]
     centres: Float[Array, "b h w 2"]
     usable: Bool[Array, "b h w"]
-    pitch: Float[Array, "b 2"]
+    pitch: Float[Array, "b h w 2"]
+    scales: Float[np.ndarray, "h w"]
 
 
-def _cells(params: Params, photos: _Batch, scale: float, name: str, config: ProgramConfig) -> _Cells:
-    """The cells of the map ``name`` of photos resized by ``scale``."""
-    maps, scaled_hw = _scaled_maps(params, photos.images, photos.valid_hw, scale, name, config)
-    features = maps[name].astype(jnp.float32)
+def _cells(photos: _Batch, features: Array, scales: Sequence[float], config: ProgramConfig) -> _Cells:
+    """Where the cells of the map ``config.layer`` lie in the photos."""
+    network, name = config.backbone.network, config.layer
     height, width = features.shape[1:3]
-    network = config.backbone.network
-    ratio = (photos.valid_hw / jnp.maximum(scaled_hw, 1))[:, ::-1]
-    centres = (cell_centres(network, name, scaled_hw, (height, width)) + 0.5) * ratio[:, None, None] - 0.5
-    usable = valid_cells(config.backbone.map_size(scaled_hw, name), height, width)
-    usable &= (scaled_hw.min(axis=-1) >= _SMALLEST_SIDE)[:, None, None]
-    usable &= has_content(photos.content, centres)
-    return _Cells(features, centres, usable, receptive_field(network, name).stride * ratio)
+    stride = receptive_field(network, name).stride
+    _, levels = _places(_size_of(photos.images), photos.valid_hw, scales, config)
+    cells = levels
+    for layer in network_of(network).layers_to(network, name):
+        cells = cells.after(layer)
+    place = cells.places(height, width)
+    # Where cell (0, 0) of the canvas would lie if it belonged to the level: (y, x) in pixels of the level.
+    corner = cell_offset(network, name, levels.sizes) - stride * np.array([slot[:2] for slot in cells.slots])
+    ratio = photos.valid_hw[:, None] / jnp.maximum(levels.sizes, 1)
+    ratio_of = ratio[:, place]
+    grid = stride * np.array(np.mgrid[:height, :width]).transpose(1, 2, 0)
+    centres = ((grid + corner[:, place] + 0.5) * ratio_of - 0.5)[..., ::-1]
+    is_large = (levels.sizes.min(axis=-1) >= _SMALLEST_SIDE)[:, place]
+    usable = cells.mask(height, width) & is_large & has_content(photos.content, centres)
+    scale_of = np.array(scales, np.float32)[place]
+    return _Cells(cells, features, centres, usable, stride * ratio_of[..., ::-1], scale_of)
 
 
-def _level_candidates(params: Params, photos: _Batch, scale: float, config: ProgramConfig) -> Candidates:
-    """The best cells of one scale."""
-    cells = _cells(params, photos, scale, config.layer, config)
+def _best_cells(params: Params, photos: _Batch, cells: _Cells, config: ProgramConfig) -> Candidates:
+    """The best cells of all scales, by descending score."""
     batch, height, width, _ = cells.features.shape
     scores = score(cells.features, params["head"], config.settings.scorer)
     detected, offsets = _detect(cells._replace(usable=cells.usable & (scores > 0)), photos.valid_hw, config)
@@ -216,7 +274,7 @@ def _level_candidates(params: Params, photos: _Batch, scale: float, config: Prog
     return Candidates(
         scores=scores,
         keypoints=jnp.clip(take(keypoints, best), box[:, None, 0], box[:, None, 1]),
-        scales=jnp.full(scores.shape, scale, jnp.float32),
+        scales=jnp.asarray(cells.scales.reshape(-1))[best],
         features=sample(cells.features, positions),
     )
 
@@ -227,13 +285,14 @@ def _detect(
     """Which cells may become features, and how far (row, column) in cells their keypoints lie from their centres."""
     if config.settings.detection == "cells":
         return cells.usable, jnp.zeros((*cells.usable.shape, 2))
-    is_peak, offsets = peaks(jnp.linalg.norm(cells.features, axis=-1), where=cells.usable)
+    strength = jnp.linalg.norm(cells.features.astype(jnp.float32), axis=-1)
+    is_peak, offsets = peaks(strength, where=cells.usable)
     return is_peak & clear_of_border(_moved(cells, offsets), valid_hw, cells.pitch), offsets
 
 
 def _moved(cells: _Cells, offsets: Float[Array, "b h w 2"]) -> Float[Array, "b h w 2"]:
     """The centres (x, y) moved by offsets (row, column) in cells."""
-    return cells.centres + offsets[..., ::-1] * cells.pitch[:, None, None]
+    return cells.centres + offsets[..., ::-1] * cells.pitch
 
 
 def _padded_rows(rows: Array, where: Bool[Array, "b n"], count: int) -> Array:

@@ -6,17 +6,19 @@ over the photo's own pixels, so padding is never read and edges are not darkened
 """
 
 import math
+from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, Num
 
 from delf_jax.models.layers import valid_cells
 
-# The program contains one multiplication for each tap, so many taps make it long.
-_MOST_TAPS = 16
+Size = tuple[int, int]
 
 
 def scaled_size(valid_hw: Int[Array, "*b 2"], scale: float) -> Int[Array, "*b 2"]:
@@ -29,28 +31,100 @@ def scaled_size(valid_hw: Int[Array, "*b 2"], scale: float) -> Int[Array, "*b 2"
     return jnp.where(valid_hw > 0, jnp.maximum(size, 1), 0)
 
 
-def resize(
-    images: Num[Array, "b H W c"], valid_hw: Int[Array, "b 2"], scale: float
-) -> tuple[Float[Array, "b h w c"], Int[Array, "b 2"]]:
-    """Every photo of a padded batch resized by ``scale``.
+def canvas_size(size: Size, scale: float) -> Size:
+    """(height, width) of the canvas that holds any photo of a canvas of this size after a resize by ``scale``.
+
+    >>> canvas_size((480, 639), 0.5)
+    (240, 320)
+    """
+    return math.ceil(size[0] * scale), math.ceil(size[1] * scale)
+
+
+def pyramid(
+    images: Num[Array, "b H W c"], valid_hw: Int[Array, "b 2"], scales: Sequence[float]
+) -> list[Float[Array, "b _h _w c"]]:
+    """Every photo of a padded batch resized by each of ``scales``, to the sizes that ``scaled_size`` says.
 
     Args:
         images: uint8 or float32 [b, H, W, c]; pixels outside ``valid_hw`` are never read.
         valid_hw: int32 [b, 2], (height, width) of each photo.
-        scale: factor of both sides; the canvas becomes ``ceil(H * scale)`` x ``ceil(W * scale)``.
+        scales: factors of both sides.
 
     Returns:
-        float32 [b, h, w, c], zero outside the resized photos, and their (height, width), int32 [b, 2].
+        For each scale float32 [b, h, w, c] on the canvas that ``canvas_size`` says, zero outside the resized photos.
     """
-    height, width = images.shape[1:3]
-    out_hw = scaled_size(valid_hw, scale)
-    if scale == 1.0:
-        return jnp.where(valid_cells(valid_hw, height, width)[..., None], images.astype(jnp.float32), 0), out_hw
-    canvas = math.ceil(height * scale), math.ceil(width * scale)
-    taps = taps_of(scale)
-    by_matrices = partial(resize_by_matrices, canvas=canvas)
-    by_taps = partial(resize_by_taps, canvas=canvas, taps=taps) if taps <= _MOST_TAPS else by_matrices
-    return lax.platform_dependent(images, valid_hw, out_hw, cpu=by_taps, default=by_matrices), out_hw
+    photos = jnp.where(valid_cells(valid_hw, *images.shape[1:3])[..., None], images.astype(jnp.float32), 0)
+    others = [scale for scale in scales if scale != 1]
+    if not others:
+        return [photos for _ in scales]
+    levels = iter(
+        lax.platform_dependent(
+            photos,
+            valid_hw,
+            cpu=partial(resize_by_taps, scales=others),
+            default=partial(resize_by_matrices, scales=others),
+        )
+    )
+    return [photos if scale == 1 else next(levels) for scale in scales]
+
+
+def resize_by_matrices(
+    photos: Float[Array, "b H W c"], valid_hw: Int[Array, "b 2"], *, scales: Sequence[float]
+) -> list[Float[Array, "b _h _w c"]]:
+    """As ``pyramid``, by matrix products, which are quick on accelerators."""
+    sizes = [(scaled_size(valid_hw, scale), canvas_size((photos.shape[1], photos.shape[2]), scale)) for scale in scales]
+    return [resize(photos, valid_hw, out_hw, canvas) for out_hw, canvas in sizes]
+
+
+def resize(
+    photos: Float[Array, "b H W c"], valid_hw: Int[Array, "b 2"], out_hw: Int[Array, "b 2"], canvas: Size
+) -> Float[Array, "b h w c"]:
+    """Every photo resized from ``valid_hw`` to ``out_hw`` inside a ``canvas`` (height, width), by matrix products."""
+    matrices = jax.vmap(interpolation_matrix, (0, 0, None, None))
+    rows = matrices(valid_hw[:, 0], out_hw[:, 0], photos.shape[1], canvas[0])
+    columns = matrices(valid_hw[:, 1], out_hw[:, 1], photos.shape[2], canvas[1])
+    resized = jnp.einsum("bph,bhwc->bpwc", rows, photos, precision=lax.Precision.HIGHEST)
+    return jnp.einsum("bqw,bpwc->bpqc", columns, resized, precision=lax.Precision.HIGHEST)
+
+
+def interpolation_matrix(
+    valid_in: Int[Array, ""], valid_out: Int[Array, ""], size_in: int, size_out: int
+) -> Float[Array, "{size_out} {size_in}"]:
+    """Weights that resize the first ``valid_in`` of ``size_in`` samples to the first ``valid_out`` of ``size_out``.
+
+    Output sample q lies at ``(q + 1/2) * valid_in / valid_out - 1/2``. Rows sum to 1; rows from ``valid_out`` on are 0.
+    """
+    number = jnp.arange(size_out)
+    centre, reach = _centres(number, valid_in, valid_out)
+    return _weights(jnp.arange(size_in)[None], centre, reach, valid_in) * (number < valid_out)[:, None]
+
+
+def resize_by_taps(
+    photos: Float[Array, "b H W c"], valid_hw: Int[Array, "b 2"], *, scales: Sequence[float]
+) -> list[Float[Array, "b _h _w c"]]:
+    """As ``pyramid``, as sums over the few input samples on which an output sample depends.
+
+    The matrices would consist mostly of zeros: on a CPU this takes a quarter of the time. The rows of all levels are
+    made in one loop, and the program stays small.
+    """
+    canvases = [canvas_size((photos.shape[1], photos.shape[2]), scale) for scale in scales]
+    out_hw = jnp.stack([scaled_size(valid_hw, scale) for scale in scales], axis=1)
+    most = max(taps_of(scale) for scale in scales)
+
+    def one(photo: Array, size: Array, out: Array) -> list[Array]:
+        (rows, row_weights), (columns, column_weights) = (
+            _taps(size[axis], out[:, axis], [canvas[axis] for canvas in canvases], photo.shape[axis], most)
+            for axis in (0, 1)
+        )
+        reduced = _sum_of_taps(photo, rows, row_weights, axis=0)
+        levels, top, left = [], 0, 0
+        for scale, (height, width) in zip(scales, canvases):
+            part = (slice(left, left + width), slice(taps_of(scale)))
+            levels.append(_sum_of_taps(reduced[top : top + height], columns[part], column_weights[part], axis=1))
+            top, left = top + height, left + width
+        return levels
+
+    return jax.vmap(one)(photos, valid_hw, out_hw)
 
 
 def taps_of(scale: float) -> int:
@@ -61,73 +135,38 @@ def taps_of(scale: float) -> int:
     return 2 if scale > 1 else math.ceil(3 / scale)
 
 
-def interpolation_matrix(
-    valid_in: Int[Array, ""], valid_out: Int[Array, ""], size_in: int, size_out: int
-) -> Float[Array, "{size_out} {size_in}"]:
-    """Weights that resize the first ``valid_in`` of ``size_in`` samples to the first ``valid_out`` of ``size_out``.
-
-    Output sample q lies at ``(q + 1/2) * valid_in / valid_out - 1/2``. Rows sum to 1; rows from ``valid_out`` on are 0.
-    """
-    return _weights(jnp.arange(size_in)[None], valid_in, valid_out, size_out)
-
-
-def resize_by_matrices(
-    images: Num[Array, "b H W c"], valid_hw: Int[Array, "b 2"], out_hw: Int[Array, "b 2"], canvas: tuple[int, int]
-) -> Float[Array, "b h w c"]:
-    """Every photo resized from ``valid_hw`` to ``out_hw`` inside a ``canvas`` (height, width), by matrix products."""
-    height, width = images.shape[1:3]
-    matrices = jax.vmap(interpolation_matrix, (0, 0, None, None))
-    rows = matrices(valid_hw[:, 0], out_hw[:, 0], height, canvas[0])
-    columns = matrices(valid_hw[:, 1], out_hw[:, 1], width, canvas[1])
-    images = jnp.where(valid_cells(valid_hw, height, width)[..., None], images.astype(jnp.float32), 0)
-    resized = jnp.einsum("bph,bhwc->bpwc", rows, images, precision=lax.Precision.HIGHEST)
-    return jnp.einsum("bqw,bpwc->bpqc", columns, resized, precision=lax.Precision.HIGHEST)
+def _taps(
+    valid_in: Int[Array, ""], valid_out: Int[Array, " l"], sizes: Sequence[int], size_in: int, most: int
+) -> tuple[Int[Array, "n {most}"], Float[Array, "n {most}"]]:
+    """The input samples for each output sample along one side of all levels, level after level; their weights."""
+    level = np.repeat(np.arange(len(sizes)), sizes)
+    number = np.concatenate([np.arange(size) for size in sizes])
+    centre, reach = _centres(number, valid_in, valid_out[level])
+    source = jnp.floor(centre - reach).astype(jnp.int32)[:, None] + 1 + np.arange(most)
+    weights = _weights(source, centre, reach, valid_in) * (number < valid_out[level])[:, None]
+    return jnp.clip(source, 0, size_in - 1), weights
 
 
-def resize_by_taps(
-    images: Num[Array, "b H W c"],
-    valid_hw: Int[Array, "b 2"],
-    out_hw: Int[Array, "b 2"],
-    *,
-    canvas: tuple[int, int],
-    taps: int,
-) -> Float[Array, "b h w c"]:
-    """As ``resize_by_matrices``, if no output sample depends on more than ``taps`` input samples along a side.
+def _sum_of_taps(
+    image: Float[Array, "h w c"], source: Int[Array, "n t"], weights: Float[Array, "n t"], *, axis: int
+) -> Array:
+    """The samples ``source`` of an image along an axis, summed with their weights."""
 
-    The matrices would consist mostly of zeros: on a CPU this takes a quarter of the time. Accelerators are faster with
-    the matrices.
-    """
-    images = jnp.where(valid_cells(valid_hw, *images.shape[1:3])[..., None], images.astype(jnp.float32), 0)
+    def add(tap: Any, total: Array | float) -> Array:
+        picked = image.at[(slice(None),) * axis + (source[:, tap],)].get(mode="promise_in_bounds")
+        return total + weights[:, tap].reshape((-1,) + (1,) * (2 - axis)) * picked
 
-    def one(image: Array, size: Array, out: Array) -> Array:
-        for axis in (1, 0):
-            centre, reach = _centres(size[axis], out[axis], canvas[axis])
-            source = jnp.floor(centre - reach).astype(jnp.int32) + 1 + jnp.arange(taps)
-            weights = _weights(source, size[axis], out[axis], canvas[axis])
-            source = jnp.clip(source, 0, image.shape[axis] - 1)
-            shape = (1, -1, 1) if axis else (-1, 1, 1)
-            picked = [weights[:, i].reshape(shape) * jnp.take(image, source[:, i], axis=axis) for i in range(taps)]
-            # Without the barrier, XLA computes the first axis again for each tap of the second.
-            image = lax.optimization_barrier(sum(picked[1:], picked[0]))
-        return image
-
-    return jax.vmap(one)(images, valid_hw, out_hw)
+    return lax.fori_loop(1, source.shape[1], add, add(0, 0.0))
 
 
-def _centres(
-    valid_in: Int[Array, ""], valid_out: Int[Array, ""], size_out: int
-) -> tuple[Float[Array, "{size_out} 1"], Float[Array, ""]]:
+def _centres(number: Any, valid_in: Int[Array, ""], valid_out: Any) -> tuple[Float[Array, " n"], Any]:
     """Positions of the output samples among the input samples, and the distance up to which inputs count."""
     ratio = valid_in.astype(jnp.float32) / jnp.maximum(valid_out, 1)
-    return (jnp.arange(size_out)[:, None] + 0.5) * ratio - 0.5, jnp.maximum(ratio, 1.0)
+    return (number + np.float32(0.5)) * ratio - np.float32(0.5), jnp.maximum(ratio, 1.0)
 
 
-def _weights(
-    source: Int[Array, "_ n"], valid_in: Int[Array, ""], valid_out: Int[Array, ""], size_out: int
-) -> Float[Array, "{size_out} n"]:
+def _weights(source: Any, centre: Float[Array, " n"], reach: Any, valid_in: Int[Array, ""]) -> Float[Array, "n t"]:
     """Weights of the input samples ``source`` for each output sample; all inputs that count have to be among them."""
-    centre, reach = _centres(valid_in, valid_out, size_out)
-    weights = jnp.maximum(1 - jnp.abs(source - centre) / reach, 0)
-    weights = jnp.where((source >= 0) & (source < valid_in), weights, 0)
-    weights = weights / jnp.maximum(weights.sum(axis=1, keepdims=True), 1e-6)
-    return jnp.where((jnp.arange(size_out) < valid_out)[:, None], weights, 0)
+    distance = jnp.abs(source - centre[:, None]) / jnp.broadcast_to(reach, centre.shape)[:, None]
+    weights = jnp.where((source >= 0) & (source < valid_in), jnp.maximum(1 - distance, 0), 0)
+    return weights / jnp.maximum(weights.sum(axis=1, keepdims=True), 1e-6)

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from delf_jax.models.architectures import Config, network_of
+from delf_jax.models.regions import Regions
 from delf_jax.settings import Precision
 
 
@@ -43,7 +44,7 @@ class BackboneConfig:
 def feature_maps(
     params: Mapping[str, Any],
     images: Float[Array, "b h w 3"],
-    valid_hw: Int[Array, "b 2"],
+    regions: Regions | Int[Array, "b 2"],
     *,
     config: BackboneConfig,
     last: str,
@@ -53,8 +54,9 @@ def feature_maps(
 
     Args:
         params: nested dict of float32 arrays, as the network's ``fold`` gives them.
-        images: float32 RGB in 0-255, photos in the top-left corners; whatever lies outside ``valid_hw`` is ignored.
-        valid_hw: int32 [B, 2], (height, width) of each photo.
+        images: float32 RGB in 0-255; whatever lies outside the photos is ignored.
+        regions: where photos lie on the canvases; or int32 [B, 2], the (height, width) of one photo in the top-left
+            corner of each canvas.
         config: the network and its normalisation.
         last: the deepest map wanted; layers behind it are not computed.
         precision: type in which the network computes, and type of the maps.
@@ -65,6 +67,6 @@ def feature_maps(
     mean, std = np.asarray(config.mean, np.float32), np.asarray(config.std, np.float32)
     dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
     maps: dict[str, Array] = network_of(config.network).forward(
-        params, (images - mean) / std, valid_hw, config=config.network, last=last, dtype=dtype
+        params, (images - mean) / std, regions, config=config.network, last=last, dtype=dtype
     )
     return maps

@@ -1,7 +1,8 @@
 """Building blocks of the networks: windows that never read padding, folded batch norm, parameters as nested dicts."""
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from delf_jax.errors import ModelError
 from delf_jax.models import winograd
+from delf_jax.models.regions import Regions
 
 
 @dataclass(frozen=True)
@@ -54,39 +56,40 @@ def valid_cells(
     return rows[..., :, None] & columns[..., None, :]
 
 
-def mask_padding(x: Float[Array, "b h w c"], valid_hw: Int[Array, "b 2"]) -> Float[Array, "b h w c"]:
-    """Sets the cells outside each photo's own size (height, width) to zero, even if they are NaN."""
-    return jnp.where(valid_cells(valid_hw, *x.shape[1:3])[..., None], x, jnp.zeros((), x.dtype))
+def mask_padding(x: Float[Array, "b h w c"], regions: Regions) -> Float[Array, "b h w c"]:
+    """Sets the cells outside the photos to zero, even if they are NaN."""
+    return jnp.where(regions.mask(*x.shape[1:3])[..., None], x, jnp.zeros((), x.dtype))
 
 
-def align(x: Float[Array, "b h w c"], valid_hw: Int[Array, "b 2"], layer: Layer) -> Float[Array, "b _ _ c"]:
+def align(x: Float[Array, "b h w c"], regions: Regions, layer: Layer) -> Float[Array, "b _ _ c"]:
     """Moves the photos of a batch so that one padding of a SAME convolution of stride 2 is right for all of them.
 
     Along an axis, SAME adds kernel // 2 cells before the first cell of a photo of odd size, and one cell less for a
     photo of even size. Photos of odd size are moved by one cell, so every photo needs the smaller padding; the canvas
-    grows by one cell. For convolutions with other paddings ``x`` is returned as it is.
+    grows by one cell. For layers with other paddings ``x`` is returned as it is.
     """
     if layer.padding != "same":
         return x
     for axis in (1, 2):
         away, still = [(0, 0)] * 4, [(0, 0)] * 4
         away[axis], still[axis] = (1, 0), (0, 1)
-        is_odd = (valid_hw[:, axis - 1] % 2 == 1)[:, None, None, None]
-        x = jnp.where(is_odd, jnp.pad(x, away), jnp.pad(x, still))
+        moved, kept = jnp.pad(x, away), jnp.pad(x, still)
+        is_odd = (regions.sizes[..., axis - 1] % 2 == 1)[:, regions.places(*kept.shape[1:3])]
+        x = jnp.where(is_odd[..., None], moved, kept)
     return x
 
 
 class Convolution(nnx.Module):
     """A convolution, its batch norm folded into kernel and bias; zero until it gets parameters.
 
-    SAME padding differs from photo to photo: such a convolution takes the output of ``align``.
+    SAME padding differs from photo to photo: such a convolution takes the output of ``align``. ``copies`` is the
+    leading axis of parameters that ``lax.scan`` goes through: (number of equal units,), or nothing.
     """
 
-    def __init__(self, layer: Layer, inputs: int, outputs: int) -> None:
-        shape = (layer.kernel, layer.kernel, inputs, outputs)
+    def __init__(self, layer: Layer, inputs: int, outputs: int, copies: tuple[int, ...] = ()) -> None:
         self.layer = layer
-        self.kernel = nnx.Param(jnp.zeros(shape, jnp.float32))
-        self.bias = nnx.Param(jnp.zeros((outputs,), jnp.float32))
+        self.kernel = nnx.Param(jnp.zeros((*copies, layer.kernel, layer.kernel, inputs, outputs), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros((*copies, outputs), jnp.float32))
 
     def __call__(self, x: Array, precision: lax.PrecisionLike) -> Array:
         stride, pad = self.layer.stride, self.layer.padding
@@ -128,28 +131,17 @@ class Linear(nnx.Module):
         return jnp.matmul(x, self.kernel[...].astype(x.dtype), precision=precision) + self.bias[...].astype(x.dtype)
 
 
-def max_pool(x: Float[Array, "b h w c"], valid_hw: Int[Array, "b 2"], layer: Layer) -> Float[Array, "b _ _ c"]:
-    """Max pool of a map without negative values that is zero outside ``valid_hw``, so padding never wins.
-
-    Whether SAME pads before the first cell depends on the parity of each photo's size: both cases are pooled, axis by
-    axis, and each photo takes its own.
-    """
-
-    def pool(x: Array, low_padding: dict[int, int]) -> Array:
-        window, strides, padding = [1] * 4, [1] * 4, [(0, 0)] * 4
-        for axis, low in low_padding.items():
-            window[axis], strides[axis] = layer.kernel, layer.stride
-            needed = (layer.output_size(x.shape[axis]) - 1) * layer.stride + layer.kernel
-            padding[axis] = (low, max(needed - low - x.shape[axis], 0))
-        # JAX can only differentiate a maximum that starts from its neutral element.
-        return lax.reduce_window(x, -np.inf, lax.max, window, strides, padding)
-
-    if layer.padding != "same":
-        return pool(x, {1: layer.padding, 2: layer.padding})
+def max_pool(x: Float[Array, "b h w c"], regions: Regions, layer: Layer) -> Float[Array, "b _ _ c"]:
+    """Max pool of a map without negative values that is zero outside the photos, so padding never wins."""
+    low = layer.kernel // 2 - 1 if layer.padding == "same" else layer.padding
+    x = align(x, regions, layer)
+    padding = [(0, 0)] * 4
     for axis in (1, 2):
-        low = layer.low_padding(valid_hw[:, axis - 1])[:, None, None, None]
-        x = jnp.where(low == 1, pool(x, {axis: 1}), pool(x, {axis: 0}))
-    return x
+        needed = (layer.output_size(x.shape[axis]) - 1) * layer.stride + layer.kernel
+        padding[axis] = (low, max(needed - low - x.shape[axis], 0))
+    window, strides = (1, layer.kernel, layer.kernel, 1), (1, layer.stride, layer.stride, 1)
+    # JAX can only differentiate a maximum that starts from its neutral element.
+    return lax.reduce_window(x, -np.inf, lax.max, window, strides, padding)
 
 
 @functools.lru_cache(maxsize=16)
@@ -169,7 +161,49 @@ def initialise(network: Callable[[Any], nnx.Module], config: Any, *, seed: int) 
         deviation = (2 / np.prod(leaf.shape[:-1])) ** 0.5
         return (deviation * generator.standard_normal(leaf.shape)).astype(np.float32)
 
-    return jax.tree.map(draw, structure(network, config)[1])
+    shapes = structure(network, config)[1]
+    return join_units(jax.tree.map(draw, split_units(shapes)), shapes)
+
+
+def split_units(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters with an entry for each unit: ``units2to4``, with a leading axis of 3, becomes unit2, unit3, unit4.
+
+    Takes nested dicts of arrays or of ``jax.ShapeDtypeStruct``.
+    """
+    found: dict[str, Any] = {}
+    for name, child in parameters.items():
+        if not isinstance(child, Mapping):
+            found[name] = child
+        elif numbers := _units(name):
+            for row, number in enumerate(numbers):
+                found[f"unit{number}"] = jax.tree.map(functools.partial(_row, row=row), child)
+        else:
+            found[name] = split_units(child)
+    return found
+
+
+def join_units(parameters: Mapping[str, Any], shapes: Mapping[str, Any]) -> dict[str, Any]:
+    """The opposite of ``split_units``, for NumPy arrays; ``shapes`` as returned by ``structure``."""
+    found: dict[str, Any] = {}
+    for name, child in shapes.items():
+        if not isinstance(child, Mapping):
+            found[name] = parameters[name]
+        elif numbers := _units(name):
+            units = [parameters[f"unit{number}"] for number in numbers]
+            found[name] = jax.tree.map(lambda *leaves: np.stack(leaves), *units)
+        else:
+            found[name] = join_units(parameters[name], child)
+    return found
+
+
+def _units(name: str) -> Sequence[int]:
+    """The numbers of the units whose parameters have this name in common; none for any other name."""
+    found = re.fullmatch(r"units(\d+)to(\d+)", name)
+    return range(int(found[1]), int(found[2]) + 1) if found else ()
+
+
+def _row(leaf: Any, row: int) -> Any:
+    return jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype) if isinstance(leaf, jax.ShapeDtypeStruct) else leaf[row]
 
 
 def take(tensors: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -222,4 +256,4 @@ def fold_convolutions(
             return convolution(path, shapes["kernel"].shape)
         return {name: walk(child, f"{path}.{name}" if path else name) for name, child in shapes.items()}
 
-    return walk(shapes, "")
+    return join_units(walk(split_units(shapes), ""), shapes)

@@ -1,5 +1,6 @@
 """Residual networks (ResNet-50, -101) in the four stride layouts of public weights; every named map is returned."""
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from jaxtyping import Array, Float, Int
 from delf_jax.errors import ModelError
 from delf_jax.models import layers
 from delf_jax.models.layers import Convolution, Layer, align, mask_padding, max_pool
+from delf_jax.models.regions import Regions, regions_of
 
 MAP_NAMES = ("conv1", "conv2", "conv3", "conv4", "conv5")
 STAGE_NAMES = MAP_NAMES[1:]
@@ -133,50 +135,72 @@ def channels(name: str, config: ResNetConfig) -> int:
 class Unit(nnx.Module):
     """A bottleneck residual unit: 1x1 reduce, 3x3, 1x1 expand, added to an identity, subsampled or 1x1 shortcut."""
 
-    def __init__(self, windows: tuple[Layer, Layer, Layer], inputs: int, width: int) -> None:
+    def __init__(
+        self, windows: tuple[Layer, Layer, Layer], inputs: int, width: int, copies: tuple[int, ...] = ()
+    ) -> None:
         reduce, spatial, expand = windows
         self.stride = reduce.stride * spatial.stride
-        self.reduce = Convolution(reduce, inputs, width)
-        self.spatial = Convolution(spatial, width, width)
-        self.expand = Convolution(expand, width, 4 * width)
+        self.reduce = Convolution(reduce, inputs, width, copies)
+        self.spatial = Convolution(spatial, width, width, copies)
+        self.expand = Convolution(expand, width, 4 * width, copies)
         self.has_projection = inputs != 4 * width
         if self.has_projection:
-            self.shortcut = Convolution(Layer(1, self.stride, 0), inputs, 4 * width)
+            self.shortcut = Convolution(Layer(1, self.stride, 0), inputs, 4 * width, copies)
 
-    def __call__(self, x: Array, valid_hw: Array, precision: lax.PrecisionLike) -> tuple[Array, Array]:
-        reduced_hw = self.reduce.layer.output_size(valid_hw)
+    def __call__(self, x: Array, regions: Regions, precision: lax.PrecisionLike) -> tuple[Array, Regions]:
+        reduced = regions.after(self.reduce.layer)
         # Only the 3x3 of the unit can read cells outside the photo.
-        y = mask_padding(nnx.relu(self.reduce(x, precision)), reduced_hw)
+        y = mask_padding(nnx.relu(self.reduce(x, precision)), reduced)
         y = nnx.relu(self.spatial(y, precision))
         y = self.expand(y, precision)
         if self.has_projection:
             x = self.shortcut(x, precision)
         elif self.stride > 1:
             x = _subsample(x, self.stride)
-        return nnx.relu(x + y), self.spatial.layer.output_size(reduced_hw)
+        return nnx.relu(x + y), reduced.after(self.spatial.layer)
 
 
 class Stage(nnx.Module):
-    """The residual units ``unit1``, ``unit2``, ... of one stage."""
+    """The residual units of one stage; equal ones share their parameters' arrays, as ``units2to4``, and one program."""
 
     def __init__(self, config: ResNetConfig, stage: int) -> None:
-        self.units = config.blocks[stage]
         self.subsample_before, self.subsample_after = subsampled(config, stage)
         width = config.width * 2**stage
-        inputs = config.width if stage == 0 else 2 * width
-        for index in range(self.units):
-            unit = Unit(unit_layers(config, stage, index), inputs, width)
-            setattr(self, f"unit{index + 1}", unit)
-            inputs = 4 * width
+        kinds = [
+            (unit_layers(config, stage, index), 4 * width if index else config.width if stage == 0 else 2 * width)
+            for index in range(config.blocks[stage])
+        ]
+        self.units: tuple[str, ...] = ()
+        first = 1
+        for (windows, inputs), equal in itertools.groupby(kinds):
+            count = len(list(equal))
+            name = f"unit{first}" if count == 1 else f"units{first}to{first + count - 1}"
+            setattr(self, name, Unit(windows, inputs, width, () if count == 1 else (count,)))
+            self.units += (name,)
+            first += count
 
-    def __call__(self, x: Array, valid_hw: Array, precision: lax.PrecisionLike) -> tuple[Array, Array]:
+    def __call__(self, x: Array, regions: Regions, precision: lax.PrecisionLike) -> tuple[Array, Regions]:
         if self.subsample_before:
-            x, valid_hw = _subsample(x, 2), _SUBSAMPLE.output_size(valid_hw)
-        for index in range(self.units):
-            x, valid_hw = getattr(self, f"unit{index + 1}")(x, valid_hw, precision)
+            x, regions = _subsample(x, 2), regions.after(_SUBSAMPLE)
+        for name in self.units:
+            unit = getattr(self, name)
+            if name.startswith("units"):
+                x = _run_equal(unit, x, regions, precision)
+            else:
+                x, regions = unit(x, regions, precision)
         if self.subsample_after:
-            x, valid_hw = _subsample(x, 2), _SUBSAMPLE.output_size(valid_hw)
-        return x, valid_hw
+            x, regions = _subsample(x, 2), regions.after(_SUBSAMPLE)
+        return x, regions
+
+
+def _run_equal(units: Unit, x: Array, regions: Regions, precision: lax.PrecisionLike) -> Array:
+    """Runs units of stride 1 one after the other; the program holds them once, which makes it quick to compile."""
+    structure, parameters = nnx.split(units)
+
+    def step(x: Array, own: Any) -> tuple[Array, None]:
+        return nnx.merge(structure, own)(x, regions, precision)[0], None
+
+    return lax.scan(step, x, parameters)[0]
 
 
 def _subsample(x: Array, step: int) -> Array:
@@ -193,21 +217,21 @@ class ResNet(nnx.Module):
         for stage, name in enumerate(self.names[1:]):
             setattr(self, name, Stage(config, stage))
 
-    def __call__(self, images: Array, valid_hw: Array, *, last: str, precision: lax.PrecisionLike) -> dict[str, Array]:
+    def __call__(self, images: Array, regions: Regions, *, last: str, precision: lax.PrecisionLike) -> dict[str, Array]:
         """The maps from conv1 (after its ReLU, before the pool) to ``last``; see ``forward``."""
         if last not in self.names:
             raise ModelError(f"{last}: these weights have no such map; they have {', '.join(self.names)}")
         stem = self.conv1.layer
-        x = nnx.relu(self.conv1(align(mask_padding(images, valid_hw), valid_hw, stem), precision))
-        valid_hw = stem.output_size(valid_hw)
-        maps: dict[str, Array] = {"conv1": mask_padding(x, valid_hw)}
+        x = nnx.relu(self.conv1(align(mask_padding(images, regions), regions, stem), precision))
+        regions = regions.after(stem)
+        maps: dict[str, Array] = {"conv1": mask_padding(x, regions)}
         if last == "conv1":
             return maps
-        x = max_pool(maps["conv1"], valid_hw, self.pool)
-        valid_hw = self.pool.output_size(valid_hw)
+        x = max_pool(maps["conv1"], regions, self.pool)
+        regions = regions.after(self.pool)
         for name in self.names[1 : self.names.index(last) + 1]:
-            x, valid_hw = getattr(self, name)(x, valid_hw, precision)
-            maps[name] = mask_padding(x, valid_hw)
+            x, regions = getattr(self, name)(x, regions, precision)
+            maps[name] = mask_padding(x, regions)
         return maps
 
 
@@ -219,7 +243,7 @@ def initialise(config: ResNetConfig, *, seed: int) -> dict[str, Any]:
 def forward(
     params: Mapping[str, Any],
     images: Float[Array, "b h w 3"],
-    valid_hw: Int[Array, "b 2"],
+    regions: Regions | Int[Array, "b 2"],
     *,
     config: ResNetConfig,
     last: str = "conv4",
@@ -232,8 +256,9 @@ def forward(
 
     Args:
         params: nested dict of float32 arrays, as ``fold`` returns it.
-        images: [B, H, W, 3], RGB, normalised; see ``backbone.feature_maps``. Padding is at the bottom and the right.
-        valid_hw: int32 [B, 2], height and width of each photo inside its canvas.
+        images: [B, H, W, 3], RGB, normalised; see ``backbone.feature_maps``.
+        regions: where photos lie on the canvases; or int32 [B, 2], the (height, width) of one photo in the top-left
+            corner of each canvas.
         last: the deepest map wanted; layers behind it are not computed.
         dtype: float32 or bfloat16: the type of all computations and of the maps.
         precision: of products of float32 on accelerators; the default is full float32.
@@ -245,7 +270,7 @@ def forward(
         ModelError: the weights end before ``last``.
     """
     network = nnx.merge(layers.structure(ResNet, config)[0], dict(params))
-    return network(images.astype(dtype), valid_hw, last=last, precision=precision)
+    return network(images.astype(dtype), regions_of(regions, images), last=last, precision=precision)
 
 
 def fold(tensors: Mapping[str, np.ndarray], config: ResNetConfig) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from delf_jax.models import layers
 from delf_jax.models.layers import Convolution, Layer, mask_padding, max_pool
+from delf_jax.models.regions import Regions, regions_of
 
 STAGE_NAMES = ("conv1", "conv2", "conv3", "conv4", "conv5")
 MAP_NAMES = (*STAGE_NAMES, "pool5")
@@ -87,9 +88,9 @@ class Stage(nnx.Module):
         for index in range(units):
             setattr(self, f"unit{index + 1}", Convolution(CONVOLUTION, outputs if index else inputs, outputs))
 
-    def __call__(self, x: Array, valid_hw: Array, precision: lax.PrecisionLike) -> Array:
+    def __call__(self, x: Array, regions: Regions, precision: lax.PrecisionLike) -> Array:
         for index in range(self.units):
-            x = mask_padding(nnx.relu(getattr(self, f"unit{index + 1}")(x, precision)), valid_hw)
+            x = mask_padding(nnx.relu(getattr(self, f"unit{index + 1}")(x, precision)), regions)
         return x
 
 
@@ -103,16 +104,16 @@ class Vgg(nnx.Module):
             inputs = channels(name, config)
         self.pools = tuple(pool_layer(config, stage) for stage in range(len(STAGE_NAMES)))
 
-    def __call__(self, images: Array, valid_hw: Array, *, last: str, precision: lax.PrecisionLike) -> dict[str, Array]:
+    def __call__(self, images: Array, regions: Regions, *, last: str, precision: lax.PrecisionLike) -> dict[str, Array]:
         """The maps from conv1 to ``last``; see ``forward``."""
-        x = mask_padding(images, valid_hw)
+        x = mask_padding(images, regions)
         maps: dict[str, Array] = {}
         for name, pool in zip(STAGE_NAMES, self.pools, strict=True):
-            maps[name] = getattr(self, name)(x, valid_hw, precision)
+            maps[name] = getattr(self, name)(x, regions, precision)
             if name == last:
                 return maps
-            x, valid_hw = max_pool(maps[name], valid_hw, pool), pool.output_size(valid_hw)
-            x = mask_padding(x, valid_hw)
+            x, regions = max_pool(maps[name], regions, pool), regions.after(pool)
+            x = mask_padding(x, regions)
         return maps | {"pool5": x}
 
 
@@ -124,7 +125,7 @@ def initialise(config: VggConfig, *, seed: int) -> dict[str, Any]:
 def forward(
     params: Mapping[str, Any],
     images: Float[Array, "b h w 3"],
-    valid_hw: Int[Array, "b 2"],
+    regions: Regions | Int[Array, "b 2"],
     *,
     config: VggConfig,
     last: str = "conv5",
@@ -138,7 +139,7 @@ def forward(
     the localization variant has the pools of VGG16 in the wsolevaluation code.
     """
     network = nnx.merge(layers.structure(Vgg, config)[0], dict(params))
-    return network(images.astype(dtype), valid_hw, last=last, precision=precision)
+    return network(images.astype(dtype), regions_of(regions, images), last=last, precision=precision)
 
 
 def fold(tensors: Mapping[str, np.ndarray], config: VggConfig) -> dict[str, Any]:

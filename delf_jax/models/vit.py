@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from delf_jax.models import layers
 from delf_jax.models.layers import Layer, Linear, mask_padding, take, valid_cells
+from delf_jax.models.regions import Regions, regions_of
 
 MAP_NAMES = ("tokens", "relu")
 
@@ -141,11 +142,28 @@ class Vit(nnx.Module):
             setattr(self, f"block{index + 1}", Block(config))
         self.norm = LayerNorm(config.width)
 
-    def __call__(self, images: Array, valid_hw: Array, *, last: str, precision: lax.PrecisionLike) -> dict[str, Array]:
+    def __call__(self, images: Array, regions: Regions, *, last: str, precision: lax.PrecisionLike) -> dict[str, Array]:
         """The maps from ``tokens`` to ``last``; see ``forward``."""
-        config, dtype = self.config, images.dtype
-        cells_hw = map_size(valid_hw, last, config)
-        x = mask_padding(images, valid_hw)
+        cells = regions.after(layers_to(self.config, last)[0])
+        images = mask_padding(images, regions)
+        if len(regions.slots) == 1:
+            tokens = self._tokens(images, cells.sizes[:, 0], precision)
+        else:
+            # Attention sees whole photos, so each slot is a pass of its own.
+            batch, height, width, _ = images.shape
+            tokens = jnp.zeros(
+                (batch, height // self.config.patch, width // self.config.patch, self.config.width), images.dtype
+            )
+            for index, (pixels, place) in enumerate(zip(regions.slots, cells.slots)):
+                photo = images[:, pixels.top : pixels.top + pixels.height, pixels.left : pixels.left + pixels.width]
+                own = self._tokens(photo, cells.sizes[:, index], precision)
+                tokens = lax.dynamic_update_slice(tokens, own, (0, place.top, place.left, 0))
+        maps = {"tokens": mask_padding(tokens, cells)}
+        return maps if last == "tokens" else maps | {"relu": nnx.relu(maps["tokens"])}
+
+    def _tokens(self, x: Array, cells_hw: Array, precision: lax.PrecisionLike) -> Array:
+        """The tokens of photos that fill ``cells_hw`` cells each, [B, h, w, C]."""
+        config, dtype = self.config, x.dtype
         batch, height, width = x.shape[0], x.shape[1] // config.patch, x.shape[2] // config.patch
         x = x[:, : height * config.patch, : width * config.patch]
         x = x.reshape(batch, height, config.patch, width, config.patch, 3).transpose(0, 1, 3, 2, 4, 5)
@@ -158,9 +176,7 @@ class Vit(nnx.Module):
         where = jnp.concatenate([jnp.ones((batch, own_tokens.shape[1]), bool), where], axis=1)
         for index in range(config.depth):
             x = getattr(self, f"block{index + 1}")(x, where, precision)
-        tokens = self.norm(x)[:, own_tokens.shape[1] :].reshape(batch, height, width, -1)
-        maps = {"tokens": mask_padding(tokens, cells_hw)}
-        return maps if last == "tokens" else maps | {"relu": nnx.relu(maps["tokens"])}
+        return self.norm(x)[:, own_tokens.shape[1] :].reshape(batch, height, width, -1)
 
     def _positions(self, cells_hw: Array, height: int, width: int) -> Array:
         """The position embeddings, resampled for the size of each photo, [B, height, width, C]."""
@@ -225,7 +241,7 @@ def initialise(config: VitConfig, *, seed: int) -> dict[str, Any]:
 def forward(
     params: Mapping[str, Any],
     images: Float[Array, "b h w 3"],
-    valid_hw: Int[Array, "b 2"],
+    regions: Regions | Int[Array, "b 2"],
     *,
     config: VitConfig,
     last: str = "relu",
@@ -241,7 +257,7 @@ def forward(
     Oquab et al., 2023; Darcet et al., ICLR 2024.
     """
     network = nnx.merge(layers.structure(Vit, config)[0], dict(params))
-    return network(images.astype(dtype), valid_hw, last=last, precision=precision)
+    return network(images.astype(dtype), regions_of(regions, images), last=last, precision=precision)
 
 
 def fold(tensors: Mapping[str, np.ndarray], config: VitConfig) -> dict[str, Any]:

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
-from delf_jax.extraction.pyramid import resize_by_matrices
+from delf_jax.extraction.pyramid import resize
 from delf_jax.files import model_file
 from delf_jax.import_weights.imported_backbone import ImportedBackbone, pack_backbone
 from delf_jax.loading import model_paths, read_backbone
 from delf_jax.models.backbone import BackboneConfig, feature_maps
-from delf_jax.models.layers import valid_cells
+from delf_jax.models.layers import split_units, valid_cells
 from delf_jax.models.vit import VitConfig
 from delf_jax.settings import Precision
 from delf_jax.training.settings import TrainingError
@@ -76,7 +76,8 @@ class Backbone(NamedTuple):
         """
         if gamma is not None and canvas is not None:
             reduced_hw = jnp.maximum(jnp.round(valid_hw * gamma), jnp.minimum(valid_hw, 1)).astype(jnp.int32)
-            pixels, valid_hw = resize_by_matrices(images, valid_hw, reduced_hw, (canvas, canvas)), reduced_hw
+            photos = jnp.where(valid_cells(valid_hw, *images.shape[1:3])[..., None], images.astype(jnp.float32), 0)
+            pixels, valid_hw = resize(photos, valid_hw, reduced_hw, (canvas, canvas)), reduced_hw
         else:
             pixels = images.astype(jnp.float32)
         maps = feature_maps(parameters, pixels, valid_hw, config=self.config, last=last, precision=precision)
@@ -106,7 +107,7 @@ class Backbone(NamedTuple):
                 else:
                     tensors[f"{path}{name}"] = np.asarray(child, np.float32)
 
-        walk(parameters, "")
+        walk(split_units(parameters), "")
         # The batch norm is inside the kernels by now.
         network = type(self.config.network).from_json(self.config.network.to_json() | {"norm_epsilon": None})
         preprocess = {"mean": list(self.config.mean), "std": list(self.config.std)}

@@ -33,4 +33,8 @@ def learning_rate(settings: TrainingSettings, *, steps: int, steps_per_epoch: in
 
 
 def _kernels(parameters: Any) -> Any:
-    return jax.tree.map(lambda leaf: leaf.ndim > 1, parameters)
+    def is_kernel(path: Any, leaf: Any) -> bool:
+        # Equal units share their arrays, so their biases have two axes.
+        return leaf.ndim > 1 and path[-1] != jax.tree_util.DictKey("bias")
+
+    return jax.tree_util.tree_map_with_path(is_kernel, parameters)

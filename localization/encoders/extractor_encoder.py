@@ -8,8 +8,8 @@ from jaxtyping import Array
 import delf_jax
 from delf_jax import loading
 from delf_jax.errors import ImageError, PredictorError
-from delf_jax.extraction import pyramid
 from delf_jax.extraction.head import Head
+from delf_jax.extraction.program import dense_levels
 from delf_jax.extractor import Extractor
 from delf_jax.files import model_file
 from localization.encoders.base import DenseFeatures, DenseFunction, EncodedPhoto, Encoder, Key, Source
@@ -98,13 +98,11 @@ class ExtractorEncoder:
 
     def _program(self, function: DenseFunction, scales: tuple[float, ...]) -> Callable[[Any, Array, Array], Any]:
         def program(params: Any, images: Array, valid_hw: Array) -> Any:
-            def dense(scale: float) -> DenseFeatures:
-                resized, resized_hw = pyramid.resize(images, valid_hw, scale)
-                maps = self.extractor.dense(params["extractor"], resized, resized_hw, last=self.layer)[self.layer]
-                cells_hw = self.extractor.map_size(resized_hw, self.layer)
-                return DenseFeatures(maps, cells_hw, valid_hw, (images.shape[1], images.shape[2]))
-
-            first, *others = map(dense, scales)
+            levels = dense_levels(
+                params["extractor"], images, valid_hw, config=self.extractor.config, name=self.layer, scales=scales
+            )
+            canvas = images.shape[1], images.shape[2]
+            first, *others = (DenseFeatures(level.features, level.size, valid_hw, canvas) for level in levels)
             return function(params["arguments"], first._replace(other_scales=tuple(others)))
 
         return program

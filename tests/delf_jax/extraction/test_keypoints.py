@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from delf_jax.extraction.keypoints import Candidates, above, clear_of_border, peaks, sample, top_candidates
+from delf_jax.extraction.keypoints import above, clear_of_border, peaks, sample
 
 
 def peaks_of(strength: list[list[float]], where: object = True) -> tuple[np.ndarray, np.ndarray]:
@@ -58,7 +58,10 @@ def test_cells_that_do_not_count_are_no_rivals() -> None:
 )
 def test_keypoints_near_the_border_are_left_out(point: tuple[float, float], expected: bool) -> None:
     keypoints = jnp.asarray(point, jnp.float32).reshape(1, 1, 1, 2)
-    assert clear_of_border(keypoints, jnp.array([[80, 120]]), jnp.array([[20.0, 10.0]])).item() is expected
+    assert (
+        clear_of_border(keypoints, jnp.array([[80, 120]]), jnp.array([20.0, 10.0]).reshape(1, 1, 1, 2)).item()
+        is expected
+    )
 
 
 def test_samples_are_bilinear_and_stay_inside_the_map() -> None:
@@ -66,20 +69,6 @@ def test_samples_are_bilinear_and_stay_inside_the_map() -> None:
     positions = jnp.array([[[1, 2], [0.25, 0], [0, 1.5], [0.5, 1.5], [-1, 9], [7, 0.5]]])
     expected = [50, 7.5, 15, (10 + 20 + 40 + 50) / 4, 20, 35]
     np.testing.assert_allclose(sample(dense, positions)[0, :, 0], expected, rtol=1e-6)
-
-
-def test_the_best_of_all_scales_keep_their_own_rows() -> None:
-    scores = jnp.array([[0.5, -jnp.inf, 0.9, 0.7]])
-    rows = jnp.arange(4, dtype=jnp.float32)
-    candidates = Candidates(scores, jnp.stack([rows, 10 * rows], axis=-1)[None], rows[None], rows[None, :, None])
-    best = top_candidates(candidates, 3)
-    np.testing.assert_allclose(best.scores, [[0.9, 0.7, 0.5]])
-    assert best.keypoints.tolist() == [[[2, 20], [3, 30], [0, 0]]]
-    assert best.scales.tolist() == [[2, 3, 0]]
-    assert best.features[0, :, 0].tolist() == [2, 3, 0]
-    everything = top_candidates(candidates, 9)
-    assert everything.scores.shape == (1, 4)
-    assert everything.scales.tolist() == [[2, 3, 0, 1]]  # what holds no cell comes last
 
 
 @pytest.mark.parametrize(

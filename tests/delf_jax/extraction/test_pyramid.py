@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from delf_jax.extraction import pyramid
+from delf_jax.models.layers import valid_cells
 
 
 @pytest.mark.parametrize(
@@ -45,8 +46,7 @@ def test_padding_has_no_weight() -> None:
 def test_a_photo_reduced_by_hand() -> None:
     photo = np.full((1, 6, 5, 1), 999, np.float32)  # what lies outside the photo is never read
     photo[0, :4, :4, 0] = np.array([0, 70, 140, 210])[:, None]
-    resized, size = pyramid.resize(jnp.asarray(photo), jnp.array([[4, 4]]), 0.5)
-    assert size.tolist() == [[2, 2]]
+    (resized,) = pyramid.pyramid(jnp.asarray(photo), jnp.array([[4, 4]]), [0.5])
     assert resized.shape == (1, 3, 3, 1)
     # (3 * 0 + 3 * 70 + 140) / 7 and (70 + 3 * 140 + 3 * 210) / 7
     np.testing.assert_allclose(resized[0, ..., 0], [[50, 50, 0], [160, 160, 0], [0, 0, 0]], atol=1e-4)
@@ -54,26 +54,25 @@ def test_a_photo_reduced_by_hand() -> None:
 
 def test_scale_one_keeps_the_pixels_and_clears_the_padding() -> None:
     photo = np.random.default_rng(0).integers(0, 256, (1, 3, 4, 3), np.uint8)
-    resized, size = pyramid.resize(jnp.asarray(photo), jnp.array([[2, 3]]), 1.0)
+    (resized,) = pyramid.pyramid(jnp.asarray(photo), jnp.array([[2, 3]]), [1.0])
     np.testing.assert_array_equal(resized[0, :2, :3], photo[0, :2, :3])
-    assert size.tolist() == [[2, 3]]
     assert resized.dtype == jnp.float32
     assert not resized[0, 2:].any()
     assert not resized[0, :, 3:].any()
 
 
-@pytest.mark.parametrize("scale", [0.2, 0.3536, 0.7071, 1.4142, 2.0])
-def test_taps_give_what_matrices_give(scale: float) -> None:
-    sizes = np.array([(33, 47), (17, 5), (40, 48), (7, 3), (3, 2), (1, 1), (0, 0)], np.int32)
-    photos = np.random.default_rng(0).integers(0, 256, (len(sizes), 40, 48, 3)).astype(np.float32)
-    out_hw = pyramid.scaled_size(jnp.asarray(sizes), scale)
-    canvas = (int(np.ceil(40 * scale)), int(np.ceil(48 * scale)))
-    by_matrices = jax.jit(pyramid.resize_by_matrices, static_argnames="canvas")(photos, sizes, out_hw, canvas=canvas)
-    by_taps = jax.jit(pyramid.resize_by_taps, static_argnames=("canvas", "taps"))(
-        photos, sizes, out_hw, canvas=canvas, taps=pyramid.taps_of(scale)
+def test_taps_give_what_matrices_give() -> None:
+    scales = (0.1, 0.2, 0.3536, 0.7071, 1.4142, 2.0)
+    sizes = jnp.array([(33, 47), (17, 5), (40, 48), (7, 3), (3, 2), (1, 1), (0, 0)])
+    photos = np.random.default_rng(0).integers(1, 256, (len(sizes), 40, 48, 3)).astype(np.float32)
+    photos *= np.asarray(valid_cells(sizes, 40, 48))[..., None]
+    by_matrices, by_taps = (
+        jax.jit(resize, static_argnames="scales")(photos, sizes, scales=scales)
+        for resize in (pyramid.resize_by_matrices, pyramid.resize_by_taps)
     )
-    np.testing.assert_allclose(by_taps, by_matrices, atol=1e-3)
-    for row, (height, width) in enumerate(out_hw.tolist()):
-        assert not np.asarray(by_taps[row, height:]).any()
-        assert not np.asarray(by_taps[row, :, width:]).any()
-        assert np.asarray(by_taps[row, :height, :width]).all()
+    for scale, expected, found in zip(scales, by_matrices, by_taps, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-3)
+        for row, (height, width) in enumerate(pyramid.scaled_size(sizes, scale).tolist()):
+            assert not np.asarray(found[row, height:]).any()
+            assert not np.asarray(found[row, :, width:]).any()
+            assert np.asarray(found[row, :height, :width]).all()
