@@ -134,10 +134,11 @@ class Linear(nnx.Module):
 def max_pool(x: Float[Array, "b h w c"], regions: Regions, layer: Layer) -> Float[Array, "b _ _ c"]:
     """Max pool of a map without negative values that is zero outside the photos, so padding never wins."""
     low = layer.kernel // 2 - 1 if layer.padding == "same" else layer.padding
+    cells = x.shape
     x = align(x, regions, layer)
     padding = [(0, 0)] * 4
     for axis in (1, 2):
-        needed = (layer.output_size(x.shape[axis]) - 1) * layer.stride + layer.kernel
+        needed = (layer.output_size(cells[axis]) - 1) * layer.stride + layer.kernel
         padding[axis] = (low, max(needed - low - x.shape[axis], 0))
     window, strides = (1, layer.kernel, layer.kernel, 1), (1, layer.stride, layer.stride, 1)
     # JAX can only differentiate a maximum that starts from its neutral element.
@@ -186,13 +187,13 @@ def join_units(parameters: Mapping[str, Any], shapes: Mapping[str, Any]) -> dict
     """The opposite of ``split_units``, for NumPy arrays; ``shapes`` as returned by ``structure``."""
     found: dict[str, Any] = {}
     for name, child in shapes.items():
-        if not isinstance(child, Mapping):
-            found[name] = parameters[name]
-        elif numbers := _units(name):
+        if numbers := _units(name):
             units = [parameters[f"unit{number}"] for number in numbers]
             found[name] = jax.tree.map(lambda *leaves: np.stack(leaves), *units)
-        else:
+        elif isinstance(child, Mapping) and "kernel" not in child:
             found[name] = join_units(parameters[name], child)
+        else:
+            found[name] = parameters[name]
     return found
 
 

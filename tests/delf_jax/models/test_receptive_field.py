@@ -73,7 +73,7 @@ def test_a_cell_sees_exactly_its_receptive_field(layout: str, blocks: tuple[int,
     """With positive kernels and no biases a cell is above zero exactly if it sees the only line that is not black."""
     config = ResNetConfig(layout=layout, norm_epsilon=1e-5, blocks=blocks, width=1)
     params = jax.tree.map(
-        lambda leaf: np.full_like(leaf, 1 / leaf[..., 0].size if leaf.ndim == 4 else 0),
+        lambda leaf: np.full_like(leaf, 1 / np.prod(leaf.shape[-4:-1]) if leaf.ndim >= 4 else 0),
         resnet.initialise(config, seed=0),
     )
     axis, length = int(np.argmax(shape)), max(shape)
