@@ -59,7 +59,7 @@ class Options:
         target: for which chips.
         program: which programs: extraction, dense maps, RANSAC, exact search, maps of w*.
         quick: only the smallest case of each program.
-        minutes: begin nothing later than this; rows that are left say so.
+        minutes: end then; rows that are left say so.
         out: the file of results.
     """
 
@@ -159,7 +159,8 @@ def _of_process(
             timeout=limit,
         )
     except subprocess.TimeoutExpired:
-        raise Unavailable(f"it took longer than {limit:.0f} s") from None
+        short = limit < _LIMIT_SECONDS
+        raise Unavailable("no time was left" if short else f"it took longer than {limit:.0f} s") from None
     if finished.returncode < 0:
         raise Unavailable(f"the compiler ended by {signal.Signals(-finished.returncode).name}")
     if finished.returncode:
