@@ -156,7 +156,7 @@ def test_the_command_on_a_cluster_that_runs_already(
 ) -> None:
     photos = [demo_photos / f"{name}.jpg" for name in ("graf1", "box", "chelsea")]
     photos.append(tmp_path / "missing.jpg")
-    options = ["--model", tiny_model, "--max-side", "256", "--max-features", "50", "--scales", "1", "--json"]
+    options = ["--model", tiny_model, "--max-side", "240", "--max-features", "100", "--scales", "1", "--json"]
     words = ["extract", *map(str, [*photos, *options])]
     capsys.readouterr()
     assert main([*words, "--out", str(tmp_path / "here")]) == 1

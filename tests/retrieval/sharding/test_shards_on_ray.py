@@ -149,7 +149,7 @@ def test_the_command_searches_on_a_cluster(
         return [json.loads(line) for line in output.out.splitlines()]
 
     photos = [demo_photos / f"{name}.jpg" for name in ("graf1", "box")]
-    small = ("--model", tiny_model, "--max-side", "256", "--max-features", "100", "--scales", "1.0")
+    small = ("--model", tiny_model, "--max-side", "240", "--max-features", "100", "--scales", "1.0")
     run("extract", *photos, "--out", tmp_path / "store", *small)
     run("index", tmp_path / "store", "--out", tmp_path / "index", "--shards", "2", "--backend", "exact")
     query = ("search", tmp_path / "index", demo_photos / "graf3.jpg")
