@@ -7,7 +7,7 @@ every map. The network sets all cells outside the levels to zero, so each level 
 import functools
 import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
@@ -69,16 +69,16 @@ def _corners(boxes: Sequence[tuple[int, int]], across: int) -> list[tuple[int, i
 
 
 def lay_out(
-    images: Num[Array, "b H W c"], valid_hw: Int[Array, "b 2"], scales: Sequence[float], atlas: Atlas
+    images: Num[Array, "b H W c"], valid_hw: Int[Array, "b 2"], scales: Sequence[float], atlas: Atlas, *, dtype: Any
 ) -> Float[Array, "b h w c"]:
     """The photos of a padded batch, resized by each of ``scales``, in the slots of the atlas; float32, zero elsewhere.
 
     Args:
-        images, valid_hw: as in ``pyramid.pyramid``.
+        images, valid_hw, dtype: as in ``pyramid.pyramid``.
         scales: of the levels for which the atlas was packed.
         atlas: from ``pack``.
     """
-    levels = pyramid(images, valid_hw, scales)
+    levels = pyramid(images, valid_hw, scales, dtype=dtype)
     if len(levels) == 1:
         return levels[0]
     canvas = jnp.zeros((images.shape[0], atlas.height, atlas.width, images.shape[3]))

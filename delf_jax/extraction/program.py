@@ -79,7 +79,8 @@ def atlas_pixels(
     """The first stage of ``extract``: every photo at all scales, side by side; see ``atlas``."""
     scales = _usable_scales(_size_of(images), config)
     atlas, _ = _places(_size_of(images), valid_hw, scales, config)
-    return lay_out(jnp.asarray(images), jnp.asarray(valid_hw, jnp.int32), scales, atlas)
+    images, valid_hw = jnp.asarray(images), jnp.asarray(valid_hw, jnp.int32)
+    return lay_out(images, valid_hw, scales, atlas, dtype=jnp.dtype(config.settings.precision))
 
 
 def atlas_map(
@@ -165,7 +166,7 @@ def dense_levels(
     """The map ``name`` of a padded batch at each of ``scales``; arguments as in ``extract``."""
     photos, config = _batch(images, valid_hw), dataclasses.replace(config, layer=name)
     atlas, regions = _places(_size_of(images), valid_hw, scales, config)
-    pixels = lay_out(photos.images, photos.valid_hw, scales, atlas)
+    pixels = lay_out(photos.images, photos.valid_hw, scales, atlas, dtype=jnp.dtype(config.settings.precision))
     cells = _cells(photos, _maps(params, pixels, regions, name, config)[name], scales, config)
     levels = []
     for index, slot in enumerate(cells.regions.slots):

@@ -41,7 +41,7 @@ def canvas_size(size: Size, scale: float) -> Size:
 
 
 def pyramid(
-    images: Num[Array, "b H W c"], valid_hw: Int[Array, "b 2"], scales: Sequence[float]
+    images: Num[Array, "b H W c"], valid_hw: Int[Array, "b 2"], scales: Sequence[float], *, dtype: Any = jnp.float32
 ) -> list[Float[Array, "b _h _w c"]]:
     """Every photo of a padded batch resized by each of ``scales``, to the sizes that ``scaled_size`` says.
 
@@ -49,6 +49,8 @@ def pyramid(
         images: uint8 or float32 [b, H, W, c]; pixels outside ``valid_hw`` are never read.
         valid_hw: int32 [b, 2], (height, width) of each photo.
         scales: factors of both sides.
+        dtype: float32 or bfloat16: the type of the factors of matrix products on accelerators. Pixels of uint8 are
+            exact in both; in bfloat16, weights and what the first of two products gives are rounded.
 
     Returns:
         For each scale float32 [b, h, w, c] on the canvas that ``canvas_size`` says, zero outside the resized photos.
@@ -62,29 +64,37 @@ def pyramid(
             photos,
             valid_hw,
             cpu=partial(resize_by_taps, scales=others),
-            default=partial(resize_by_matrices, scales=others),
+            default=partial(resize_by_matrices, scales=others, dtype=dtype),
         )
     )
     return [photos if scale == 1 else next(levels) for scale in scales]
 
 
 def resize_by_matrices(
-    photos: Float[Array, "b H W c"], valid_hw: Int[Array, "b 2"], *, scales: Sequence[float]
+    photos: Float[Array, "b H W c"], valid_hw: Int[Array, "b 2"], *, scales: Sequence[float], dtype: Any = jnp.float32
 ) -> list[Float[Array, "b _h _w c"]]:
     """As ``pyramid``, by matrix products, which are quick on accelerators."""
     sizes = [(scaled_size(valid_hw, scale), canvas_size((photos.shape[1], photos.shape[2]), scale)) for scale in scales]
-    return [resize(photos, valid_hw, out_hw, canvas) for out_hw, canvas in sizes]
+    return [resize(photos, valid_hw, out_hw, canvas, dtype=dtype) for out_hw, canvas in sizes]
 
 
 def resize(
-    photos: Float[Array, "b H W c"], valid_hw: Int[Array, "b 2"], out_hw: Int[Array, "b 2"], canvas: Size
+    photos: Float[Array, "b H W c"],
+    valid_hw: Int[Array, "b 2"],
+    out_hw: Int[Array, "b 2"],
+    canvas: Size,
+    *,
+    dtype: Any = jnp.float32,
 ) -> Float[Array, "b h w c"]:
     """Every photo resized from ``valid_hw`` to ``out_hw`` inside a ``canvas`` (height, width), by matrix products."""
     matrices = jax.vmap(interpolation_matrix, (0, 0, None, None))
     rows = matrices(valid_hw[:, 0], out_hw[:, 0], photos.shape[1], canvas[0])
     columns = matrices(valid_hw[:, 1], out_hw[:, 1], photos.shape[2], canvas[1])
-    resized = jnp.einsum("bph,bhwc->bpwc", rows, photos, precision=lax.Precision.HIGHEST)
-    return jnp.einsum("bqw,bpwc->bpqc", columns, resized, precision=lax.Precision.HIGHEST)
+    # Plane by plane, both are plain products of matrices, and no accelerator has to move pixels between them.
+    planes = photos.transpose(0, 3, 1, 2).astype(dtype)
+    product = partial(jnp.einsum, precision=lax.Precision.HIGHEST, preferred_element_type=jnp.float32)
+    resized = product("bph,bchw->bcpw", rows.astype(dtype), planes).astype(dtype)
+    return product("bqw,bcpw->bcpq", columns.astype(dtype), resized).transpose(0, 2, 3, 1)
 
 
 def interpolation_matrix(

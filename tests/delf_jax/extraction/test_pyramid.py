@@ -76,3 +76,17 @@ def test_taps_give_what_matrices_give() -> None:
             assert not np.asarray(found[row, height:]).any()
             assert not np.asarray(found[row, :, width:]).any()
             assert np.asarray(found[row, :height, :width]).all()
+
+
+def test_bfloat16_products_stay_within_a_grey_level() -> None:
+    sizes = jnp.array([(40, 48), (17, 29)])
+    photos = np.random.default_rng(0).integers(0, 256, (2, 40, 48, 3)).astype(np.float32)
+    photos *= np.asarray(valid_cells(sizes, 40, 48))[..., None]
+    exact, rounded = (
+        pyramid.resize_by_matrices(jnp.asarray(photos), sizes, scales=(0.7071, 2.0), dtype=dtype)
+        for dtype in (jnp.float32, jnp.bfloat16)
+    )
+    for expected, found in zip(exact, rounded, strict=True):
+        difference = np.abs(np.asarray(found) - np.asarray(expected))
+        assert 0 < difference.mean() < 0.3
+        assert difference.max() < 2
