@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.export
 import numpy as np
 
 
@@ -47,3 +48,12 @@ class LocalFeatures:
             descriptors=np.zeros((0, dimension), np.float32),
             image_size=image_size,
         )
+
+
+# Programs that ``jax.export`` writes to a file may take and return features.
+jax.export.register_pytree_node_serialization(
+    LocalFeatures,
+    serialized_name="delf_jax.LocalFeatures",
+    serialize_auxdata=lambda _: b"",
+    deserialize_auxdata=lambda _: (),
+)

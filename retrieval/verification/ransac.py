@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
@@ -39,6 +40,10 @@ class Verification(NamedTuple):
     inliers: Bool[Array, "*batch n"]
     count: Int[Array, "*batch"]  # type: ignore[assignment]  # the contract's name, which hides tuple.count
     log10_nfa: Float[Array, "*batch"]
+
+
+# Programs that ``jax.export`` writes to a file may return verifications.
+jax.export.register_namedtuple_serialization(Verification, serialized_name="retrieval.Verification")
 
 
 def estimate(
