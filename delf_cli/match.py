@@ -42,16 +42,12 @@ class Match:
         if self.plot is not None:
             result_pictures.require_format(self.plot)
         extractor = self.extraction.load()
-        from retrieval.verification.preparation import prepared
-
         found: dict[int, delf_jax.features.LocalFeatures] = {}
-        most = extractor.settings.max_features
-        with prepared(1, features=most, dimension=extractor.dimension, model=self.geometry):
-            for position, features, _ in extractor.stream(enumerate([self.a, self.b])):
-                if isinstance(features, ImageError):
-                    report.failure("image", features.source, features.reason)
-                else:
-                    found[position] = features
+        for position, features, _ in extractor.stream(enumerate([self.a, self.b])):
+            if isinstance(features, ImageError):
+                report.failure("image", features.source, features.reason)
+            else:
+                found[position] = features
         if report.failed:
             return
 

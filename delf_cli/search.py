@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import os
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -83,11 +82,9 @@ class Search:
         boxes = self._boxes(extractor, queries, report)
         answers: dict[int, delf_jax.features.LocalFeatures | ImageError] = {}
         next_position = 0
-        with self._prepared(index, extractor) as preparing, report.progress("searching", "queries") as advance:
+        with report.progress("searching", "queries") as advance:
             for position, found in cropped_features.extract_inside_boxes(extractor, queries, boxes):
                 answers[position] = found
-                if preparing is not None:
-                    preparing.join()
                 while next_position in answers:
                     features = answers.pop(next_position)
                     if isinstance(features, ImageError):
@@ -103,22 +100,6 @@ class Search:
                         )
                     next_position += 1
                     advance(next_position, len(queries))
-
-    def _prepared(
-        self, index: "retrieval.SearchableIndex", extractor: "delf_jax.extractor.Extractor"
-    ) -> "contextlib.AbstractContextManager[threading.Thread | None]":
-        """Verification is compiled while the first query is extracted; shards verify each their own share."""
-        import retrieval
-        from retrieval.verification.preparation import prepared
-
-        if not isinstance(index, retrieval.Index):
-            return contextlib.nullcontext()
-        return prepared(
-            min(self.verify, len(index)),
-            features=extractor.settings.max_features,
-            dimension=index.dimension,
-            dtype="float16",
-        )
 
     @contextlib.contextmanager
     def _opened_index(self) -> "Iterator[retrieval.SearchableIndex]":

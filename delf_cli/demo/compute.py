@@ -64,20 +64,10 @@ def compute_story(options: ExtractionOptions, report: Report) -> tuple[Story, di
     with clock.step("Load the model"):
         extractor = options.load(base=ExtractionSettings(max_side=_MAX_SIDE))
         from retrieval import Index
-        from retrieval.verification.preparation import prepared
-    # Verification is compiled meanwhile.
-    with prepared(
-        len(collection),
-        features=extractor.settings.max_features,
-        dimension=extractor.dimension,
-        dtype="float16",
-    ):
-        with clock.step(
-            "Extract features", f"{len(names)} photos; the first run also compiles one program per photo size"
-        ):
-            features = _extract(extractor, names, report)
-        with clock.step("Dense maps", f"{len(names)} photos, for heat-maps and localization"):
-            maps = dense_maps.compute(extractor, {name: _path(name) for name in names})
+    with clock.step("Extract features", f"{len(names)} photos; the first run also compiles one program per photo size"):
+        features = _extract(extractor, names, report)
+    with clock.step("Dense maps", f"{len(names)} photos, for heat-maps and localization"):
+        maps = dense_maps.compute(extractor, {name: _path(name) for name in names})
     with clock.step("Index", f"{len(collection)} photos"):
         index = Index.build(
             ((name, features[name]) for name in collection),
