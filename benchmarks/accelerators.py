@@ -29,7 +29,7 @@ from tyro.conf import arg
 
 from benchmarks import results_file
 from benchmarks.accelerators_programs import SCALES, Case, Kind
-from benchmarks.accelerators_targets import TARGETS, Name, environment, require_compiler
+from benchmarks.accelerators_targets import ENVIRONMENT, TARGETS, Name, require_compiler
 from benchmarks.errors import Unavailable
 from delf_jax.settings import Precision
 
@@ -122,7 +122,7 @@ def row_of(case: Case, name: Name, *, kind: str, end: float = float("inf")) -> d
         return row | {"skipped": "not run: no time was left"}
     try:
         require_compiler(name)
-        row |= _of_process(case, name, ["--no-measure"], environment(), end)
+        row |= _of_process(case, name, ["--no-measure"], ENVIRONMENT, end)
     except Unavailable as error:
         row["skipped"] = f"not compiled: {error}"
     if not any(known in kind for known in TARGETS[name].device_kinds):
@@ -141,7 +141,7 @@ def device_kind() -> str:
 
 
 def _of_process(
-    case: Case, name: Name, options: Sequence[str], variables: dict[str, str], end: float
+    case: Case, name: Name, options: Sequence[str], variables: Mapping[str, str], end: float
 ) -> dict[str, Any]:
     arguments = ["--target", name, *options]
     for field, value in dataclasses.asdict(case).items():

@@ -88,7 +88,8 @@ TARGETS: Mapping[Name, Target] = {
     ),
 }
 
-_ENVIRONMENT = {
+# Variables that a process needs before it imports JAX, if it is to compile without a chip.
+ENVIRONMENT: Mapping[str, str] = {
     # The processor holds the weights; nothing looks for a chip or for the cloud's server of metadata.
     "JAX_PLATFORMS": "cpu",
     "TPU_SKIP_MDS_QUERY": "1",
@@ -97,11 +98,6 @@ _ENVIRONMENT = {
     "TPU_LOG_DIR": "disabled",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
-
-
-def environment() -> dict[str, str]:
-    """Variables that a process needs before it imports JAX, if it is to compile without a chip."""
-    return dict(_ENVIRONMENT)
 
 
 def require_compiler(name: Name) -> None:

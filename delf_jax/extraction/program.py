@@ -77,10 +77,7 @@ def atlas_pixels(
     images: Num[Array | np.ndarray, "b H W 3"], valid_hw: Int[Array | np.ndarray, "b 2"], *, config: ProgramConfig
 ) -> Float[Array, "b h w 3"]:
     """The first stage of ``extract``: every photo at all scales, side by side; see ``atlas``."""
-    scales = _usable_scales(_size_of(images), config)
-    atlas, _ = _places(_size_of(images), valid_hw, scales, config)
-    images, valid_hw = jnp.asarray(images), jnp.asarray(valid_hw, jnp.int32)
-    return lay_out(images, valid_hw, scales, atlas, dtype=jnp.dtype(config.settings.precision))
+    return _pixels(images, valid_hw, _usable_scales(_size_of(images), config), config)
 
 
 def atlas_map(
@@ -107,9 +104,8 @@ def select(
     """The last stage of ``extract``: the best cells of the map and their descriptors."""
     settings = config.settings
     photos = _batch(images, valid_hw)
-    best = _best_cells(
-        params, photos, _cells(photos, features, _usable_scales(_size_of(images), config), config), config
-    )
+    cells = _cells(photos, features, _usable_scales(_size_of(images), config), config)
+    best = _best_cells(params, photos, cells, config)
     valid = above(
         best.scores, where=jnp.isfinite(best.scores), threshold=settings.threshold, quantile=settings.quantile
     )
@@ -165,8 +161,8 @@ def dense_levels(
 ) -> list[DenseLevel]:
     """The map ``name`` of a padded batch at each of ``scales``; arguments as in ``extract``."""
     photos, config = _batch(images, valid_hw), dataclasses.replace(config, layer=name)
-    atlas, regions = _places(_size_of(images), valid_hw, scales, config)
-    pixels = lay_out(photos.images, photos.valid_hw, scales, atlas, dtype=jnp.dtype(config.settings.precision))
+    pixels = _pixels(images, valid_hw, scales, config)
+    _, regions = _places(_size_of(images), valid_hw, scales, config)
     cells = _cells(photos, _maps(params, pixels, regions, name, config)[name], scales, config)
     levels = []
     for index, slot in enumerate(cells.regions.slots):
@@ -207,6 +203,18 @@ def _places(
     atlas = pack(tuple(canvas_size(canvas, scale) for scale in scales), stride)
     valid_hw = jnp.asarray(valid_hw, jnp.int32)
     return atlas, Regions(jnp.stack([scaled_size(valid_hw, scale) for scale in scales], axis=1), atlas.slots)
+
+
+def _pixels(
+    images: Num[Array | np.ndarray, "b H W 3"],
+    valid_hw: Int[Array | np.ndarray, "b 2"],
+    scales: Sequence[float],
+    config: ProgramConfig,
+) -> Float[Array, "b h w 3"]:
+    """The photos at each of ``scales``, on the atlas for the map ``config.layer``."""
+    atlas, _ = _places(_size_of(images), valid_hw, scales, config)
+    images, valid_hw = jnp.asarray(images), jnp.asarray(valid_hw, jnp.int32)
+    return lay_out(images, valid_hw, scales, atlas, dtype=jnp.dtype(config.settings.precision))
 
 
 def _maps(

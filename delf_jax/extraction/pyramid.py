@@ -55,7 +55,7 @@ def pyramid(
     Returns:
         For each scale float32 [b, h, w, c] on the canvas that ``canvas_size`` says, zero outside the resized photos.
     """
-    photos = jnp.where(valid_cells(valid_hw, *images.shape[1:3])[..., None], images.astype(jnp.float32), 0)
+    photos = without_padding(images, valid_hw)
     others = [scale for scale in scales if scale != 1]
     if not others:
         return [photos for _ in scales]
@@ -68,6 +68,11 @@ def pyramid(
         )
     )
     return [photos if scale == 1 else next(levels) for scale in scales]
+
+
+def without_padding(images: Num[Array, "b H W c"], valid_hw: Int[Array, "b 2"]) -> Float[Array, "b H W c"]:
+    """A padded batch in float32, zero outside the photos."""
+    return jnp.where(valid_cells(valid_hw, *images.shape[1:3])[..., None], images.astype(jnp.float32), 0)
 
 
 def resize_by_matrices(
@@ -86,7 +91,10 @@ def resize(
     *,
     dtype: Any = jnp.float32,
 ) -> Float[Array, "b h w c"]:
-    """Every photo resized from ``valid_hw`` to ``out_hw`` inside a ``canvas`` (height, width), by matrix products."""
+    """Every photo resized from ``valid_hw`` to ``out_hw`` inside a ``canvas`` (height, width), by matrix products.
+
+    ``photos`` is as ``without_padding`` returns it.
+    """
     matrices = jax.vmap(interpolation_matrix, (0, 0, None, None))
     rows = matrices(valid_hw[:, 0], out_hw[:, 0], photos.shape[1], canvas[0])
     columns = matrices(valid_hw[:, 1], out_hw[:, 1], photos.shape[2], canvas[1])

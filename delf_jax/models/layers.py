@@ -197,8 +197,13 @@ def join_units(parameters: Mapping[str, Any], shapes: Mapping[str, Any]) -> dict
     return found
 
 
+def units_name(first: int, count: int) -> str:
+    """The name of the parameters of ``count`` equal units: unit1, or units2to4 with a leading axis of 3."""
+    return f"unit{first}" if count == 1 else f"units{first}to{first + count - 1}"
+
+
 def _units(name: str) -> Sequence[int]:
-    """The numbers of the units whose parameters have this name in common; none for any other name."""
+    """The numbers of the units that have a leading axis in common under this name (``units_name``); none otherwise."""
     found = re.fullmatch(r"units(\d+)to(\d+)", name)
     return range(int(found[1]), int(found[2]) + 1) if found else ()
 

@@ -170,21 +170,21 @@ class Stage(nnx.Module):
             (unit_layers(config, stage, index), 4 * width if index else config.width if stage == 0 else 2 * width)
             for index in range(config.blocks[stage])
         ]
-        self.units: tuple[str, ...] = ()
+        self.units: tuple[tuple[str, int], ...] = ()
         first = 1
         for (windows, inputs), equal in itertools.groupby(kinds):
             count = len(list(equal))
-            name = f"unit{first}" if count == 1 else f"units{first}to{first + count - 1}"
+            name = layers.units_name(first, count)
             setattr(self, name, Unit(windows, inputs, width, () if count == 1 else (count,)))
-            self.units += (name,)
+            self.units += ((name, count),)
             first += count
 
     def __call__(self, x: Array, regions: Regions, precision: lax.PrecisionLike) -> tuple[Array, Regions]:
         if self.subsample_before:
             x, regions = _subsample(x, 2), regions.after(_SUBSAMPLE)
-        for name in self.units:
+        for name, count in self.units:
             unit = getattr(self, name)
-            if name.startswith("units"):
+            if count > 1:
                 x = _run_equal(unit, x, regions, precision)
             else:
                 x, regions = unit(x, regions, precision)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
-from delf_jax.extraction.pyramid import resize
+from delf_jax.extraction.pyramid import resize, without_padding
 from delf_jax.files import model_file
 from delf_jax.import_weights.imported_backbone import ImportedBackbone, pack_backbone
 from delf_jax.loading import model_paths, read_backbone
@@ -76,8 +76,10 @@ class Backbone(NamedTuple):
         """
         if gamma is not None and canvas is not None:
             reduced_hw = jnp.maximum(jnp.round(valid_hw * gamma), jnp.minimum(valid_hw, 1)).astype(jnp.int32)
-            photos = jnp.where(valid_cells(valid_hw, *images.shape[1:3])[..., None], images.astype(jnp.float32), 0)
-            pixels, valid_hw = resize(photos, valid_hw, reduced_hw, (canvas, canvas)), reduced_hw
+            pixels, valid_hw = (
+                resize(without_padding(images, valid_hw), valid_hw, reduced_hw, (canvas, canvas)),
+                reduced_hw,
+            )
         else:
             pixels = images.astype(jnp.float32)
         maps = feature_maps(parameters, pixels, valid_hw, config=self.config, last=last, precision=precision)
