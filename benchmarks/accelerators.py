@@ -141,7 +141,7 @@ def device_kind() -> str:
 
 
 def _of_process(
-    case: Case, name: Name, options: Sequence[str], variables: Mapping[str, str], end: float
+    case: Case, name: Name, options: Sequence[str], variables: dict[str, str], end: float
 ) -> dict[str, Any]:
     arguments = ["--target", name, *options]
     for field, value in dataclasses.asdict(case).items():

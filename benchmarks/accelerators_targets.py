@@ -89,7 +89,7 @@ TARGETS: Mapping[Name, Target] = {
 }
 
 # Variables that a process needs before it imports JAX, if it is to compile without a chip.
-ENVIRONMENT: Mapping[str, str] = {
+ENVIRONMENT = {
     # The processor holds the weights; nothing looks for a chip or for the cloud's server of metadata.
     "JAX_PLATFORMS": "cpu",
     "TPU_SKIP_MDS_QUERY": "1",

@@ -76,10 +76,8 @@ class Backbone(NamedTuple):
         """
         if gamma is not None and canvas is not None:
             reduced_hw = jnp.maximum(jnp.round(valid_hw * gamma), jnp.minimum(valid_hw, 1)).astype(jnp.int32)
-            pixels, valid_hw = (
-                resize(without_padding(images, valid_hw), valid_hw, reduced_hw, (canvas, canvas)),
-                reduced_hw,
-            )
+            photos = without_padding(images, valid_hw)
+            pixels, valid_hw = resize(photos, valid_hw, reduced_hw, (canvas, canvas)), reduced_hw
         else:
             pixels = images.astype(jnp.float32)
         maps = feature_maps(parameters, pixels, valid_hw, config=self.config, last=last, precision=precision)
