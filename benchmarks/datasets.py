@@ -11,9 +11,10 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from delf_jax.photos.names import is_photo_name
+
 LISTS = Path(__file__).parent / "lists"
 REPOSITORY = Path(__file__).resolve().parent.parent
-PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +117,7 @@ def places(root: Path) -> list[tuple[Path, str]]:
     """Each photo with the name of its place: the name of its sub-folder, or of its file if there is no sub-folder."""
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder of photos")
-    found = sorted(path for path in root.rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES)
+    found = sorted(path for path in root.rglob("*") if is_photo_name(path.name))
     if not found:
         raise FileNotFoundError(f"{root}: no photo in it")
     return [(path, path.stem if path.parent == root else path.relative_to(root).parts[0]) for path in found]
@@ -222,7 +223,7 @@ def landmark_distractors(data: Path) -> tuple[Path, ...]:
 def _photos(folder: Path) -> tuple[Path, ...]:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder of photos; --data must name its parent folder")
-    return tuple(sorted(path for path in folder.iterdir() if path.suffix.lower() in PHOTO_SUFFIXES))
+    return tuple(sorted(path for path in folder.iterdir() if is_photo_name(path.name)))
 
 
 def _existing(paths: Iterable[Path]) -> tuple[Path, ...]:

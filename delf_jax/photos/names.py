@@ -2,10 +2,12 @@
 
 import hashlib
 import os
-import re
 
-_PHOTO_NAME = re.compile(
-    r"[^.].*\.(jpe?g|jpe|jfif|png|webp|tiff?|gif|bmp|avif|jp2|j2k|p[pgn]m)", re.IGNORECASE | re.DOTALL
+# What ``load_photo`` reads. Everything that looks for photos asks here.
+_PHOTOS = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".tif", ".tiff", ".gif", ".bmp"}
+    | {".avif", ".avifs", ".jp2", ".jpx", ".jpf", ".j2k", ".j2c", ".jpc", ".ppm", ".pgm", ".pbm", ".pnm"}
+)
 )
 
 
@@ -15,7 +17,8 @@ def is_photo_name(name: str) -> bool:
     >>> [is_photo_name(name) for name in ("a/b.JPG", "a/.b.jpg", "notes.txt")]
     [True, False, False]
     """
-    return _PHOTO_NAME.fullmatch(os.path.basename(name)) is not None
+    base = os.path.basename(name)
+    return not base.startswith(".") and os.path.splitext(base)[1].lower() in _PHOTOS
 
 
 def path_key(path: str) -> int:
