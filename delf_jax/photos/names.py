@@ -8,7 +8,6 @@ _PHOTOS = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".tif", ".tiff", ".gif", ".bmp"}
     | {".avif", ".avifs", ".jp2", ".jpx", ".jpf", ".j2k", ".j2c", ".jpc", ".ppm", ".pgm", ".pbm", ".pnm"}
 )
-)
 
 
 def is_photo_name(name: str) -> bool:
