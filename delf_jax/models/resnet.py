@@ -1,5 +1,6 @@
 """Residual networks (ResNet-50, -101) in the four stride layouts of public weights; every named map is returned."""
 
+import functools
 import itertools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -200,7 +201,13 @@ def _run_equal(units: Unit, x: Array, regions: Regions, precision: lax.Precision
     def step(x: Array, own: Any) -> tuple[Array, None]:
         return nnx.merge(structure, own)(x, regions, precision)[0], None
 
-    return lax.scan(step, x, parameters)[0]
+    def run(x: Array, parameters: Any, *, unroll: bool) -> Array:
+        return lax.scan(step, x, parameters, unroll=unroll)[0]
+
+    # On GPUs every round of a loop would copy the whole map, as cuDNN cannot write over what it reads.
+    return lax.platform_dependent(
+        x, parameters, cuda=functools.partial(run, unroll=True), default=functools.partial(run, unroll=False)
+    )
 
 
 def _subsample(x: Array, step: int) -> Array:
