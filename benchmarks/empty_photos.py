@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from delf_jax.errors import ImageError
-from localization.evaluation.datasets import AnnotatedPhoto
+from localization.evaluation.annotated_photo import AnnotatedPhoto
 from localization.fitting.found_threshold import calibrate_on_empty, empty_part
 from localization.predictor import Predictor
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from localization.encoders.base import DenseFeatures
-from localization.evaluation.datasets import AnnotatedPhoto
+from localization.evaluation.annotated_photo import AnnotatedPhoto
 from localization.evaluation.protocols import OFFICIAL_FINE_GRAINED
 from localization.foreground.statistics import unit_features
 from localization.predictor import Predictor

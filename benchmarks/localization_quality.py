@@ -27,7 +27,7 @@ from benchmarks import empty_photos, explanation_quality, results_file
 from benchmarks.datasets import data_folder
 from delf_jax.errors import DelfError
 from localization.evaluation import datasets, evaluation, protocols
-from localization.evaluation.datasets import AnnotatedPhoto
+from localization.evaluation.annotated_photo import AnnotatedPhoto
 from localization.evaluation.protocols import FULL, OFFICIAL_FINE_GRAINED, FittingPhotos
 from localization.foreground import classes
 from localization.predictor import Predictor

@@ -11,7 +11,7 @@ from delf_cli.report import Report
 
 if TYPE_CHECKING:
     import localization
-    from localization.evaluation.datasets import AnnotatedPhoto
+    from localization.evaluation.annotated_photo import AnnotatedPhoto
     from localization.evaluation.evaluation import Evaluation
     from localization.evaluation.protocols import FittingPhotos, Protocol
     from localization.foreground.classes import Classifier

@@ -1,6 +1,5 @@
 """The classes of photos for `fit-localizer --labels`: from folders, from a CSV file, or by clustering."""
 
-import csv
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -36,7 +35,8 @@ def of_photos(
         encoder: computes these features.
 
     Raises:
-        UsageError: no photo has a class.
+        UsageError: no photo has a class, or one has two.
+        FileFormatError: the CSV file cannot be read, or lacks a column.
         PredictorError: there are fewer photos than clusters.
     """
     if rule == "none":
@@ -63,13 +63,14 @@ def _clusters(rule: str) -> int:
 
 
 def _read(file: str) -> dict[str, str]:
+    from delf_jax.files.text_files import read_table
+
     folder = os.path.dirname(os.path.abspath(file))
-    try:
-        with open(file, newline="", encoding="utf-8-sig") as stream:
-            rows = csv.DictReader(stream)
-            if not {"file", "label"} <= set(rows.fieldnames or ()):
-                raise UsageError(f"{file}: the first line must name the columns: file,label")
-            given = [(row["file"], row["label"]) for row in rows if row["file"] and row["label"]]
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise UsageError(f"{file}: not a readable CSV file ({error}); write one with the columns file,label") from error
-    return {name if "://" in name else os.path.normpath(os.path.join(folder, name)): label for name, label in given}
+    labels: dict[str, str] = {}
+    for line, row in read_table(file, ("file", "label")):
+        name, label = row["file"], row["label"]
+        if name and label:
+            path = name if "://" in name else os.path.normpath(os.path.join(folder, name))
+            if labels.setdefault(path, label) != label:
+                raise UsageError(f"{file}: line {line}, column label: {name} has another label before; give it one")
+    return labels

@@ -16,8 +16,9 @@ import numpy as np
 from delf_jax.errors import one_line
 
 _MEMO = ("BINPUT", "LONG_BINPUT", "PUT")
-# Numbers and text. An array of objects would hold whatever the pickle makes.
-_TYPE_CODE = re.compile(r"b1|[iu][1248]|f[248]|[SU]\d+")
+# Numbers and text; arrays of objects may hold only these too.
+_TYPE_CODE = re.compile(r"b1|[iu][1248]|f[248]|[SU]\d+|O8")
+_IN_OBJECTS = (str, bytes, int, float)
 
 
 class UnreadablePickle(Exception):
@@ -54,7 +55,7 @@ class AllowListUnpickler(pickle.Unpickler):
 def read_numpy_pickle(path: str | os.PathLike[str]) -> Any:
     """Nested dicts, lists and tuples of NumPy arrays, numbers and text, as Python 2 or 3 wrote them.
 
-    Reads protocols 0 to 5. Arrays may hold numbers or text.
+    Reads protocols 0 to 5. Arrays may hold numbers or text, also as objects.
 
     Raises:
         UnreadablePickle: the file is missing, damaged, or holds anything else.
@@ -92,11 +93,22 @@ class _Array(np.ndarray):
 
     def __setstate__(self, state: Any) -> None:
         _, shape, kind, is_fortran, data = state
-        data = data.encode("latin1") if isinstance(data, str) else data
         order = "F" if is_fortran else "C"
+        if kind.dtype.hasobject:
+            _require_plain(data)
+            checked_objects: Any = (1, np.empty(len(data), object).reshape(shape).shape, kind.dtype, order == "F", data)
+            super().__setstate__(checked_objects)
+            return
+        data = data.encode("latin1") if isinstance(data, str) else data
         checked = _from_buffer(data, kind, shape, order)
         filled: Any = (1, checked.shape, checked.dtype, order == "F", bytes(data))
         super().__setstate__(filled)
+
+
+def _require_plain(data: Any) -> None:
+    """Refuses what an array of objects must not hold: anything that could hold something itself."""
+    if not isinstance(data, list) or not all(isinstance(thing, _IN_OBJECTS) for thing in data):
+        raise ValueError("an array of objects that are not numbers or text")
 
 
 def _from_buffer(data: Any, kind: _Type, shape: Any, order: str, axes: Any = None) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from delf_jax.errors import FileFormatError
-from delf_jax.interchange.datum import read_file
+from delf_jax.files.text_files import read_lines
 
 
 class PairMatches(NamedTuple):
@@ -71,17 +71,14 @@ def read_pairs(path: str, *, names: Collection[str]) -> list[tuple[str, str]]:
     """The pairs in a text file of hloc or COLMAP: two names per line. A pair that comes twice counts once.
 
     Raises:
-        FileFormatError: the file is missing, a line is not two names, or names a photo that is not in ``names``.
+        FileFormatError: the file is missing or no text, a line is not two names, or names a photo that is not in
+            ``names``.
     """
-    try:
-        lines = read_file(path).decode().splitlines()
-    except UnicodeDecodeError:
-        raise FileFormatError(f"{path}: is not text; give a file of pairs, two names a line") from None
     known = dict.fromkeys(names)
     pairs: dict[tuple[str, str], None] = {}
-    for number, line in enumerate(lines, start=1):
+    for number, line in read_lines(path):
         pair = line.split()
-        if not pair or line.startswith("#"):
+        if line.startswith("#"):
             continue
         if len(pair) != 2:
             raise FileFormatError(f"{path}: line {number} is not two names; names must not contain spaces")

@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from delf_jax.errors import ImageError, PredictorError
+from delf_jax.errors import DelfError, ImageError, PredictorError
 from localization.encoders.base import DenseFeatures, EncodedPhoto
 from localization.encoders.extractor_encoder import run_at_scales
 from localization.evaluation import metrics
-from localization.evaluation.datasets import AnnotatedPhoto
+from localization.evaluation.annotated_photo import AnnotatedPhoto
+from localization.evaluation.frames import same_shape
 from localization.evaluation.metrics import THRESHOLDS, PixelCounts, ThresholdCurve, threshold_curve
 from localization.evaluation.protocols import OFFICIAL_FINE_GRAINED, Protocol
 from localization.foreground.classes import Classifier, mean_feature, nearest_mean
@@ -210,7 +211,8 @@ class _Comparison:
         """IoUs, area and score of one photo from its row of ``_coarse_maps``."""
         protocol, size = self.protocol, encoded.size
         truth = protocol.true_boxes(photo.boxes, original, size)
-        mask = None if photo.mask is None else protocol.true_mask(photo.mask(), size)
+        mask = _true_mask(photo, original)
+        mask = None if mask is None else protocol.true_mask(mask, size)
         self.masks += mask is not None
         coarse = {name: row["cosines"][..., i] for i, name in enumerate(self.directions)}
         coarse["activation sum"] = row["sum"]
@@ -246,6 +248,21 @@ class _Comparison:
             return 0.0
         convention = self.protocol.convention
         return float(metrics.box_iou(np.array([box[:4]], np.float64), truth, convention=convention).max())
+
+
+def _true_mask(photo: AnnotatedPhoto, original: tuple[int, int]) -> UInt8[np.ndarray, "H W"] | None:
+    """The true mask of a photo of size (height, width); None without one, or if no object is drawn in it.
+
+    Raises:
+        DelfError: it has another shape than the photo.
+    """
+    mask = None if photo.mask is None else photo.mask()
+    if mask is None or not np.any(mask == 1):
+        return None
+    if not same_shape(mask.shape, original):
+        sizes = f"{mask.shape[1]} x {mask.shape[0]} pixels, the photo {original[1]} x {original[0]}"
+        raise DelfError(f"{photo.path}: its true mask has {sizes}; fetch the annotations again")
+    return mask
 
 
 def summary(

@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 from delf_jax.errors import ImageError
 from localization.encoders.base import Source
 from localization.encoders.callable_encoder import squash
-from localization.evaluation.datasets import AnnotatedPhoto, Edges
+from localization.evaluation.annotated_photo import AnnotatedPhoto, Edges
 from localization.evaluation.metrics import BoxConvention, inclusive_box
 
 

@@ -80,31 +80,52 @@ def judged_task(
     return Task(name, union(right), union(junk))
 
 
-def photos_by_stem(root: Path) -> dict[str, Path]:
-    """Every photo in a folder by its name without suffix, sorted."""
-    paths = [Path(photo.path) for photo in find_photos([root]) if isinstance(photo, PhotoFile)]
+def photos_by_stem(root: Path, published: Sequence[str] = ()) -> dict[str, list[Path]]:
+    """The photos in a folder by their names without suffix, sorted.
+
+    Args:
+        root: the folder.
+        published: names of folders in which the authors publish the photos; if one is there, only it is searched.
+    """
+    folder = next((root / name for name in published if (root / name).is_dir()), root)
+    paths = [Path(photo.path) for photo in find_photos([folder]) if isinstance(photo, PhotoFile)]
     if not paths:
-        raise BenchmarkError(f"{root}: no photo in it; unpack the photos there")
-    return {path.stem: path for path in sorted(paths, key=lambda path: path.stem)}
+        raise BenchmarkError(f"{folder}: no photo in it; unpack the photos there")
+    files: dict[str, list[Path]] = {}
+    for path in sorted(paths, key=lambda path: path.stem):
+        files.setdefault(path.stem, []).append(path)
+    return files
 
 
-def photo_files(root: Path, files: Mapping[str, Path], stems: Iterable[str]) -> tuple[Path, ...]:
-    """The photos with these names without suffix; BenchmarkError if one is missing."""
+def photo_files(root: Path, files: Mapping[str, Sequence[Path]], stems: Iterable[str]) -> tuple[Path, ...]:
+    """The photos with these names without suffix; BenchmarkError if one is missing, or is there twice."""
     wanted = list(stems)
     absent = [stem for stem in wanted if stem not in files]
     if absent:
         raise BenchmarkError(
             f"{root}: {len(absent)} of {len(wanted)} photos are not there, such as {absent[0]}; unpack all of them"
         )
-    return tuple(files[stem] for stem in wanted)
+    return tuple(only_file(files[stem]) for stem in wanted)
+
+
+def only_file(files: Sequence[Path]) -> Path:
+    """The one file; BenchmarkError, which names two, if there are several that may be meant."""
+    if len(files) > 1:
+        raise BenchmarkError(f"{files[0]}: is also at {files[1]}; keep only the one that the authors published")
+    return files[0]
 
 
 def find_file(root: Path, pattern: str, what: str) -> Path:
-    """The file of this pattern anywhere in a folder; the last one by name if there are several."""
-    found = sorted(root.rglob(pattern))
+    """The file of this pattern anywhere in a folder; the last one by name. One in the folder itself comes first.
+
+    Raises:
+        BenchmarkError: there is none, or its name is there twice.
+    """
+    found = list(root.rglob(pattern))
     if not found:
         raise BenchmarkError(f"{root}: no {pattern} in it; put {what} there")
-    return found[-1]
+    last = max(path.name for path in found)
+    return root / last if root / last in found else only_file([path for path in sorted(found) if path.name == last])
 
 
 def place_set(values: Any) -> set[int]:

@@ -1,11 +1,11 @@
 """Reads the public benchmarks of instance search, such as ROxford, from the files that their authors distribute."""
 
-import csv
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
+from delf_jax.files.text_files import read_table, read_text
 from retrieval.evaluation.benchmark import (
     Benchmark,
     BenchmarkError,
@@ -14,6 +14,7 @@ from retrieval.evaluation.benchmark import (
     box_edges,
     find_file,
     judged_task,
+    only_file,
     photo_files,
     photos_by_stem,
 )
@@ -28,28 +29,24 @@ def read(name: Name, root: Path, *, strangers: bool = False) -> Benchmark:
 
     Args:
         name: which one.
-        root: its folder; ground truth and photos may be anywhere in it, except for ``gldv2``, whose photos are in
-            ``index`` and ``test``.
+        root: its folder; ground truth and photos may be anywhere in it. Where it has the folder in which the authors
+            publish the photos, such as ``jpg``, only that one counts; those of ``gldv2`` are in ``index`` and ``test``.
         strangers: include the queries without a right answer (gldv2 calls them Ignored; others have none).
 
     Raises:
-        BenchmarkError: there is no such folder, or photos or ground truth are missing.
+        BenchmarkError: there is no such folder, or photos or ground truth are missing, or there twice.
+        FileFormatError: a list is not text, or a CSV file lacks a column.
     """
     if not root.is_dir():
         raise BenchmarkError(f"{root}: no such folder; name the folder of {name}")
     root = root.absolute()
-    try:
-        if name in ("roxford5k", "rparis6k"):
-            return read_revisited(root, name)
-        if name in ("oxford5k", "paris6k"):
-            return read_buildings(root, name)
-        if name == "gldv2":
-            return read_gldv2(root, strangers=strangers)
-        return read_holidays(root) if name == "holidays" else read_ukbench(root)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise BenchmarkError(
-            f"{root}: a list of {name} is damaged ({error}); download its ground truth again"
-        ) from error
+    if name in ("roxford5k", "rparis6k"):
+        return read_revisited(root, name)
+    if name in ("oxford5k", "paris6k"):
+        return read_buildings(root, name)
+    if name == "gldv2":
+        return read_gldv2(root, strangers=strangers)
+    return read_holidays(root) if name == "holidays" else read_ukbench(root)
 
 
 def read_buildings(root: Path, name: Name) -> Benchmark:
@@ -57,15 +54,17 @@ def read_buildings(root: Path, name: Name) -> Benchmark:
 
     The query's own photo stays in the database, as its authors judged it. Photos that are in no list are wrong answers.
     """
-    lists = sorted(root.rglob("*_query.txt"))
-    if not lists:
+    by_name: dict[str, list[Path]] = {}
+    for file in sorted(root.rglob("*_query.txt"), key=lambda file: (file.name, file)):
+        by_name.setdefault(file.name, []).append(file)
+    if not by_name:
         raise BenchmarkError(f"{root}: no *_query.txt; unpack the ground truth of {name} there")
-    files = photos_by_stem(root)
-    database = tuple(files.values())
+    files = photos_by_stem(root, ("oxbuild_images", "paris", "jpg"))
+    database = photo_files(root, files, files)
     places = {stem: place for place, stem in enumerate(files)}
     queries, judged = [], []
-    for file in lists:
-        stem, *numbers = file.read_text(encoding="utf-8").split() or [""]
+    for file in map(only_file, by_name.values()):
+        stem, *numbers = read_text(file).split() or [""]
         # Oxford's lists put the name of a computer before the name of the photo.
         photo = stem.removeprefix("oxc1_")
         queries.append(Query(photo_files(root, files, [photo])[0], box_edges(numbers, file)))
@@ -81,7 +80,7 @@ def read_buildings(root: Path, name: Name) -> Benchmark:
 
 def read_holidays(root: Path) -> Benchmark:
     """INRIA Holidays (Jegou et al., ECCV 2008): ``GGGGNN.jpg``; photo 00 of a group is the query for its others."""
-    files = {stem: path for stem, path in photos_by_stem(root).items() if re.fullmatch(r"\d{6}", stem)}
+    files = _matching(root, ("jpg",), r"\d{6}")
     asking = [stem for stem in files if stem.endswith("00")]
     if not asking:
         raise BenchmarkError(f"{root}: no photo of six digits ending in 00; unpack the photos of Holidays there")
@@ -99,7 +98,7 @@ def read_ukbench(root: Path) -> Benchmark:
 
     A query is one of the photos that are searched and counts as found, so the measure is at most 4.
     """
-    files = {stem: path for stem, path in photos_by_stem(root).items() if re.fullmatch(r"ukbench\d{5}", stem)}
+    files = _matching(root, ("full",), r"ukbench\d{5}")
     groups: dict[int, set[int]] = {}
     for place, stem in enumerate(files):
         groups.setdefault(int(stem[-5:]) // 4, set()).add(place)
@@ -123,7 +122,7 @@ def read_gldv2(root: Path, *, strangers: bool = False) -> Benchmark:
     queries: list[Query] = []
     rows: list[tuple[str, frozenset[int]]] = []
     absent = ""
-    for row in _rows(truth, ("id", "images", "Usage")):
+    for _, row in read_table(truth, ("id", "images", "Usage")):
         right = row["images"].split() if row["Usage"] in ("Public", "Private") else []
         if not right and not strangers:
             continue
@@ -145,8 +144,9 @@ def read_gldv2(root: Path, *, strangers: bool = False) -> Benchmark:
 def _gldv2_index(root: Path) -> tuple[Path, ...]:
     listed = root / "index.csv"
     if listed.is_file():
-        return tuple(_gldv2_path(root / "index", row["id"]) for row in _rows(listed, ("id",)))
-    return tuple(photos_by_stem(root / "index").values())
+        return tuple(_gldv2_path(root / "index", row["id"]) for _, row in read_table(listed, ("id",)))
+    files = photos_by_stem(root / "index")
+    return photo_files(root, files, files)
 
 
 def _gldv2_path(folder: Path, name: str) -> Path:
@@ -155,17 +155,13 @@ def _gldv2_path(folder: Path, name: str) -> Path:
     return folder / name[0] / name[1] / name[2] / f"{name}.jpg"
 
 
-def _rows(file: Path, columns: Sequence[str]) -> Iterator[Mapping[str, str]]:
-    with file.open(newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream)
-        lacking = [column for column in columns if column not in (reader.fieldnames or ())]
-        if lacking:
-            raise BenchmarkError(f"{file}: no column {lacking[0]}; download it again")
-        yield from reader
+def _matching(root: Path, published: Sequence[str], pattern: str) -> dict[str, Path]:
+    """The photos whose names without suffix match, by these names."""
+    files = {stem: paths for stem, paths in photos_by_stem(root, published).items() if re.fullmatch(pattern, stem)}
+    return dict(zip(files, photo_files(root, files, files), strict=True))
 
 
 def _listed(file: Path) -> list[str]:
-    try:
-        return file.read_text(encoding="utf-8").split()
-    except FileNotFoundError:
-        raise BenchmarkError(f"{file}: is missing; unpack all of the ground truth") from None
+    if not file.is_file():
+        raise BenchmarkError(f"{file}: is missing; unpack all of the ground truth")
+    return read_text(file).split()

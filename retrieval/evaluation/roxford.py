@@ -3,7 +3,9 @@
 ``metrics.mean_average_precision`` of each task gives the published figures.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from delf_jax.files.pickles import UnreadablePickle, read_numpy_pickle
 from retrieval.evaluation.benchmark import (
@@ -24,7 +26,7 @@ def read_revisited(root: Path, name: str) -> Benchmark:
     truth = find_file(root, f"gnd_{name}.pkl", "the ground truth of the revisited benchmark")
     try:
         content = read_numpy_pickle(truth)
-        photos, asked = [str(one) for one in content["imlist"]], [str(one) for one in content["qimlist"]]
+        photos, asked = _names(content["imlist"]), _names(content["qimlist"])
         judged = [{grade: place_set(row[grade]) for grade in ("easy", "hard", "junk")} for row in content["gnd"]]
         boxes = [box_edges(row["bbx"]) for row in content["gnd"]]
     except UnreadablePickle as error:
@@ -36,7 +38,7 @@ def read_revisited(root: Path, name: str) -> Benchmark:
     highest = max((place for row in judged for places in row.values() for place in places), default=-1)
     if len(asked) != len(judged) or highest >= len(photos):
         raise BenchmarkError(f"{truth}: has judgements of photos or queries that it does not list; download it again")
-    files = photos_by_stem(root)
+    files = photos_by_stem(root, ("jpg",))
     queries = tuple(map(Query, photo_files(root, files, asked), boxes))
     return Benchmark(
         name,
@@ -48,3 +50,7 @@ def read_revisited(root: Path, name: str) -> Benchmark:
             judged_task("Hard", judged, right=("hard",), junk=("junk", "easy")),
         ),
     )
+
+
+def _names(values: Iterable[Any]) -> list[str]:
+    return [one.decode() if isinstance(one, bytes) else str(one) for one in values]

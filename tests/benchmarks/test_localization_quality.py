@@ -6,7 +6,7 @@ import pytest
 
 import localization
 from benchmarks import empty_photos, explanation_quality
-from localization.evaluation.datasets import AnnotatedPhoto
+from localization.evaluation.annotated_photo import AnnotatedPhoto
 from localization.evaluation.protocols import FittingPhotos
 from tests.localization.evaluation.test_evaluation import colours, planted
 

@@ -13,6 +13,7 @@ import collections
 import contextlib
 import hashlib
 import json
+import logging
 import mmap
 import os
 import random
@@ -143,6 +144,7 @@ class _Run:
             raise Hang
 
         signal.signal(signal.SIGALRM, hang)
+        logging.disable()
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
         self.begin = time.monotonic()

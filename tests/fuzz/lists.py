@@ -12,6 +12,7 @@ from delf_jax.interchange.pairs import read_pairs
 from delf_jax.training import landmark_lists
 from delf_jax.training.settings import open_preset, preset_names
 from localization.evaluation import datasets as annotated
+from localization.evaluation.annotated_photo import AnnotatedPhoto
 from retrieval.evaluation import datasets as benchmarks
 from tests.fuzz.mutate import plain_json
 from tests.fuzz.reader import Reader, of_file
@@ -41,11 +42,18 @@ def _preset_seeds(folder: Path) -> list[bytes]:
     return [open_preset(name).to_toml().encode() for name in preset_names()]
 
 
-def _photo(folder: Path, name: str) -> None:
+def _photo(folder: Path, name: str, *, orientation: int = 1) -> None:
     path = folder / name
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("L", (8, 6)).save(path)
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.new("L", (8, 6)).save(path, exif=exif)
+
+
+def _used(photos: list[AnnotatedPhoto]) -> object:
+    """What an evaluation asks of photos. A list may name any file, so only our own are loaded."""
+    return [(photo.load() if photo.path.suffix == ".png" else None, photo.mask and photo.mask()) for photo in photos]
 
 
 def _coco_seeds(folder: Path) -> list[bytes]:
@@ -53,38 +61,53 @@ def _coco_seeds(folder: Path) -> list[bytes]:
     runs = {"image_id": 7, "bbox": [0, 0, 8, 6], "iscrowd": 1, "segmentation": {"size": [6, 8], "counts": [40, 8]}}
     text = {"image_id": 7, "bbox": [0, 0, 8, 6], "segmentation": {"size": [6, 8], "counts": "X18"}}
     photo = {"id": 7, "file_name": "a.png", "height": 6, "width": 8}
-    return [json.dumps({"images": [photo], "annotations": [one]}).encode() for one in (polygon, runs, text)]
+    unknown = {"image_id": 7, "bbox": [4, 4, -3, -3], "segmentation": []}
+    seeds = [{"images": [photo], "annotations": [one]} for one in (polygon, runs, text, unknown)]
+    stored = {"images": [photo | {"file_name": "turned.png"}], "annotations": [polygon]}
+    return [json.dumps(seed).encode() for seed in (*seeds, stored)]
 
 
 def _read_coco(data: bytes, folder: Path) -> object:
     _photo(folder, "train/a.png")
+    _photo(folder, "train/turned.png", orientation=6)
     (folder / "annotations").mkdir(exist_ok=True)
     (folder / "annotations" / "instances_train.json").write_bytes(data)
-    return [photo.mask() if photo.mask else None for photo in annotated.read(folder, layout="coco")]
+    return _used(annotated.read(folder, layout="coco"))
 
 
-_VOC = b"""<annotation><filename>a.jpg</filename><object><name>dog</name><difficult>0</difficult>
+_VOC = b"""<annotation><filename>a.png</filename><size><width>6</width><height>8</height></size>
+<object><name>cat</name></object><object><name>dog</name><difficult>0</difficult>
 <bndbox><xmin>1</xmin><ymin>2</ymin><xmax>5</xmax><ymax>6</ymax></bndbox></object></annotation>"""
 
 
 def _read_voc(data: bytes, folder: Path) -> object:
-    for name in ("JPEGImages", "Annotations"):
-        (folder / name).mkdir(exist_ok=True)
+    _photo(folder, "JPEGImages/a.png", orientation=6)
+    (folder / "Annotations").mkdir(exist_ok=True)
     (folder / "Annotations" / "a.xml").write_bytes(data)
-    return annotated.read(folder, layout="voc")
+    return _used(annotated.read(folder, layout="voc"))
+
+
+_YOLO = (
+    b"0 .5 .5 .2 .2",
+    b"0 .5 .5 .2 .2 .9",
+    b"1 .1 .1 .5 .1 .5 .5",
+    b"1 .1 .1 .5 .1 .5 .5 .1 .5",
+    b"2 .5 .5 .2 .2 .4 .4 2 .6 .6 1",
+)
 
 
 def _read_yolo(data: bytes, folder: Path) -> object:
     _photo(folder, "images/train/a.png")
     (folder / "labels" / "train").mkdir(parents=True, exist_ok=True)
     (folder / "labels" / "train" / "a.txt").write_bytes(data)
-    return [photo.mask() if photo.mask else None for photo in annotated.read(folder, layout="yolo")]
+    return _used(annotated.read(folder, layout="yolo"))
 
 
 def _revisited_seeds(folder: Path) -> list[bytes]:
     row = {"bbx": [1.0, 2.0, 3.0, 4.0], "easy": np.array([0]), "hard": [1], "junk": []}
     truth = {"imlist": ["a", "b"], "qimlist": ["q"], "gnd": [row]}
-    return [pickle.dumps(truth, protocol) for protocol in (0, 2, 4)]
+    objects = truth | {"imlist": np.array(["a", b"b"], object)}
+    return [*(pickle.dumps(truth, protocol) for protocol in (0, 2, 4, 5)), pickle.dumps(objects, 2)]
 
 
 def _read_revisited(data: bytes, folder: Path) -> object:
@@ -112,16 +135,20 @@ LIST_READERS: dict[str, Reader] = {
     "labels": Reader(lambda folder: [b'file,label\na.jpg,x\n"b\n.jpg",y\n'], _read_labels),
     "landmarks": Reader(_landmark_seeds, _read_landmarks),
     "pairs": Reader(
-        lambda folder: [b"a.jpg b.jpg\n# c\nb.jpg c.jpg\n"],
+        lambda folder: [b"a.jpg b.jpg\n# c\nb.jpg c.jpg\n", "a.jpg b.jpg\r\n".encode("utf-16")],
         of_file(".txt", lambda path: read_pairs(str(path), names=["a.jpg", "b.jpg", "c.jpg"])),
     ),
     "preset": Reader(_preset_seeds, of_file(".toml", open_preset)),
     "box list": Reader(
-        lambda folder: [b"file,xmin,ymin,xmax,ymax,label\na.jpg,1,2,3,4,dog\n"], of_file(".csv", annotated.read)
+        lambda folder: [
+            b"file,xmin,ymin,xmax,ymax,label\na.jpg,1,2,3,4,dog\n",
+            b'\xef\xbb\xbffile, xmin, ymin, xmax, ymax\r\n"a.jpg", 3, 4, 1, 2\r\n',
+        ],
+        of_file(".csv", annotated.read),
     ),
     "coco": Reader(_coco_seeds, _read_coco, plain_json),
     "voc": Reader(lambda folder: [_VOC], _read_voc),
-    "yolo": Reader(lambda folder: [b"0 .5 .5 .2 .2\n", b"1 .1 .1 .5 .1 .5 .5\n"], _read_yolo),
+    "yolo": Reader(lambda folder: [row + b"\n" for row in _YOLO], _read_yolo),
     "revisited": Reader(_revisited_seeds, _read_revisited),
     "buildings": Reader(lambda folder: [b"oxc1_a 1.5 2.5 30 40\n"], _read_buildings),
     "gldv2": Reader(lambda folder: [b"id,images,Usage\nbbbbbbbbbbbbbbbb,aaaaaaaaaaaaaaaa,Public\n"], _read_gldv2),

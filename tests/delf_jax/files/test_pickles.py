@@ -27,6 +27,7 @@ ARRAYS = {
     "empty": np.zeros(0, np.float32),
     "empty rows": np.zeros((0, 4), np.int64),
     "empty text": np.array([], "U3"),
+    "objects": np.array([["a", 1], [2.5, b"c"], [True, "é"]], object).T,
     "a long row": np.arange(1000, dtype=np.float64),
 }
 
@@ -78,7 +79,7 @@ class _Call:
         (_Call(np.frombuffer, b"1234"), r"holds a numpy\.frombuffer; only arrays"),
         (_Call(np.ndarray, (1 << 40,)), "damaged or not a pickle of arrays"),
         (_Call(bytes, 1 << 40), r"damaged or not a pickle of arrays|holds a builtins\.bytes"),
-        (np.array([{}], object), "an array of type O8"),
+        (np.array([{}], object), "an array of objects that are not numbers or text"),
         (np.zeros(2, [("a", "O")]), "an array of type V8"),
         (np.zeros(2, "M8[s]"), "an array of type M8"),
         (np.ma.masked_array([1]), r"holds a numpy\.ma"),

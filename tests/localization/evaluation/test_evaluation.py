@@ -9,7 +9,7 @@ from PIL import Image
 import localization
 from delf_jax.errors import ImageError, PredictorError
 from localization.evaluation import metrics
-from localization.evaluation.datasets import AnnotatedPhoto
+from localization.evaluation.annotated_photo import AnnotatedPhoto
 from localization.evaluation.evaluation import evaluate, summary
 from localization.evaluation.protocols import FULL, CropProtocol, FittingPhotos
 from localization.foreground import classes

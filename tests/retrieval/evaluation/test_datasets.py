@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from delf_jax.errors import FileFormatError
 from retrieval.evaluation import datasets
 from retrieval.evaluation.benchmark import BenchmarkError, Query
 
@@ -31,7 +32,7 @@ def revisited(root: Path, truth: Any | None = None, protocol: int = 2) -> Path:
     return root
 
 
-@pytest.mark.parametrize("protocol", [0, 1, 2, 4])
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_revisited_oxford(protocol: int, tmp_path: Path) -> None:
     found = datasets.read("roxford5k", revisited(tmp_path, protocol=protocol))
     jpg = tmp_path / "jpg"
@@ -167,7 +168,7 @@ def test_names_in_lists_cannot_lead_elsewhere(tmp_path: Path) -> None:
     with pytest.raises(BenchmarkError, match="not the name of a photo"):
         datasets.read("gldv2", root)
     (root / "index.csv").write_text("name\nx\n")
-    with pytest.raises(BenchmarkError, match="no column id"):
+    with pytest.raises(FileFormatError, match="no column id"):
         datasets.read("gldv2", root)
 
 
