@@ -75,6 +75,9 @@ class FitLocalizer:
         paths = [] if self.merge and not self.paths else input_photos.find_paths(self.paths, report)
         if not paths and not self.merge:
             return
+        empty = input_photos.find_paths(self.empty, report) if self.empty else []
+        if self.empty and not empty:
+            return
         from delf_cli import environment
 
         environment.keep_memory()
@@ -88,7 +91,7 @@ class FitLocalizer:
         os.makedirs(parent, exist_ok=True)
         if not os.access(parent, os.W_OK):
             raise UsageError(f"{parent}: this folder cannot be written; choose another --out")
-        predictor = self._predictor(paths, report, group)
+        predictor = self._predictor(paths, empty, report, group)
         if group is not None and group.share.process:
             report.succeeded += 1  # process 0 does the rest
             return
@@ -96,7 +99,9 @@ class FitLocalizer:
         report.succeeded += 1
         self._report_result(predictor, report)
 
-    def _predictor(self, paths: list[str], report: Report, group: "Group | None") -> "localization.Predictor":
+    def _predictor(
+        self, paths: list[str], empty: list[str], report: Report, group: "Group | None"
+    ) -> "localization.Predictor":
         """Fits the photos, then merges, forgets, refines and calibrates as the options say."""
         import localization
 
@@ -113,7 +118,7 @@ class FitLocalizer:
         if self.loss != "closed-form":
             assert self.weight is not None
             predictor = predictor.refitted(self.loss, weight=self.weight)
-        return self._calibrated(predictor, paths, report) if self.empty or self.calibrate else predictor
+        return self._calibrated(predictor, paths, empty, report) if empty or self.calibrate else predictor
 
     def _report_result(self, predictor: "localization.Predictor", report: Report) -> None:
         from localization.foreground import closed_form
@@ -203,16 +208,15 @@ class FitLocalizer:
             yield functools.partial(distributed.accumulate_on_ray, load=load, workers=workers)
 
     def _calibrated(
-        self, predictor: "localization.Predictor", fitted: list[str], report: Report
+        self, predictor: "localization.Predictor", fitted: list[str], empty: list[str], report: Report
     ) -> "localization.Predictor":
         from localization.fitting.found_threshold import calibrate_beside_objects, calibrate_on_empty
 
-        paths = input_photos.find_paths(self.empty, report) if self.empty else fitted
         with report.progress("calibrating") as advance:
-            if self.empty:
-                return calibrate_on_empty(predictor, _Counted(paths, advance), on_error=_reporter(report))
+            if empty:
+                return calibrate_on_empty(predictor, _Counted(empty, advance), on_error=_reporter(report))
             # Unreadable photos were reported when they were fitted.
-            return calibrate_beside_objects(predictor, _Counted(paths, advance), on_error=lambda error: None)
+            return calibrate_beside_objects(predictor, _Counted(fitted, advance), on_error=lambda error: None)
 
 
 def _reporter(report: Report) -> Callable[[ImageError], None]:

@@ -38,6 +38,19 @@ def any_exist(names: Sequence[str], report: Report) -> bool:
     return False
 
 
+def all_readable(paths: Sequence[str], report: Report) -> bool:
+    """Whether each path is a photo that can be read; reports those that are not. For a few photos, before slow work."""
+    from delf_jax.photos.load import load_photo
+
+    failed = report.failed
+    for path in paths:
+        try:
+            load_photo(path, max_side=None)
+        except ImageError as error:
+            report.failure("image", error.source, error.reason)
+    return report.failed == failed
+
+
 def find_paths(names: Sequence[str], report: Report, *, kind: Literal["image", "query"] = "image") -> list[str]:
     """Paths of all photos at these names. Reports the names that failed.
 

@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from tyro.conf import Positional, arg
 
+from delf_cli import input_photos
 from delf_cli.options import ExtractionOptions
 from delf_cli.report import Report
-from delf_jax.errors import ImageError
 
 if TYPE_CHECKING:
-    import delf_jax.features
     import retrieval.verification.verify
 
 
@@ -41,15 +40,11 @@ class Match:
 
         if self.plot is not None:
             result_pictures.require_format(self.plot)
-        extractor = self.extraction.load()
-        found: dict[int, delf_jax.features.LocalFeatures] = {}
-        for position, features, _ in extractor.stream(enumerate([self.a, self.b])):
-            if isinstance(features, ImageError):
-                report.failure("image", features.source, features.reason)
-            else:
-                found[position] = features
-        if report.failed:
+        self.extraction.check()
+        if not input_photos.all_readable([self.a, self.b], report):
             return
+        extractor = self.extraction.load()
+        found = extractor([self.a, self.b])
 
         from retrieval.verification.acceptance_threshold import DEFAULT_THRESHOLD
         from retrieval.verification.verify import match

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 from delf_jax.errors import ModelError
 from delf_jax.models import layers
 from delf_jax.models.layers import Convolution, Layer, align, mask_padding, max_pool
+from delf_jax.models.parts import OfCells, sum_of_cells
 from delf_jax.models.regions import Regions, regions_of
 
 MAP_NAMES = ("conv1", "conv2", "conv3", "conv4", "conv5")
@@ -153,12 +154,15 @@ class Unit(nnx.Module):
         # Only the 3x3 of the unit can read cells outside the photo.
         y = mask_padding(nnx.relu(self.reduce(x, precision)), reduced)
         y = nnx.relu(self.spatial(y, precision))
-        y = self.expand(y, precision)
-        if self.has_projection:
+        project: OfCells | None = None
+        if self.has_projection and self.stride == 1:
+            project = functools.partial(self.shortcut, precision=precision)
+        elif self.has_projection:
             x = self.shortcut(x, precision)
         elif self.stride > 1:
             x = _subsample(x, self.stride)
-        return nnx.relu(x + y), reduced.after(self.spatial.layer)
+        x = sum_of_cells(x, y, functools.partial(self.expand, precision=precision), project)
+        return x, reduced.after(self.spatial.layer)
 
 
 class Stage(nnx.Module):

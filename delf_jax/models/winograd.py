@@ -19,6 +19,7 @@ _POINTS = (0.0, 0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5))
 # With fewer cells the larger kernels cost more than they save, with fewer channels the transforms do.
 _FEWEST_CELLS = 512
 _FEWEST_CHANNELS = 32
+_MOST_TILES = 8192
 # Entries of the matrices that are zero up to rounding.
 _ROUNDING = 1e-12
 
@@ -66,27 +67,51 @@ def convolve(
 ) -> Float[Array, "b h w d"]:
     """A 3x3 convolution of stride 1 with one zero cell around the map; float32."""
     batch, height, width, channels = x.shape
-    size = TILE + 2
     rows, columns = -(-height // TILE), -(-width // TILE)
-    far = (rows * TILE + 1 - height, columns * TILE + 1 - width)
-    x = jnp.pad(x, ((0, 0), (1, far[0]), (1, far[1]), (0, 0)))
+    strips = _strips(rows, columns)
+    deep = -(-rows // strips) * TILE
+    x = jnp.pad(x, ((0, 0), (1, strips * deep + 1 - height), (1, columns * TILE + 1 - width), (0, 0)))
+    # Both sides of the kernel in one product; the result has the order [column, row, c, d] that the tiles need.
+    both = np.kron(_TRANSFORMS.kernel, _TRANSFORMS.kernel).astype(np.float32)
+    weights = jnp.matmul(both, kernel.transpose(1, 0, 2, 3).reshape(9, -1), precision=precision)
+    weights = weights.reshape(len(both), channels, -1)
+
+    def strip(index: Array) -> Array:
+        corner = (index // strips, index % strips * deep, 0, 0)
+        return _convolve_tiles(lax.dynamic_slice(x, corner, (1, deep + 2, *x.shape[2:])), weights, precision)
+
+    y = _convolve_tiles(x, weights, precision) if strips == 1 else lax.map(strip, jnp.arange(batch * strips))
+    return y.reshape(batch, strips * deep, columns * TILE, -1)[:, :height, :width]
+
+
+def _strips(rows: int, columns: int) -> int:
+    """Into how many strips a map of ``rows`` x ``columns`` tiles is cut, so that few rows are added to fill the last.
+
+    The transformed tiles of a strip have 2.25 times the cells of the map; a large map's would not fit the caches.
+    """
+    fewest = -(-rows * columns // _MOST_TILES)
+    return min(range(fewest, 2 * fewest), key=lambda count: count * -(-rows // count))
+
+
+def _convolve_tiles(
+    x: Float[Array, "b _ _ c"], weights: Float[Array, "n c d"], precision: lax.PrecisionLike
+) -> Float[Array, "b _h _w d"]:
+    """The convolution of whole tiles and the cells around them, with transformed kernels."""
+    batch, height, width, channels = x.shape
+    size = TILE + 2
+    rows, columns = height // TILE, width // TILE
     x = _combine(
         _TRANSFORMS.inputs, [lax.slice_in_dim(x, i, i + (rows - 1) * TILE + 1, TILE, axis=1) for i in range(size)]
     )
     x = _combine(
         _TRANSFORMS.inputs, [lax.slice_in_dim(x, j, j + (columns - 1) * TILE + 1, TILE, axis=3) for j in range(size)]
     )
-    # Both sides of the kernel in one product; the result has the order [column, row, c, d] that the next one needs.
-    both = np.kron(_TRANSFORMS.kernel, _TRANSFORMS.kernel).astype(np.float32)
-    weights = jnp.matmul(both, kernel.transpose(1, 0, 2, 3).reshape(9, -1), precision=precision)
-    y = jnp.matmul(
-        x.reshape(size * size, -1, channels), weights.reshape(size * size, channels, -1), precision=precision
-    )
+    y = jnp.matmul(x.reshape(size * size, -1, channels), weights, precision=precision)
     y = y.reshape(size, size, batch, rows, columns, -1)
     y = _combine(_TRANSFORMS.outputs, [y[j] for j in range(size)])
     y = _combine(_TRANSFORMS.outputs, [y[:, i] for i in range(size)])
     # [row in tile, column in tile, b, row, column, d]
-    return y.transpose(2, 3, 0, 4, 1, 5).reshape(batch, rows * TILE, columns * TILE, -1)[:, :height, :width]
+    return y.transpose(2, 3, 0, 4, 1, 5).reshape(batch, rows * TILE, columns * TILE, -1)
 
 
 def _combine(matrix: Float[np.ndarray, "m n"], parts: Sequence[Array]) -> Array:

@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from delf_cli.encoder_options import EncoderOptions
+from delf_cli.options import ExtractionOptions
 from delf_jax.errors import StoreError
 from delf_jax.extraction.head import Head
 from delf_jax.files import atomic
@@ -120,6 +122,23 @@ def test_bad_photos_alone(
     fitted = run("pca", bad, "--out", tmp_path / "head.safetensors", *small)
     assert (fitted.code, fitted.out, fitted.err.count("\n")) == (2, "", 1)
     assert not (tmp_path / "head.safetensors").exists()
+
+
+def test_every_name_is_looked_up_before_a_model_is_loaded(
+    run: Run, photos: Path, bad_photos: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for options in (ExtractionOptions, EncoderOptions):
+        monkeypatch.setattr(options, "load", lambda self, *args, **others: pytest.fail("a model is loaded"))
+    good, nothing = photos / "box.jpg", next(path for path in bad_photos if "missing" in path)
+    for command in (
+        ("match", good, nothing),
+        ("match", nothing, good),
+        ("pca", nothing, "--out", tmp_path / "head.safetensors"),
+        ("fit-localizer", good, "--empty", nothing, "--out", tmp_path / "predictor"),
+    ):
+        done = run(*command)
+        assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+        assert done.err.startswith(f"{nothing}: there is no such file")
 
 
 def test_photo_of_100_megapixels_is_a_photo(run: Run, photos: Path, small: tuple[str, ...], tmp_path: Path) -> None:

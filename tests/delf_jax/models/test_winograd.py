@@ -39,6 +39,15 @@ def test_equals_the_plain_convolution(shape, kernel):
     np.testing.assert_allclose(winograd.convolve(x, kernel), expected, atol=5e-6 * float(jnp.abs(expected).max()))
 
 
+# Strips of one row of tiles, and of two of which the last one is not full.
+@pytest.mark.parametrize("most_tiles", [1, 6])
+def test_strips_change_no_number(most_tiles, kernel, monkeypatch):
+    x = maps(2, 19, 12, 8)
+    whole = winograd.convolve(x, kernel)
+    monkeypatch.setattr(winograd, "_MOST_TILES", most_tiles)
+    np.testing.assert_allclose(winograd.convolve(x, kernel), whole, atol=1e-6 * float(jnp.abs(whole).max()))
+
+
 def test_gradients_are_those_of_the_plain_convolution(kernel):
     x = maps(1, 6, 7, 8)
 
