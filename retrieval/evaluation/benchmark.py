@@ -1,6 +1,7 @@
 """What a benchmark of instance search is: queries, photos, and which answers are right; and how its files are found."""
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -136,10 +137,12 @@ def place_set(values: Any) -> set[int]:
     return places
 
 
-def box_edges(values: Iterable[Any], file: Path | None = None) -> Edges:
-    """Four numbers as a box [x0, y0, x1, y1]; BenchmarkError otherwise."""
+def box_edges(values: Any, file: Path) -> Edges:
+    """The box [x0, y0, x1, y1] of a query; BenchmarkError, which names the file, if it is none."""
     try:
         x0, y0, x1, y1 = (float(value) for value in values)
-    except ValueError:
-        raise BenchmarkError(f"{file}: is not the name of a photo and four numbers; download it again") from None
+    except (TypeError, ValueError):
+        x0 = y0 = x1 = y1 = math.nan
+    if not (math.isfinite(x0 + y0 + x1 + y1) and x0 < x1 and y0 < y1):
+        raise BenchmarkError(f"{file}: the box of a query is not four numbers x0 < x1, y0 < y1; download it again")
     return x0, y0, x1, y1

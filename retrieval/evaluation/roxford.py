@@ -28,7 +28,7 @@ def read_revisited(root: Path, name: str) -> Benchmark:
         content = read_numpy_pickle(truth)
         photos, asked = _names(content["imlist"]), _names(content["qimlist"])
         judged = [{grade: place_set(row[grade]) for grade in ("easy", "hard", "junk")} for row in content["gnd"]]
-        boxes = [box_edges(row["bbx"]) for row in content["gnd"]]
+        boxes = [box_edges(row["bbx"], truth) for row in content["gnd"]]
     except UnreadablePickle as error:
         raise BenchmarkError(f"{truth}: {error}") from error
     except (KeyError, TypeError, ValueError, IndexError) as error:

@@ -75,6 +75,14 @@ def _read_coco(data: bytes, folder: Path) -> object:
     return _used(annotated.read(folder, layout="coco"))
 
 
+def _read_cub(data: bytes, folder: Path) -> object:
+    _photo(folder, "images/a.png")
+    for name in ("images", "train_test_split", "image_class_labels"):
+        (folder / f"{name}.txt").write_text("1 a.png\n")
+    (folder / "bounding_boxes.txt").write_bytes(data)
+    return _used(annotated.read(folder, layout="cub"))
+
+
 _VOC = b"""<annotation><filename>a.png</filename><size><width>6</width><height>8</height></size>
 <object><name>cat</name></object><object><name>dog</name><difficult>0</difficult>
 <bndbox><xmin>1</xmin><ymin>2</ymin><xmax>5</xmax><ymax>6</ymax></bndbox></object></annotation>"""
@@ -147,6 +155,7 @@ LIST_READERS: dict[str, Reader] = {
         of_file(".csv", annotated.read),
     ),
     "coco": Reader(_coco_seeds, _read_coco, plain_json),
+    "cub": Reader(lambda folder: [b"1 1.0 2.0 3.0 3.0\n"], _read_cub),
     "voc": Reader(lambda folder: [_VOC], _read_voc),
     "yolo": Reader(lambda folder: [row + b"\n" for row in _YOLO], _read_yolo),
     "revisited": Reader(_revisited_seeds, _read_revisited),

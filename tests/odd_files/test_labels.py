@@ -73,7 +73,7 @@ def test_coco_numbers_of_photos(tmp_path: Path, caplog: pytest.LogCaptureFixture
     with caplog.at_level(logging.WARNING):
         (photo,) = read(coco(tmp_path, {}, {"image_id": "1"}))
     assert photo.boxes == [BOX]
-    assert "1 annotations are of photos that it does not list" in caplog.text
+    assert "annotations of photos that it does not list: 1" in caplog.text
     file = tmp_path / "annotations" / "instances_val.json"
     content = json.loads(file.read_bytes())
     content["images"] *= 2
@@ -127,8 +127,8 @@ def test_what_voc_leaves_out_is_told(tmp_path: Path, caplog: pytest.LogCaptureFi
     photo.load()
     assert photo.path.name == "a.png"
     assert [record.getMessage().removeprefix(f"{tmp_path}: ") for record in caplog.records] == [
-        "1 photos without an XML file are left out, such as 'b.webp'",
-        "1 objects without a box are left out, such as 'dog in a.xml'",
+        "photos without an XML file, left out: 1, such as 'b.webp'",
+        "objects without a box, left out: 1, such as 'dog in a.xml'",
     ]
 
 
@@ -158,7 +158,7 @@ def test_cub_lists(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         (photo,) = read(tmp_path)
     assert (photo.boxes, photo.label, photo.train) == ([BOX], "7", True)
-    assert "images.txt: 1 listed photos are not there, such as 'b.jpg'" in caplog.text
+    assert "images.txt: listed photos that are not there: 1, such as 'b.jpg'" in caplog.text
     (tmp_path / "bounding_boxes.txt").write_text("1 1 1 3 nan\n")
     with pytest.raises(DelfError, match=r"bounding_boxes\.txt: photo 1: its box is not four numbers"):
         read(tmp_path)

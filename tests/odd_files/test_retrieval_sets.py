@@ -13,8 +13,8 @@ from retrieval.evaluation.benchmark import BenchmarkError
 QUERY = {"x_1_query.txt": "oxc1_p_3 1 2 3 4\n", "x_1_good.txt": "p_3\n", "x_1_ok.txt": "", "x_1_junk.txt": ""}
 
 
-def revisited(root: Path) -> None:
-    row = {"bbx": [1.0, 2.0, 3.0, 4.0], "easy": np.array([0]), "hard": [], "junk": []}
+def revisited(root: Path, box: object = (1.0, 2.0, 3.0, 4.0)) -> None:
+    row = {"bbx": box, "easy": np.array([0]), "hard": [], "junk": []}
     truth = {"imlist": np.array(["p_3"], object), "qimlist": [b"p_3"], "gnd": [row]}
     (root / "gnd_roxford5k.pkl").write_bytes(pickle.dumps(truth, 5))
 
@@ -46,6 +46,14 @@ def touch(folder: Path, names: tuple[str, ...]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         (folder / f"{name}.jpg").touch()
+
+
+@pytest.mark.parametrize("box", [[1.0, 2.0, float("nan"), 4.0], [1.0, 2.0, 3.0], [3.0, 2.0, 1.0, 4.0], None])
+def test_a_box_that_is_none(box: object, tmp_path: Path) -> None:
+    touch(tmp_path / "jpg", ("p_3",))
+    revisited(tmp_path, box)
+    with pytest.raises(BenchmarkError, match=r"gnd_roxford5k\.pkl: the box of a query is not four numbers"):
+        datasets.read("roxford5k", tmp_path)
 
 
 @pytest.mark.parametrize("name", SETS)

@@ -123,9 +123,9 @@ def test_every_suffix_and_what_has_no_partner(tmp_path: Path, caplog: pytest.Log
     with caplog.at_level(logging.WARNING):
         assert [len(photo.boxes) for photo in read(tmp_path)] == [0, 1, 1, 1, 1, 1]
     assert [record.getMessage().removeprefix(f"{tmp_path}: ") for record in caplog.records] == [
-        "1 photos have no label file, so no objects, such as '1.JPG'",
-        "1 label files have no photo, such as '0.txt'",
-        "1 boxes without an area are left out",
+        "photos without a label file, so without objects: 1, such as '1.JPG'",
+        "label files without a photo: 1, such as '0.txt'",
+        "boxes without an area, left out: 1",
     ]
 
 

@@ -27,7 +27,7 @@ def read_box_csv(file: Path) -> list[AnnotatedPhoto]:
         box = between(*(read_number(file, line, row, column) for column in _EDGES))
         flat += not has_area(box)
         boxes.setdefault(name, []).extend([box] if has_area(box) else [])
-    tell(file, flat, "boxes without an area are left out")
+    tell(file, flat, "boxes without an area, left out")
     found = [AnnotatedPhoto(file.parent / name, own, labels[name]) for name, own in boxes.items()]
     require_pixels(found, file)
     return found

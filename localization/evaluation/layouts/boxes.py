@@ -43,4 +43,4 @@ def require_pixels(photos: Sequence[AnnotatedPhoto], source: Path) -> None:
 def tell(source: Path, count: int, what: str, example: object = "") -> None:
     """Writes into the log how many entries of a source are left out or doubtful; nothing if none."""
     if count:
-        _log.warning("%s: %d %s%s", source, count, what, f", such as {str(example)!r}" if str(example) else "")
+        _log.warning("%s: %s: %d%s", source, what, count, f", such as {str(example)!r}" if str(example) else "")

@@ -47,9 +47,9 @@ def _read_file(file: Path, folder: Path) -> list[AnnotatedPhoto]:
             mask = functools.partial(drawn_mask, file, true_masks.coco_mask, own, size)
         path = folder / image["file_name"]
         found.append(AnnotatedPhoto(path, boxes, train="train" in file.stem, mask=mask, size=size))
-    tell(file, boxless, "objects without a box are left out")
+    tell(file, boxless, "objects without a box, left out")
     strange = [key for key in objects if key not in seen]
-    tell(file, sum(len(objects[key]) for key in strange), "annotations are of photos that it does not list")
+    tell(file, sum(len(objects[key]) for key in strange), "annotations of photos that it does not list")
     require_pixels(found, file)
     return bring_upright(found, file)
 

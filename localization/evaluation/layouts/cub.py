@@ -32,7 +32,7 @@ def read_cub(root: Path) -> list[AnnotatedPhoto]:
                 path, [box] if has_area(box) else [], classes[key], train[key] == "1", mask, size=picture_size(picture)
             )
         )
-    tell(root / "images.txt", len(absent), "listed photos are not there", *absent[:1])
+    tell(root / "images.txt", len(absent), "listed photos that are not there", *absent[:1])
     return bring_upright(found, root)
 
 

@@ -42,8 +42,8 @@ def read_voc(root: Path) -> list[AnnotatedPhoto]:
         found.append(AnnotatedPhoto(path, boxes, train=file.stem in train, mask=mask, size=size))
     named = {photo.path for photo in found}
     without = [path.name for path in photos if path not in named]
-    tell(root, len(without), "photos without an XML file are left out", *without[:1])
-    tell(root, len(boxless), "objects without a box are left out", *boxless[:1])
+    tell(root, len(without), "photos without an XML file, left out", *without[:1])
+    tell(root, len(boxless), "objects without a box, left out", *boxless[:1])
     return bring_upright(found, root)
 
 
@@ -59,7 +59,7 @@ def read_imagenet(root: Path) -> list[AnnotatedPhoto]:
         path = (data / relative).with_suffix(".JPEG")
         boxes = _boxes(objects, file, boxless)
         found.append(AnnotatedPhoto(path, boxes, label, relative.parts[0] == "train", size=_size(tree)))
-    tell(root, len(boxless), "objects without a box are left out", *boxless[:1])
+    tell(root, len(boxless), "objects without a box, left out", *boxless[:1])
     return bring_upright(found, root)
 
 

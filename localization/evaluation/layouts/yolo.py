@@ -47,11 +47,11 @@ def read_yolo(root: Path) -> list[AnnotatedPhoto]:
             mask = functools.partial(drawn_mask, file, _yolo_mask, file, drawn, width, height)
         found.append(AnnotatedPhoto(path, in_pixels, mask=mask))
     without = [path.name for name, path in photos.items() if not (labels / name).is_file()]
-    tell(root, len(without), "photos have no label file, so no objects", *without[:1])
+    tell(root, len(without), "photos without a label file, so without objects", *without[:1])
     strange = sorted(path.relative_to(labels) for path in labels.rglob("*.txt"))
     strange = [name for name in strange if name not in photos and name.name != "classes.txt"]
-    tell(root, len(strange), "label files have no photo", *strange[:1])
-    tell(root, flat, "boxes without an area are left out")
+    tell(root, len(strange), "label files without a photo", *strange[:1])
+    tell(root, flat, "boxes without an area, left out")
     return found
 
 
