@@ -30,5 +30,5 @@ $(BIN)/python:
 	touch $@
 
 .venv/installed-test: setup.cfg constraints.txt | $(BIN)/python
-	$(PIP) --editable '.[test,ray,sfm,web,docs,browser,notebooks]'
+	$(PIP) --editable '.[test,heif,ray,sfm,web,docs,browser,notebooks]'
 	touch $@

@@ -1,6 +1,8 @@
 """What the name of a photo alone shows: whether it is a photo, and a key that stands for it."""
 
+import functools
 import hashlib
+import importlib.util
 import os
 
 # What ``load_photo`` reads. Everything that looks for photos asks here.
@@ -8,6 +10,15 @@ _PHOTOS = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".tif", ".tiff", ".gif", ".bmp"}
     | {".avif", ".avifs", ".jp2", ".jpx", ".jpf", ".j2k", ".j2c", ".jpc", ".ppm", ".pgm", ".pbm", ".pnm"}
 )
+
+_HEIF = frozenset({".heic", ".heif", ".hif"})
+HEIF_EXTRA = "pip install 'delf-jax[heif]'"
+
+
+@functools.cache
+def reads_heif() -> bool:
+    """Whether the extra that reads HEIC photos is installed."""
+    return importlib.util.find_spec("pi_heif") is not None
 
 
 def is_photo_name(name: str) -> bool:
@@ -17,7 +28,8 @@ def is_photo_name(name: str) -> bool:
     [True, False, False]
     """
     base = os.path.basename(name)
-    return not base.startswith(".") and os.path.splitext(base)[1].lower() in _PHOTOS
+    suffix = os.path.splitext(base)[1].lower()
+    return not base.startswith(".") and (suffix in _PHOTOS or (suffix in _HEIF and reads_heif()))
 
 
 def path_key(path: str) -> int:

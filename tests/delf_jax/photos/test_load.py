@@ -28,63 +28,6 @@ def real() -> np.ndarray:
         return np.asarray(image.convert("RGB"))
 
 
-STORED = {  # how a camera stores an upright photo under each orientation
-    1: lambda a: a,
-    2: lambda a: a[:, ::-1],
-    3: lambda a: a[::-1, ::-1],
-    4: lambda a: a[::-1],
-    5: lambda a: a.swapaxes(0, 1),
-    6: lambda a: np.rot90(a, 1),
-    7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
-    8: lambda a: np.rot90(a, -1),
-}
-
-
-@pytest.mark.parametrize("extension", ["png", "webp", "tiff"])
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_every_orientation_equals_the_upright_copy(
-    orientation: int, extension: str, real: np.ndarray, tmp_path: Path
-) -> None:
-    upright = real[:121, :200]
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    path = tmp_path / f"photo.{extension}"
-    options = {"lossless": True} if extension == "webp" else {}
-    Image.fromarray(np.ascontiguousarray(STORED[orientation](upright))).save(path, exif=exif, **options)
-    for max_side in (None, 97):
-        photo = load_photo(path, max_side=max_side)
-        assert photo.original_size == (121, 200)
-        np.testing.assert_array_equal(photo.pixels, load_photo(upright, max_side=max_side).pixels)
-
-
-def test_orientation_of_a_jpeg(real: np.ndarray, tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.fromarray(np.ascontiguousarray(np.rot90(real))).save(tmp_path / "1.jpg", exif=exif, quality=95)
-    photo = load_photo(tmp_path / "1.jpg", max_side=None)
-    assert np.abs(photo.pixels.astype(int) - real).mean() < 3
-
-
-@pytest.mark.parametrize(
-    "exif", [b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01", b"xx"]
-)
-def test_damaged_exif_counts_as_upright(exif: bytes, tmp_path: Path) -> None:
-    Image.fromarray(noise()).save(tmp_path / "1.jpg", exif=exif)
-    assert load_photo(tmp_path / "1.jpg", max_side=None).original_size == (37, 53)
-
-
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
-def test_every_colour_mode_gives_rgb(mode: str, tmp_path: Path) -> None:
-    image = (
-        Image.fromarray(noise()).convert(mode) if mode != "I;16" else Image.fromarray(noise(channels=1)).convert(mode)
-    )
-    path = tmp_path / "photo.tiff"
-    image.save(path)
-    photo = load_photo(path, max_side=20)
-    assert (photo.pixels.shape, photo.pixels.dtype, photo.original_size) == ((14, 20, 3), np.uint8, (37, 53))
-    assert photo.content_hash == hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def test_transparent_areas_show_white(tmp_path: Path) -> None:
     red_half_blue = np.array([[[255, 0, 0, 255], [9, 9, 9, 0], [0, 0, 255, 128]]], np.uint8)
     expected = [[[255, 0, 0], [255, 255, 255], [127, 127, 255]]]
@@ -99,30 +42,6 @@ def test_transparent_areas_show_white(tmp_path: Path) -> None:
     )
     Image.fromarray(np.array([[[1, 2, 3], [4, 5, 6]]], np.uint8)).save(tmp_path / "key.png", transparency=(1, 2, 3))
     np.testing.assert_array_equal(load_photo(tmp_path / "key.png", max_side=None).pixels, [[[255] * 3, [4, 5, 6]]])
-
-
-def png(pixels: np.ndarray, colour_type: int) -> bytes:
-    """A 16-bit PNG by the letter of its specification; Pillow writes only grey ones."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
-    header = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 16, colour_type, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-
-
-def test_sixteen_bits_keep_their_high_byte(tmp_path: Path) -> None:
-    deep = np.random.default_rng(0).integers(0, 1 << 16, (5, 7, 3), dtype=np.uint16)
-    (tmp_path / "rgb.png").write_bytes(png(deep, 2))
-    (tmp_path / "grey.png").write_bytes(png(deep[..., :1], 0))
-    Image.fromarray(deep[..., 0]).save(tmp_path / "grey.tiff")
-    (tmp_path / "grey.pgm").write_bytes(b"P5 7 5 65535\n" + deep[..., 0].astype(">u2").tobytes())
-    np.testing.assert_array_equal(load_photo(tmp_path / "rgb.png", max_side=None).pixels, deep >> 8)
-    for name in ("grey.png", "grey.tiff", "grey.pgm"):
-        np.testing.assert_array_equal(
-            load_photo(tmp_path / name, max_side=None).pixels, (deep[..., :1] >> 8).repeat(3, 2)
-        )
 
 
 def test_cmyk_jpegs_of_adobe_are_not_negatives(real: np.ndarray, tmp_path: Path) -> None:
@@ -245,7 +164,7 @@ def test_what_is_no_photo_gets_one_line_each(tmp_path: Path, monkeypatch: pytest
         ("empty.jpg", "the file is empty"),
         ("text.jpg", "not a photo of a known format"),
         ("script.eps", "not a photo of a known format"),
-        ("float.tiff", "32-bit samples"),
+        ("float.tiff", r"is a TIFF of grey \(1 floating-point number of 32 bits a pixel\), which is not read"),
         ("n" * 300, "too long"),
         ("text.jpg/inner.jpg", "cannot be read"),
     ):
@@ -273,7 +192,9 @@ def test_addresses() -> None:
     buffer = io.BytesIO()
     Image.fromarray(noise()).save(buffer, "PNG")
     fsspec.filesystem("memory").pipe_file("/loader/1.png", buffer.getvalue())
-    np.testing.assert_array_equal(load_photo("memory://loader/1.png", max_side=None).pixels, noise())
+    photo = load_photo("memory://loader/1.png", max_side=None)
+    np.testing.assert_array_equal(photo.pixels, noise())
+    assert photo.content_hash == hashlib.sha256(buffer.getvalue()).hexdigest()
     for address, words in (
         ("memory://loader/none.png", "there is no such file"),
         ("nope://x/1.png", "Protocol not known"),
