@@ -3,6 +3,7 @@
 Pillow decodes. Where it is known to err, OpenCV does it, or the photo is refused.
 """
 
+import io
 import re
 import struct
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from delf_jax.errors import ImageError, one_line
-from delf_jax.photos.kinds import open_header
+from delf_jax.photos.kinds import OpenFile, open_header
 from delf_jax.photos.orientation import orientation_of, turned_size, upright
 from delf_jax.photos.unsupported import UnsupportedPhoto
 
@@ -42,23 +43,21 @@ class Frame(NamedTuple):
         return turned_size(self.size, self.orientation)
 
 
-def read_frame(name: str, data: bytes, *, max_pixels: int = MAX_PIXELS) -> Frame:
-    """How these bytes of a file store a photo; ``name`` is for the errors, which are those of ``decode``."""
-    with _opened(name, data, max_pixels) as image:
+def read_frame(name: str, file: OpenFile) -> Frame:
+    """How a file stores its photo; ``name`` is for the errors, which are those of ``decode``."""
+    with _opened(name, file, MAX_PIXELS) as image:
         if image.format == "PNG":  # its metadata may come after its pixels
             image.load()
         return Frame(image.size[::-1], orientation_of(image))
 
 
-def decode(
-    name: str, data: bytes, *, max_side: int | None, max_pixels: int = MAX_PIXELS
-) -> tuple[np.ndarray, tuple[int, int]]:
+def decode(name: str, data: bytes, *, max_side: int | None, max_pixels: int) -> tuple[np.ndarray, tuple[int, int]]:
     """Upright uint8 [h, w] or [h, w, 3], possibly reduced already, and the original (height, width).
 
     Raises:
         ImageError: no photo, damaged, too large, or of a kind that is not read.
     """
-    with _opened(name, data, max_pixels) as image:
+    with _opened(name, io.BytesIO(data), max_pixels) as image:
         factor = _decode_smaller(image, max_side)
         image.load()
         pixels = upright(_to_eight_bit(image, data), orientation_of(image))
@@ -71,11 +70,11 @@ def over_white(pixels: np.ndarray) -> np.ndarray:
 
 
 @contextmanager
-def _opened(name: str, data: bytes, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
+def _opened(name: str, file: OpenFile, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
     """The picture, whose size is checked; an ImageError for whatever is raised here or while it is used."""
     width = height = 0
     try:
-        image = open_header(data)
+        image = open_header(file)
         if image is None:
             raise ImageError(name, "is not a photo of a known format; convert it to JPEG or PNG")
         with image:

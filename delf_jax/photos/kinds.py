@@ -13,6 +13,7 @@ from delf_jax.photos.unsupported import UnsupportedPhoto
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "JPEG2000", "PPM")
 Image.init()
 
+OpenFile = io.BytesIO | io.BufferedReader
 _HEIF = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
 _NOT_READ = (
     (b"\xff\x0a", "JPEG XL"),
@@ -44,7 +45,7 @@ class _Jpeg(JpegImagePlugin.JpegImageFile):
 _OWN = {"JPEG": _Jpeg, "TIFF": Tiff}
 
 
-def open_header(data: bytes) -> ImageFile.ImageFile | None:
+def open_header(file: OpenFile) -> ImageFile.ImageFile | None:
     """As ``Image.open``, without its limit of pixels, whose warning cannot be caught in one thread only.
 
     Returns:
@@ -53,31 +54,33 @@ def open_header(data: bytes) -> ImageFile.ImageFile | None:
     Raises:
         UnsupportedPhoto: its format is known and not read.
     """
+    data = file.read(256)
+    file.seek(0)
     for begin, kind in _NOT_READ:
         if data.startswith(begin):
             raise UnsupportedPhoto(f"a {kind} picture")
     if data[4:8] == b"ftyp":
-        return _open_container(data)
+        return _open_container(file, data)
     for name in FORMATS:
         factory, accept = Image.OPEN[name]
         if accept is None or accept(data[:16]) is True:
-            image: ImageFile.ImageFile = _OWN.get(name, factory)(io.BytesIO(data), "")
+            image: ImageFile.ImageFile = _OWN.get(name, factory)(file, "")
             return image
     return None
 
 
-def _open_container(data: bytes) -> ImageFile.ImageFile | None:
+def _open_container(file: OpenFile, data: bytes) -> ImageFile.ImageFile | None:
     """AVIF or HEIF: the brands say which of them may be read as what."""
-    listed = data[16 : min(int.from_bytes(data[:4], "big"), 256)]
+    listed = data[16 : int.from_bytes(data[:4], "big")]
     brands = {data[8:12], *(listed[place : place + 4] for place in range(0, len(listed), 4))}
     image: ImageFile.ImageFile
     if brands & {b"avif", b"avis"} and "AVIF" in Image.OPEN:
-        image = Image.OPEN["AVIF"][0](io.BytesIO(data), "")
+        image = Image.OPEN["AVIF"][0](file, "")
         return image
     if brands & _HEIF:
         if not reads_heif():
             raise UnsupportedPhoto("a HEIC photo", remedy=f"{HEIF_EXTRA} reads it, or convert it to JPEG")
-        image = importlib.import_module("pi_heif").HeifImageFile(io.BytesIO(data), "")
+        image = importlib.import_module("pi_heif").HeifImageFile(file, "")
         return image
     if b"crx " in brands:
         raise UnsupportedPhoto("a raw picture")

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import io
 import os
 import stat
 from typing import NamedTuple
@@ -78,9 +79,11 @@ def frame_of(source: str | os.PathLike[str] | bytes) -> Frame:
         ImageError: as ``load_photo``.
     """
     if isinstance(source, bytes):
-        return read_frame("photo in memory", source)
+        return read_frame("photo in memory", io.BytesIO(source))
     name = os.fspath(source)
-    return read_frame(name, read_bytes(name))
+    is_readable = "://" not in name and os.path.isfile(name) and os.access(name, os.R_OK)
+    with open(name, "rb") if is_readable else io.BytesIO(read_bytes(name)) as file:
+        return read_frame(name, file)
 
 
 def reduced_size(size: tuple[int, int], max_side: int | None) -> tuple[int, int]:

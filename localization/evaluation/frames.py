@@ -5,7 +5,6 @@ with. Programs that ignore EXIF annotate the stored pixels. The size that they w
 """
 
 import functools
-import io
 import logging
 import operator
 from collections.abc import Callable, Sequence
@@ -13,8 +12,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image
 
+from delf_jax.errors import ImageError
+from delf_jax.photos.load import frame_of
 from localization.evaluation.annotated_photo import AnnotatedPhoto, Edges, Mask
 
 _log = logging.getLogger(__name__)
@@ -63,9 +63,8 @@ class Frames(NamedTuple):
 def read_frames(photo: Path | bytes) -> Frames | None:
     """The frames of a photo from its header; None if it cannot be read, which loading it will explain."""
     try:
-        with Image.open(io.BytesIO(photo) if isinstance(photo, bytes) else photo) as image:
-            return Frames((image.height, image.width), image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # parsers raise anything for hostile bytes
+        return Frames(*frame_of(photo))
+    except ImageError:
         return None
 
 
