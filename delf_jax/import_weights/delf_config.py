@@ -83,7 +83,7 @@ def read_config(path: str | os.PathLike[str]) -> DelfConfig:
     """
     message = _CONFIG()
     try:
-        text_format.Parse(Path(path).read_text(encoding="utf-8"), message, allow_unknown_field=True)
+        text_format.Parse(Path(path).read_text(encoding="utf-8-sig"), message, allow_unknown_field=True)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (text_format.ParseError, UnicodeDecodeError) as error:

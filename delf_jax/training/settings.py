@@ -181,7 +181,7 @@ def open_preset(name: str | os.PathLike[str], changes: dict[str, Any] | None = N
             f"{name}: there is no such preset; packaged: {', '.join(preset_names())}; or name a .toml file"
         )
     try:
-        values = tomllib.loads(path.read_text()) | (changes or {})
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig")) | (changes or {})
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise TrainingError(f"{path}: {error}; correct the line or use a packaged preset") from error
     return from_values(values, place=str(name))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from delf_jax.errors import DelfError, ImageError, PredictorError
+from delf_jax.errors import ImageError, PredictorError
 from localization.encoders.base import DenseFeatures, EncodedPhoto
 from localization.encoders.extractor_encoder import run_at_scales
 from localization.evaluation import metrics
@@ -49,7 +49,7 @@ class Evaluation:
         masks: number of photos that had a true mask.
         classes: index of the true class of each photo; -1 without classes.
         logits: logits [photos, classes] of each classifier by its name; empty without classes.
-        failed: photos that could not be read.
+        failed: photos that could not be read, or whose true boxes or mask cannot be theirs.
     """
 
     methods: Sequence[MethodResult]
@@ -144,8 +144,11 @@ def evaluate(
     for number, encoded, row in run_at_scales(predictor.running_encoder, _coarse_maps, arguments, prepared, scales):
         if isinstance(encoded, ImageError):
             failed.append(encoded)
-        else:
+            continue
+        try:
             rows[number] = comparison.compare(row, photos[number], encoded, sizes[number])
+        except ImageError as error:
+            failed.append(error)
     if not rows:
         raise PredictorError("nothing to evaluate: no photo with a true box could be read")
     return _joined([rows[number] for number in sorted(rows)], comparison, classifiers, failed)
@@ -254,14 +257,14 @@ def _true_mask(photo: AnnotatedPhoto, original: tuple[int, int]) -> UInt8[np.nda
     """The true mask of a photo of size (height, width); None without one, or if no object is drawn in it.
 
     Raises:
-        DelfError: it has another shape than the photo.
+        ImageError: it has another shape than the photo.
     """
     mask = None if photo.mask is None else photo.mask()
     if mask is None or not np.any(mask == 1):
         return None
     if not same_shape(mask.shape, original):
         sizes = f"{mask.shape[1]} x {mask.shape[0]} pixels, the photo {original[1]} x {original[0]}"
-        raise DelfError(f"{photo.path}: its true mask has {sizes}; fetch the annotations again")
+        raise ImageError(str(photo.path), f"its true mask has {sizes}; put the right one there")
     return mask
 
 

@@ -71,6 +71,17 @@ def test_evaluation(photos: list[AnnotatedPhoto], fitted: localization.Predictor
         result.top_k_curve("foreground", 1, "linear probe")
 
 
+def test_masks_of_nothing_or_of_another_photo(photos: list[AnnotatedPhoto], fitted: localization.Predictor) -> None:
+    empty = photos[6]._replace(mask=lambda: np.zeros((80, 120), np.uint8))
+    turned = photos[7]._replace(mask=lambda: np.ones((120, 80), np.uint8))
+    half = photos[8]._replace(mask=lambda: photos[8].mask()[::2, ::2])
+    result = evaluate(fitted, [empty, turned, half], protocol=SMALL)
+    assert (len(result.areas), result.masks) == (2, 1)
+    assert result.pixels("foreground").pxap() > 0.9
+    (error,) = result.failed
+    assert str(error).startswith(f"{photos[7].path}: its true mask has 80 x 120 pixels, the photo 120 x 80")
+
+
 def test_zero_shot_measures_no_classes(photos: list[AnnotatedPhoto], fitted: localization.Predictor) -> None:
     strangers = [photo._replace(label="another") for photo in photos[6:]]
     result = evaluate(fitted, strangers, protocol=SMALL)
