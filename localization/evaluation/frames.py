@@ -11,10 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import numpy as np
-
 from delf_jax.errors import ImageError
 from delf_jax.photos.load import frame_of
+from delf_jax.photos.orientation import turned_size, upright
 from localization.evaluation.annotated_photo import AnnotatedPhoto, Edges, Mask
 
 _log = logging.getLogger(__name__)
@@ -36,7 +35,7 @@ class Frames(NamedTuple):
     @property
     def upright(self) -> Size:
         """(height, width) of the upright photo."""
-        return self.stored[::-1] if self.orientation >= 5 else self.stored
+        return turned_size(self.stored, self.orientation)
 
     def turned_box(self, box: Edges) -> Edges:
         """A box of the stored pixels in the upright photo."""
@@ -52,12 +51,7 @@ class Frames(NamedTuple):
 
     def turned_mask(self, read: Callable[[], Mask]) -> Mask:
         """A mask of the stored pixels, of any resolution, in the upright photo."""
-        mask = read()
-        if self.orientation >= 5:
-            mask = mask.T
-        if self.orientation in (2, 3, 6, 7):
-            mask = mask[:, ::-1]
-        return np.ascontiguousarray(mask[::-1] if self.orientation in (3, 4, 7, 8) else mask)
+        return upright(read(), self.orientation)
 
 
 def read_frames(photo: Path | bytes) -> Frames | None:

@@ -106,6 +106,15 @@ def test_one_warning_where_nothing_tells(tmp_path: Path, caplog: pytest.LogCaptu
     assert "instances_val.json: does not tell whether the boxes of 2 photos" in record.getMessage()
 
 
+def test_an_orientation_of_zero_is_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Photos of CUB have it."""
+    save_turned(tmp_path / "val" / "a.png", 0)
+    with caplog.at_level(logging.WARNING):
+        (photo,) = read(coco(tmp_path, [{"file_name": "a.png"}], [BOX]))
+    check(photo)
+    assert not caplog.records
+
+
 def test_a_photo_of_another_size_costs_one_photo(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         save_turned(tmp_path / "val" / name, 1)

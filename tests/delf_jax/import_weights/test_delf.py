@@ -171,7 +171,8 @@ def test_configs_of_delg(tmp_path: Path) -> None:
     path.write_text(
         "use_local_features: true\nuse_global_features: true\nimage_scales: 0.25\nimage_scales: 0.35355338\n"
         "delf_local_config {\n  use_pca: false\n  max_feature_num: 1000\n  score_threshold: 454.6\n}\n"
-        "delf_global_config {\n  use_pca: false\n  image_scales_ind: 3\n}\nmax_image_size: 1024\n"
+        "delf_global_config {\n  use_pca: false\n  image_scales_ind: 3\n}\nmax_image_size: 1024\n",
+        encoding="utf-8-sig",
     )
     config = read_config(path)
     assert config == DelfConfig(scales=(0.25, 0.353553), score_threshold=454.6, max_side=1024)

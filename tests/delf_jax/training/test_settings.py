@@ -13,7 +13,7 @@ def test_packaged_presets_open_say_how_to_run_them_and_survive_a_copy(name: str,
     preset = open_preset(name)
     path = Path(settings.__file__).parent / "presets" / f"{name}.toml"
     assert f"delf-jax train --preset {name}" in path.read_text()
-    (tmp_path / "copy.toml").write_text(preset.to_toml())
+    (tmp_path / "copy.toml").write_text(preset.to_toml(), encoding="utf-8-sig")  # as editors of Windows do
     assert open_preset(tmp_path / "copy.toml") == preset
 
 
