@@ -69,8 +69,8 @@ REFUSED: dict[str, tuple[tuple[str, ...], str, str]] = {
     # name: (files, kpt_shape, message after the folder)
     "NaN": (("0 .5 .5 .2 .4\n0 .5 nan .2 .4\n",), "", "0.txt: line 2: is not the number of a class and finite numbers"),
     "infinity": (("0 .5 inf .2 .4\n",), "", "0.txt: line 1: is not the number of a class"),
-    "pixels": (("0 100 50 40 40\n",), "", "0.txt: line 1: has 100; boxes are shares"),
-    "negative": (("0 -.1 .5 .2 .4\n",), "", "0.txt: line 1: has -0.1; boxes are shares"),
+    "pixels": (("0 100 50 40 40\n",), "", "0.txt: line 1: has 100; coordinates are shares"),
+    "negative": (("0 -.1 .5 .2 .4\n",), "", "0.txt: line 1: has -0.1; coordinates are shares"),
     "an angle": (("0 .5 .5 .2 .4 .3\n0 .5 .5 .2 .4 1.5\n",), "", "0.txt: line 2: has 1.5"),
     "an outline in pixels": ((f"0 {TRIANGLE}\n", "0 80 80 90 80 90 90\n"), "", "1.txt: line 1: has 80; coordinates"),
     "no class": (("0.5 .5 .2 .4\n",), "", "0.txt: line 1: is not the number of a class"),
@@ -100,6 +100,9 @@ def test_outlines_in_their_own_folder_need_no_guess(tmp_path: Path) -> None:
     (photo,) = read(tmp_path)
     assert photo.mask is not None
     assert photo.mask().any()
+    (own / "0.txt").write_text("0 .5 .5 .52 .5 .51 5.3\n")
+    with pytest.raises(DelfError, match=r"segmentation/labels/0\.txt: line 1: has 5\.3"):
+        read(tmp_path)
 
 
 SUFFIXES = ("jpg", "JPG", "jpeg", "png", "bmp", "webp", "tif")

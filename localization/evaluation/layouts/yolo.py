@@ -13,7 +13,14 @@ from localization.evaluation.annotated_photo import AnnotatedPhoto, Mask
 from localization.evaluation.frames import read_frames
 from localization.evaluation.layouts.boxes import has_area, tell
 from localization.evaluation.layouts.masks import drawn_mask
-from localization.evaluation.layouts.yolo_rows import Dialect, Row, dialect_of, keypoints_of, read_rows
+from localization.evaluation.layouts.yolo_rows import (
+    Dialect,
+    Row,
+    dialect_of,
+    keypoints_of,
+    read_rows,
+    require_shares,
+)
 
 _OUTLINES = Dialect(has_box=False, is_outline=True)
 
@@ -34,14 +41,15 @@ def read_yolo(root: Path) -> list[AnnotatedPhoto]:
     photos = _by_label(root / "images")
     sizes = {name: _upright_size(path) for name, path in photos.items()}
     dialect = dialect_of(_all_rows(labels, sizes), keypoints=keypoints_of(root))
-    outlines = next((p for p in (root / "instance_segmentation" / "labels",) if p.is_dir()), None)
+    outlines = root / "instance_segmentation" / "labels"
+    drawn_in, drawn = (outlines, _OUTLINES) if outlines.is_dir() else (labels, dialect)
     found, flat = [], 0
     for name, path in photos.items():
         boxes = [dialect.box(row) for row in read_rows(labels / name)]
         flat += sum(not has_area(box) for box in boxes)
         width, height = sizes[name] or (1, 1)
         in_pixels = [(x0 * width, y0 * height, x1 * width, y1 * height) for x0, y0, x1, y1 in filter(has_area, boxes)]
-        file, drawn = (labels / name, dialect) if outlines is None else (outlines / name, _OUTLINES)
+        file = drawn_in / name
         mask = None
         if _has_outlines(file, drawn):
             mask = functools.partial(drawn_mask, file, _yolo_mask, file, drawn, width, height)
@@ -79,8 +87,10 @@ def _all_rows(labels: Path, sizes: dict[Path, tuple[int, int] | None]) -> Iterat
 
 
 def _has_outlines(file: Path, dialect: Dialect) -> bool:
-    outlines = [dialect.outline(row) is not None for row in read_rows(file)]
-    return bool(outlines) and all(outlines)
+    rows = list(read_rows(file))
+    if dialect.is_outline:
+        require_shares(rows)
+    return bool(rows) and all(dialect.outline(row) is not None for row in rows)
 
 
 def _yolo_mask(file: Path, dialect: Dialect, width: int, height: int) -> Mask:

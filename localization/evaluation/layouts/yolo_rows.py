@@ -78,9 +78,17 @@ def read_rows(file: Path) -> Iterator[Row]:
             raise DelfError(f"{place}: is not the number of a class and finite numbers; correct it")
         if len(numbers) < 4:
             raise DelfError(f"{place}: has {len(numbers)} numbers after the class; a box has four")
-        if len(numbers) <= 5 and not _are_shares(numbers):
-            raise DelfError(f"{place}: has {_outside(numbers):g}; boxes are shares of the photo, from 0 to 1")
-        yield Row(place, tuple(numbers))
+        row = Row(place, tuple(numbers))
+        if len(numbers) <= 5:
+            require_shares([row])
+        yield row
+
+
+def require_shares(rows: Iterable[Row]) -> None:
+    """Raises DelfError, which names file and line, if a number is outside of 0 to 1."""
+    for row in rows:
+        if not _are_shares(row.numbers):
+            raise DelfError(f"{row.place}: {_why_not(row.numbers)}")
 
 
 def keypoints_of(root: Path) -> int | None:
