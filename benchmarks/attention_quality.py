@@ -9,7 +9,6 @@ every head ranks the same conv4 cells. The comparison is fair only for heads tha
 the boxes are of the three ``porto__`` classes.
 """
 
-import csv
 import dataclasses
 import sys
 from collections.abc import Sequence
@@ -19,7 +18,6 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import tyro
 from jaxtyping import Bool, Float
-from PIL import Image
 from tyro.conf import arg
 
 from benchmarks import attention_pictures, datasets, raw_features, results_file
@@ -29,7 +27,9 @@ from delf_jax.errors import DelfError
 from delf_jax.extraction.head import Head
 from delf_jax.features import LocalFeatures
 from delf_jax.loading import model_paths
+from delf_jax.photos.load import frame_of
 from delf_jax.settings import Scorer
+from localization.evaluation import datasets as annotated
 
 LARGEST_BOX = 0.6
 
@@ -108,14 +108,11 @@ def boxed_photos(data: Path, *, largest: float = LARGEST_BOX) -> list[BoxedPhoto
     if not listed.is_file():
         raise FileNotFoundError(f"{listed}: no such list of boxes; --data must name the folder that holds landmarks/")
     found = []
-    with listed.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            path = data / "landmarks" / row["file"]
-            x0, y0, x1, y1 = (float(row[name]) for name in ("xmin", "ymin", "xmax", "ymax"))
-            with Image.open(path) as image:
-                width, height = image.size
+    for photo in annotated.read(listed):
+        height, width = frame_of(photo.path).upright_size
+        for x0, y0, x1, y1 in photo.boxes:
             if (x1 - x0) * (y1 - y0) <= largest * width * height:
-                found.append(BoxedPhoto(path, (x0, y0, x1, y1)))
+                found.append(BoxedPhoto(photo.path, (x0, y0, x1, y1)))
     return found
 
 

@@ -5,12 +5,12 @@ hold one folder of photos per place, or photos whose name is the place. A query 
 stranger: every answer to it is wrong.
 """
 
-import csv
 import dataclasses
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from delf_jax.files.text_files import read_table
 from delf_jax.photos.names import is_photo_name
 
 LISTS = Path(__file__).parent / "lists"
@@ -203,8 +203,7 @@ def same_building(data: Path) -> dict[str, frozenset[str]]:
     """For each photo (file name without suffix) whose building other photos show too: all photos of this building."""
     rows: set[tuple[str, str]] = set()
     for path in (data / "smvs_landmarks/same_building.csv", LISTS / "smvs_same_building.csv"):
-        with path.open(newline="", encoding="utf-8") as file:
-            rows |= {(row["group"], row["id"]) for row in csv.DictReader(file)}
+        rows |= {(row["group"], row["id"]) for _, row in read_table(path, ("group", "id"))}
     members = {group: frozenset(i for other, i in rows if other == group) for group, _ in rows}
     return {i: members[group] for group, i in rows}
 

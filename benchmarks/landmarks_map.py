@@ -10,7 +10,6 @@ it is tested: HEAD_A, for queries of half A, was trained on ``landmarks/train`` 
 vector are fitted there too. The monuments of one site in Delhi count neither as right nor as wrong for each other.
 """
 
-import csv
 import dataclasses
 import sys
 from collections.abc import Sequence
@@ -32,6 +31,7 @@ from delf_cli.environment import start_jax
 from delf_jax.errors import DelfError
 from delf_jax.extraction.head import Head
 from delf_jax.features import LocalFeatures
+from delf_jax.files.text_files import read_table
 from delf_jax.loading import model_paths
 from delf_jax.settings import Scorer
 from retrieval.evaluation import metrics
@@ -117,8 +117,8 @@ def half(data: Path, fold: str) -> Half:
         FileNotFoundError: the data folder has no landmarks.
     """
     root = data / "landmarks"
-    with (datasets.LISTS / "landmark_folds.csv").open(newline="", encoding="utf-8") as file:
-        fold_of = {row["class"]: row["fold"] for row in csv.DictReader(file)}
+    folds = read_table(datasets.LISTS / "landmark_folds.csv", ("class", "fold"))
+    fold_of = {row["class"]: row["fold"] for _, row in folds}
     val = [(photo, label) for photo, label in datasets.places(root / "val") if fold_of.get(label) == fold]
     training: list[Path] = []
     for label, other in sorted(fold_of.items()):

@@ -7,65 +7,50 @@ with. Programs that ignore EXIF annotate the stored pixels. The size that they w
 import functools
 import logging
 import operator
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
 
 from delf_jax.errors import ImageError
+from delf_jax.photos.decode import Frame
 from delf_jax.photos.load import frame_of
-from delf_jax.photos.orientation import turned_size, upright
+from delf_jax.photos.orientation import upright
 from localization.evaluation.annotated_photo import AnnotatedPhoto, Edges, Mask
 
 _log = logging.getLogger(__name__)
-_Frame = Literal["upright", "stored"]
 Size = tuple[int, int]
 
 
-class Frames(NamedTuple):
-    """The two frames of a photo.
-
-    Attributes:
-        stored: (height, width) of its stored pixels.
-        orientation: EXIF orientation, 1 to 8.
-    """
-
-    stored: Size
-    orientation: int
-
-    @property
-    def upright(self) -> Size:
-        """(height, width) of the upright photo."""
-        return turned_size(self.stored, self.orientation)
-
-    def turned_box(self, box: Edges) -> Edges:
-        """A box of the stored pixels in the upright photo."""
-        x0, y0, x1, y1 = box
-        height, width = self.stored
-        if self.orientation >= 5:
-            x0, y0, x1, y1, height, width = y0, x0, y1, x1, width, height
-        if self.orientation in (2, 3, 6, 7):
-            x0, x1 = width - x1, width - x0
-        if self.orientation in (3, 4, 7, 8):
-            y0, y1 = height - y1, height - y0
-        return x0, y0, x1, y1
-
-    def turned_mask(self, read: Callable[[], Mask]) -> Mask:
-        """A mask of the stored pixels, of any resolution, in the upright photo."""
-        return upright(read(), self.orientation)
+def turned_box(box: Edges, frame: Frame) -> Edges:
+    """A box of the stored pixels in the upright photo."""
+    x0, y0, x1, y1 = box
+    height, width = frame.upright_size
+    if frame.orientation >= 5:
+        x0, y0, x1, y1 = y0, x0, y1, x1
+    if frame.orientation in (2, 3, 6, 7):
+        x0, x1 = width - x1, width - x0
+    if frame.orientation in (3, 4, 7, 8):
+        y0, y1 = height - y1, height - y0
+    return x0, y0, x1, y1
 
 
-def read_frames(photo: Path | bytes) -> Frames | None:
-    """The frames of a photo from its header; None if it cannot be read, which loading it will explain."""
+def turned_mask(read: Callable[[], Mask], frame: Frame) -> Mask:
+    """A mask of the stored pixels, of any resolution, in the upright photo."""
+    return upright(read(), frame.orientation)
+
+
+def read_frame(photo: Path | bytes) -> Frame | None:
+    """How a photo is stored, from its header; None if it cannot be read, which loading it will explain."""
     try:
-        return Frames(*frame_of(photo))
+        return frame_of(photo)
     except ImageError:
         return None
 
 
 def picture_size(file: Path) -> Size | None:
     """(height, width) of a picture of a mask; None if there is none."""
-    frames = read_frames(file) if file.is_file() else None
-    return frames and frames.stored
+    frame = read_frame(file) if os.path.isfile(file) else None
+    return frame and frame.size
 
 
 def bring_upright(photos: Sequence[AnnotatedPhoto], source: Path) -> list[AnnotatedPhoto]:
@@ -79,37 +64,33 @@ def bring_upright(photos: Sequence[AnnotatedPhoto], source: Path) -> list[Annota
         photos: files, as they are annotated.
         source: the file or folder of their annotations, for the warning.
     """
-    frames = [read_frames(photo.path) for photo in photos]
-    meant = [None if one is None else _meant(photo.size, one) for photo, one in zip(photos, frames)]
-    turned = [one is not None and one.orientation != 1 for one in frames]
-    known = {frame for frame, is_turned in zip(meant, turned) if is_turned and frame in ("upright", "stored")}
-    unknown = sum(is_turned and frame == "either" for frame, is_turned in zip(meant, turned))
-    if unknown and len(known) != 1:
+    frames = [read_frame(photo.path) for photo in photos]
+    meant = [None if frame is None else _meant(photo.size, frame) for photo, frame in zip(photos, frames)]
+    known = {one for one, frame in zip(meant, frames) if frame and frame.orientation != 1} & {"upright", "stored"}
+    if len(known) != 1 and "either" in meant:
         _log.warning(
             "%s: does not tell whether the boxes of %d photos with an EXIF orientation are of the upright photo; "
             "they are read as if they were",
             source,
-            unknown,
+            meant.count("either"),
         )
-    usual: _Frame = "stored" if known == {"stored"} else "upright"
+    usual = "stored" if known == {"stored"} else "upright"
     return [
-        photo
-        if one is None or frame in (None, "neither")
-        else _placed(photo, one, usual if frame == "either" else frame)
-        for photo, one, frame in zip(photos, frames, meant)
+        photo if frame is None or one in (None, "neither") else _placed(photo, frame, usual if one == "either" else one)
+        for photo, frame, one in zip(photos, frames, meant)
     ]
 
 
-def _meant(stated: Size | None, frames: Frames) -> str:
+def _meant(stated: Size | None, frame: Frame) -> str:
     """``upright``, ``stored``, ``either`` or ``neither``."""
-    if frames.orientation == 1:
-        return "upright" if stated is None or same_shape(stated, frames.upright) else "neither"
+    if frame.orientation == 1:
+        return "upright" if stated is None or same_shape(stated, frame.upright_size) else "neither"
     if stated is None:
         return "either"
     for fits in (operator.eq, same_shape):
-        upright, stored = fits(stated, frames.upright), fits(stated, frames.stored)
-        if upright or stored:
-            return "either" if upright and stored else "upright" if upright else "stored"
+        is_upright, is_stored = fits(stated, frame.upright_size), fits(stated, frame.size)
+        if is_upright or is_stored:
+            return "either" if is_upright and is_stored else "upright" if is_upright else "stored"
     return "neither"
 
 
@@ -118,13 +99,13 @@ def same_shape(a: Size, b: Size) -> bool:
     return abs(a[0] * b[1] - a[1] * b[0]) <= max(*a, *b)
 
 
-def _placed(photo: AnnotatedPhoto, frames: Frames, frame: str) -> AnnotatedPhoto:
+def _placed(photo: AnnotatedPhoto, frame: Frame, meant: str) -> AnnotatedPhoto:
     boxes, mask = photo.boxes, photo.mask
-    size = frames.stored if frame == "stored" else frames.upright
+    size = frame.size if meant == "stored" else frame.upright_size
     if photo.size not in (None, size):
         scale_y, scale_x = size[0] / photo.size[0], size[1] / photo.size[1]
         boxes = [(x0 * scale_x, y0 * scale_y, x1 * scale_x, y1 * scale_y) for x0, y0, x1, y1 in boxes]
-    if frame == "stored":
-        boxes = [frames.turned_box(box) for box in boxes]
-        mask = mask and functools.partial(frames.turned_mask, mask)
-    return photo._replace(boxes=boxes, mask=mask, size=photo.size and frames.upright)
+    if meant == "stored":
+        boxes = [turned_box(box, frame) for box in boxes]
+        mask = mask and functools.partial(turned_mask, mask, frame)
+    return photo._replace(boxes=boxes, mask=mask, size=photo.size and frame.upright_size)

@@ -162,6 +162,8 @@ def test_cub_lists(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "bounding_boxes.txt").write_text("1 1 1 3 nan\n")
     with pytest.raises(DelfError, match=r"bounding_boxes\.txt: photo 1: its box is not four numbers"):
         read(tmp_path)
+    (tmp_path / "images.txt").write_text(f"1 {'x' * 300}.jpg\n")  # longer than a file system allows
+    assert read(tmp_path) == []
     (tmp_path / "images.txt").write_text("1 a.jpg\n1 b.jpg\n")
     with pytest.raises(DelfError, match=r"images\.txt: line 2 is not the number of a photo and a value, or repeats"):
         read(tmp_path)

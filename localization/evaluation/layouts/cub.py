@@ -1,5 +1,6 @@
 """CUB-200-2011 in its original folders."""
 
+import os
 from pathlib import Path
 
 from delf_jax.errors import DelfError
@@ -20,7 +21,7 @@ def read_cub(root: Path) -> list[AnnotatedPhoto]:
     found, absent = [], []
     for key, name in names.items():
         path = root / "images" / name
-        if not path.is_file():
+        if not os.path.isfile(path):
             absent.append(name)
             continue
         x, y, w, h = four_numbers(boxes[key].split(), f"{root / 'bounding_boxes.txt'}: photo {key}")

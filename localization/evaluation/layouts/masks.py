@@ -1,6 +1,7 @@
 """True masks that are read when they are needed, and name their file if they are damaged."""
 
 import functools
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ _DRAWING_ERRORS = (cv2.error, Image.DecompressionBombError)
 
 def mask_file(file: Path, read_mask: Callable[[Image.Image], Mask]) -> Callable[[], Mask] | None:
     """Reads a picture of a mask; None if the file is not there."""
-    if not file.is_file():
+    if not os.path.isfile(file):
         return None
 
     def read_picture() -> Mask:

@@ -8,10 +8,11 @@ from typing import Any
 from PIL import Image
 
 from delf_jax.errors import DelfError
+from delf_jax.photos.decode import Frame
 from delf_jax.photos.tfds_sets import file_name, open_builder, open_split
 from localization.evaluation import true_masks
 from localization.evaluation.annotated_photo import AnnotatedPhoto, Mask
-from localization.evaluation.frames import Frames, read_frames
+from localization.evaluation.frames import read_frame, turned_box, turned_mask
 from localization.evaluation.layouts.boxes import between, four_numbers
 
 
@@ -32,18 +33,18 @@ def read_tfds(root: Path) -> list[AnnotatedPhoto]:
     for split in builder.info.splits:
         records = open_split(builder, split)
         for number, record in enumerate(records):
-            frames = read_frames(record["image"]) or Frames((1, 1), 1)
-            height, width = frames.stored
+            frame = read_frame(record["image"]) or Frame((1, 1), 1)
+            height, width = frame.size
             y0, x0, y1, x1 = four_numbers(record["bbox"], f"{root}: record {number} of {split}")
             box = between(x0 * width, y0 * height, x1 * width, y1 * height)
             mask = functools.partial(_record_mask, records, number)
             found.append(
                 AnnotatedPhoto(
                     Path(split, file_name(record) or str(number)),
-                    [frames.turned_box(box)],
+                    [turned_box(box, frame)],
                     features["label"].int2str(record["label"]) if "label" in features else None,
                     split == "train",
-                    functools.partial(frames.turned_mask, mask) if "segmentation_mask" in features else None,
+                    functools.partial(turned_mask, mask, frame) if "segmentation_mask" in features else None,
                     functools.partial(_record_photo, records, number),
                 )
             )

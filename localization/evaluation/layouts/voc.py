@@ -1,5 +1,6 @@
 """Pascal VOC and ImageNet: one XML file a photo."""
 
+import os
 import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
 from pathlib import Path
@@ -34,7 +35,7 @@ def read_voc(root: Path) -> list[AnnotatedPhoto]:
         objects = [o for o in tree.iter("object") if o.findtext("difficult", "").strip().lower() not in ("1", "true")]
         boxes = _boxes(objects, file, boxless)
         path = root / "JPEGImages" / (tree.findtext("filename", "").strip() or f"{file.stem}.jpg")
-        if not path.is_file() and len(by_stem[file.stem]) == 1:
+        if not os.path.isfile(path) and len(by_stem[file.stem]) == 1:
             (path,) = by_stem[file.stem]
         picture = pictures / f"{file.stem}.png"
         mask = mask_file(picture, true_masks.voc_mask)

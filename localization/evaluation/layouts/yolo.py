@@ -10,7 +10,7 @@ from delf_jax.errors import DelfError
 from delf_jax.photos.names import is_photo_name
 from localization.evaluation import true_masks
 from localization.evaluation.annotated_photo import AnnotatedPhoto, Mask
-from localization.evaluation.frames import read_frames
+from localization.evaluation.frames import read_frame
 from localization.evaluation.layouts.boxes import has_area, tell
 from localization.evaluation.layouts.masks import drawn_mask
 from localization.evaluation.layouts.yolo_rows import (
@@ -76,8 +76,8 @@ def _by_label(folder: Path) -> dict[Path, Path]:
 
 def _upright_size(path: Path) -> tuple[int, int] | None:
     """(width, height) of the upright photo; None if it cannot be read, which loading it will explain."""
-    frames = read_frames(path)
-    return frames and frames.upright[::-1]
+    frame = read_frame(path)
+    return frame and frame.upright_size[::-1]
 
 
 def _all_rows(labels: Path, sizes: dict[Path, tuple[int, int] | None]) -> Iterator[tuple[Row, tuple[int, int]]]:
