@@ -10,7 +10,8 @@ from tyro.conf import Positional, arg
 
 from delf_cli.options import UsageError
 from delf_cli.report import Report
-from delf_jax.errors import DelfError
+from delf_jax.errors import DelfError, reason_of
+from delf_jax.files.changer import undisturbed
 from delf_jax.files.envelope import stated_format
 
 
@@ -74,7 +75,7 @@ def kind_of(path: str) -> str:
     except OSError as error:
         if has_parts:
             return "store"
-        reason = "it has no manifest.json" if isinstance(error, FileNotFoundError) else str(error.strerror)
+        reason = "it has no manifest.json" if isinstance(error, FileNotFoundError) else reason_of(error)
         raise DelfError(f"{path}: this is not a feature store, an index or a predictor ({reason})") from None
     try:
         stated = stated_format(json.loads(text))
@@ -119,11 +120,16 @@ def _index(path: str, *, repair: bool) -> CheckResult:
         raise UsageError(
             f"{path}: an index cannot be repaired; build it again with `delf-jax index STORE --out {path}`"
         )
-    if manifest.is_sharded(Path(path)):
-        return _shards(Path(path))
-    described = manifest.read(Path(path))
+    look = _shards if manifest.is_sharded(Path(path)) else _one_piece
+    return undisturbed(Path(path) / manifest.NAME, lambda: look(Path(path)))
+
+
+def _one_piece(path: Path) -> CheckResult:
+    from retrieval.indexing import manifest
+
+    described = manifest.read(path)
     counts = {name: described.get(name) for name in ("photos", "features", "dimension", "backend", "fingerprint")}
-    damaged = [{"reason": reason} for reason in manifest.damage(Path(path), described)]
+    damaged = [{"reason": reason} for reason in manifest.damage(path, described)]
     return CheckResult(counts, damaged, damaged)
 
 
@@ -148,10 +154,16 @@ def _shards(path: Path) -> CheckResult:
 
 
 def _predictor(path: str, *, repair: bool) -> CheckResult:
-    from localization import Predictor, predictor_files
+    from localization import predictor_files
 
     if repair:
         raise UsageError(f"{path}: a predictor cannot be repaired; fit it again with `delf-jax fit-localizer`")
+    return undisturbed(Path(path) / predictor_files.MANIFEST, lambda: _whole_predictor(path))
+
+
+def _whole_predictor(path: str) -> CheckResult:
+    from localization import Predictor, predictor_files
+
     manifest = predictor_files.read_manifest(Path(path))
     names = predictor_files.damaged_files(Path(path), manifest)
     damaged = [{"file": name, "reason": "missing or damaged"} for name in names]
@@ -162,7 +174,7 @@ def _predictor(path: str, *, repair: bool) -> CheckResult:
     return CheckResult(counts, damaged, damaged)
 
 
-def _sentences(path: str, kind: str, found: CheckResult) -> str:
+def _sentences(path: str, kind: str, found: CheckResult) -> list[str]:
     held = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in found.counts.items() if type(value) is int)
     lines = [f"{path}: {kind} with {held}"]
     lines += [": ".join(entry.values()) for entry in found.damaged]
@@ -188,4 +200,4 @@ def _sentences(path: str, kind: str, found: CheckResult) -> str:
         lines.append(f"damaged; `delf-jax check {path} --repair` removes the damaged parts and keeps the rest")
     elif found.left:
         lines.append("damaged; put back the original head file, or extract into another folder")
-    return "\n".join(lines)
+    return lines

@@ -156,7 +156,7 @@ class EvaluateLocalization:
         chosen: "Evaluation | None",
         predictor: "localization.Predictor",
         found: float,
-    ) -> str:
+    ) -> list[str]:
         from localization.evaluation.protocols import PROTOCOLS
 
         source = f"chosen on {len(chosen.areas)} held-out photos" if chosen else "oracle, the best on these test photos"
@@ -186,7 +186,7 @@ class EvaluateLocalization:
                 tops = [row[classifier][name] for name in ("top1", "top5", "top1_default", "top5_default")]
                 shares = [f"{share:6.1%}" for share in tops]
                 lines.append("  ".join([f"{_SHOWN[row['method']]:24}", *shares[:2], " " * 10, *shares[2:]]))
-        return "\n".join([*lines, "", f"found: {found:.1%} of the photos (score above {predictor.found_threshold:g})"])
+        return [*lines, "", f"found: {found:.1%} of the photos (score above {predictor.found_threshold:g})"]
 
 
 def _labels(photos: Sequence["AnnotatedPhoto"]) -> dict[str, str]:

@@ -7,7 +7,7 @@ import errno
 import os
 from typing import NamedTuple
 
-from delf_jax.errors import DelfError
+from delf_jax.errors import DelfError, reason_of
 
 DONE, SOME_FAILED, NOTHING_DONE, INTERRUPTED = 0, 1, 2, 130
 
@@ -49,5 +49,5 @@ def _os_message(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{where}the disk is full; free some space or choose another --out, then run the same command again"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"{where}{error.strerror}; change its permissions or choose another place"
-    return f"{where}{error.strerror or error}"
+        return f"{where}{reason_of(error)}; change its permissions or choose another place"
+    return f"{where}{reason_of(error)}"

@@ -89,7 +89,7 @@ class Explain:
         ]
         if self.plot is not None:
             lines.append(f"picture: {self.plot}")
-        report.result(record, "\n".join(lines))
+        report.result(record, lines)
 
 
 def _numbers(option: str, text: str | None, count: int) -> Any:

@@ -10,6 +10,7 @@ from tyro.conf import Positional, arg
 
 from delf_cli.options import UsageError
 from delf_cli.report import Advance, Report
+from delf_jax.files.file_names import fitting
 
 if TYPE_CHECKING:
     from delf_jax.features import LocalFeatures
@@ -69,15 +70,15 @@ class Export:
             raise UsageError(f"{self.store}: contains no photos; extract some first")
         root = None if self.images is None else _absolute(self.images)
         names = relative_names((photo.path for photo in store), root=root)
-        writer = {"delf": self._write_each, "numpy": self._write_each, "hloc": self._hloc, "colmap": self._colmap}
         with report.progress("exporting", "photos") as advance:
-            counts = writer[self.format](store, names, advance)
+            if self.format in _ONE_FILE_A_PHOTO:
+                counts = self._write_each(store, names, report, advance)
+            else:
+                counts = (self._hloc if self.format == "hloc" else self._colmap)(store, names, advance)
+        counts = {"photos": len(names) - report.failed, **counts}
         report.succeeded += 1
-        record = {"store": self.store, "format": self.format, "out": self.out, "photos": len(names), **counts}
-        said = ", ".join(
-            f"{value} {name.replace('_', ' ')}" for name, value in {"photos": len(names), **counts}.items()
-        )
-        report.result(record, f"{self.out}: {said}")
+        said = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in counts.items())
+        report.result({"store": self.store, "format": self.format, "out": self.out, **counts}, f"{self.out}: {said}")
 
     @property
     def _with_matches(self) -> bool:
@@ -99,18 +100,25 @@ class Export:
         if self.format == "colmap" and os.path.isdir(self.out):
             raise UsageError(f"{self.out}: is a folder; give the database file, such as {self.out}/database.db")
 
-    def _write_each(self, store: "FeatureStore", names: dict[str, str], advance: Advance) -> dict[str, int]:
+    def _write_each(
+        self, store: "FeatureStore", names: dict[str, str], report: Report, advance: Advance
+    ) -> dict[str, int]:
         from delf_jax.interchange import arrays, delf_files
 
         write = delf_files.write_delf if self.format == "delf" else arrays.write_npz
         files = _file_names(names.values(), _ONE_FILE_A_PHOTO[self.format])
         features = 0
         for done, photo in enumerate(store, start=1):
-            target = Path(self.out) / files[names[photo.path]]
-            target.parent.mkdir(parents=True, exist_ok=True)
-            write(target, photo.features)
-            features += len(photo.features)
+            name = names[photo.path]
             advance(done, len(names))
+            if ".." in PurePosixPath(name).parts:  # in an archive
+                report.failure("image", photo.path, f"its name leads out of {self.out}; rename it in its archive")
+                continue
+            target = Path(self.out) / files[name]
+            with report.fails_alone("image", photo.path):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                write(target, photo.features)
+                features += len(photo.features)
         return {"features": features}
 
     def _hloc(self, store: "FeatureStore", names: dict[str, str], advance: Advance) -> dict[str, int]:
@@ -188,9 +196,18 @@ class Export:
 
 
 def _file_names(names: Collection[str], suffix: str) -> dict[str, str]:
-    """The file of each photo: its name with this suffix in place of its own, or added to it if two would be equal."""
-    files = {name: str(PurePosixPath(name).with_suffix(suffix)) for name in names}
-    return files if len(set(files.values())) == len(files) else {name: name + suffix for name in names}
+    """The file of each photo: its name with this suffix in place of its own, or added to it if two would be equal.
+
+    >>> _file_names(["a/1.jpg", "2.jpg"], ".npz")
+    {'a/1.jpg': 'a/1.npz', '2.jpg': '2.npz'}
+    """
+    replaced: dict[str, str] = {}
+    added: dict[str, str] = {}
+    for name in names:
+        folder, own = os.path.split(name)
+        replaced[name] = os.path.join(folder, fitting(os.path.splitext(own)[0], suffix=suffix))
+        added[name] = os.path.join(folder, fitting(own, suffix=suffix))
+    return replaced if len(set(replaced.values())) == len(replaced) else added
 
 
 def _counted(

@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from tyro.conf import arg
 
@@ -14,7 +14,8 @@ from delf_cli.distributed_options import DistributedOptions
 from delf_cli.encoder_options import EncoderOptions
 from delf_cli.options import Photos, UsageError
 from delf_cli.report import Advance, Report
-from delf_jax.errors import ImageError
+from delf_jax.errors import ImageError, PredictorError
+from delf_jax.files.changer import only_changer
 
 if TYPE_CHECKING:
     import localization
@@ -91,13 +92,16 @@ class FitLocalizer:
         os.makedirs(parent, exist_ok=True)
         if not os.access(parent, os.W_OK):
             raise UsageError(f"{parent}: this folder cannot be written; choose another --out")
-        predictor = self._predictor(paths, empty, report, group)
         if group is not None and group.share.process:
+            self._predictor(paths, empty, report, group)
             report.succeeded += 1  # process 0 does the rest
             return
-        predictor.save(self.out)
+        with only_changer(self.out, PredictorError):  # it may also be one of those that are merged
+            predictor = self._predictor(paths, empty, report, group)
+            record, sentence = self._described(predictor, report)
+            predictor.save(self.out)
         report.succeeded += 1
-        self._report_result(predictor, report)
+        report.result(record, sentence)
 
     def _predictor(
         self, paths: list[str], empty: list[str], report: Report, group: "Group | None"
@@ -120,7 +124,8 @@ class FitLocalizer:
             predictor = predictor.refitted(self.loss, weight=self.weight)
         return self._calibrated(predictor, paths, empty, report) if empty or self.calibrate else predictor
 
-    def _report_result(self, predictor: "localization.Predictor", report: Report) -> None:
+    def _described(self, predictor: "localization.Predictor", report: Report) -> tuple[dict[str, Any], str]:
+        """The record and the sentence of the result; PredictorError if the photos that are left have no foreground."""
         from localization.foreground import closed_form
 
         diagnostics = closed_form.diagnostics(predictor.statistics)
@@ -142,7 +147,7 @@ class FitLocalizer:
         )
         if classes:
             sentence += f"; {len(classes)} classes: {', '.join(classes[:10])}{', ...' if len(classes) > 10 else ''}"
-        report.result(record, f"{sentence}; an object is found above score {predictor.found_threshold:.3f}")
+        return record, f"{sentence}; an object is found above score {predictor.found_threshold:.3f}"
 
     def _check(self) -> None:
         if self.max_points < 1:

@@ -7,6 +7,8 @@ from tyro.conf import Positional, arg
 
 from delf_cli.options import UsageError
 from delf_cli.report import Report
+from delf_jax.errors import DelfError, SearchIndexError
+from delf_jax.files.changer import only_changer
 
 if TYPE_CHECKING:
     import delf_jax.store.reader
@@ -26,7 +28,7 @@ class Index:
         shards: number of shards. Each shard is an index of its own; while building, only one is in memory.
         add: add the photos of the store to the index at --out.
         asmk: codebook, as written by `delf-jax codebook`. The index then also supports search by visual words (ASMK*).
-        remove: names of photos to remove from the index at --out, written as in the store.
+        remove: photos to remove from the index at --out: their paths, as they are now or as the store has them.
         rebuild: build the damaged shards of the index at --out again, from the photos that no other shard has.
         json: print one JSON line with the counts.
     """
@@ -66,8 +68,9 @@ class Index:
                 raise UsageError(f"{option} is chosen when an index is built; leave it out when you change an index")
         if self.asmk is not None and self.shards is not None:
             raise UsageError("--asmk does not work with shards; leave out --shards or --asmk")
-        index = self._index(report)
-        words = self._aggregate(index, report)
+        with only_changer(self.out, SearchIndexError):  # also while it is read
+            index = self._index(report)
+            words = self._aggregate(index, report)
         report.succeeded += 1
         record = {
             "index": self.out,
@@ -104,8 +107,20 @@ class Index:
         if self.rebuild:
             self._rebuild(index, store, report)
         if self.remove or self.add:
-            index.change(removed=self.remove, added=store if store is not None and self.add else ())
+            index.change(removed=self._removed(index), added=store if store is not None and self.add else ())
         return index
+
+    def _removed(self, index: "retrieval.SearchableIndex") -> list[str]:
+        """The names in the index of the photos that --remove names."""
+        if not self.remove:
+            return []
+        from delf_jax.photos.meant import photo_meant
+
+        names = frozenset(index.names)
+        try:
+            return [photo_meant(typed, names) for typed in self.remove]
+        except DelfError as error:
+            raise SearchIndexError(f"{self.out}: {error}") from None
 
     def _aggregate(self, index: "retrieval.SearchableIndex", report: Report) -> int:
         """Adds the visual words of --asmk. Returns the number of visual words that the index has now."""

@@ -10,7 +10,9 @@ from tyro.conf import Positional, arg
 from delf_cli import input_photos
 from delf_cli.options import Photos, UsageError
 from delf_cli.report import Report
-from delf_jax.errors import ImageError
+from delf_jax.errors import ImageError, reason_of
+from delf_jax.files.changer import only_changer
+from delf_jax.files.file_names import is_refused
 
 if TYPE_CHECKING:
     import localization
@@ -71,7 +73,22 @@ class Localize:
         files = input_photos.find_files(self.photos, report)
         if not files:
             return
-        results = None if self.out is None else LocalizationResults(self.out, recipe=self._recipe(predictor))
+        if self.out is None:
+            self._localize(predictor, files, None, report)
+            return
+        with only_changer(self.out, UsageError):
+            results = LocalizationResults(self.out, recipe=self._recipe(predictor))
+            self._localize(predictor, files, results, report)
+            if report.succeeded:
+                results.finish()
+
+    def _localize(
+        self,
+        predictor: "localization.Predictor",
+        files: "list[PhotoFile]",
+        results: "LocalizationResults | None",
+        report: Report,
+    ) -> None:
         answers: dict[int, dict[str, Any] | ImageError] = {}
         next_position = 0
         with report.progress("localizing") as advance:
@@ -81,8 +98,6 @@ class Localize:
                     _report_answer(files[next_position].path, answers.pop(next_position), report)
                     next_position += 1
                     advance(next_position, len(files))
-        if results is not None and report.succeeded:
-            results.finish()
 
     def _answers(
         self, predictor: "localization.Predictor", files: "list[PhotoFile]", results: "LocalizationResults | None"
@@ -117,6 +132,12 @@ class Localize:
                     results.add(files[position], found, record)
             except ImageError as error:
                 yield position, error
+                continue
+            except OSError as error:
+                if not is_refused(error):
+                    raise
+                reason = f"no file here can have its name ({reason_of(error)}); rename it"
+                yield position, ImageError(files[position].path, reason)
                 continue
             yield position, record
 
@@ -155,4 +176,4 @@ def _report_answer(path: str, answer: dict[str, Any] | ImageError, report: Repor
     label = f"{answer['label']}, " if "label" in answer else ""
     lines = [f"{path}: {'found' if answer['found'] else 'nothing found'}, {label}score {answer['score']:.3f}"]
     lines += ["  " + "  ".join(f"{edge:8.1f}" for edge in box[:4]) + f"  score {box[4]:.3f}" for box in answer["boxes"]]
-    report.result(answer, "\n".join(lines))
+    report.result(answer, lines)

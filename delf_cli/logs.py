@@ -2,10 +2,10 @@
 
 import json
 import logging
-import sys
 import time
 from collections.abc import Sequence
 
+from delf_cli import streams
 from delf_cli.options import UsageError
 from delf_cli.report import jsonable
 
@@ -52,7 +52,7 @@ def start(level: str | None) -> None:
 class _ToStderr(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         # sys.stderr is looked up for every line, because a progress bar replaces it for a while.
-        print(self.format(record), file=sys.stderr, flush=True)
+        streams.say(self.format(record))
 
 
 class JsonLines(logging.Formatter):

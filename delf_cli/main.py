@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, NoReturn, Protocol, Union, runtime_checkable
 
-from delf_cli import environment, logs
+from delf_cli import environment, logs, streams
 from delf_cli.exit_codes import DONE, INTERRUPTED, NOTHING_DONE, failure_of
 from delf_cli.interrupts import interruptible
 from delf_cli.report import Report, one_line
@@ -64,6 +64,7 @@ class Subcommand(Protocol):
 
 def process() -> NoReturn:
     """Runs `delf-jax` with the arguments of this process and ends the process."""
+    streams.open_all()
     try:
         code = main()
     except KeyboardInterrupt:  # a second Ctrl-C, while the first one was being handled
@@ -74,6 +75,10 @@ def process() -> NoReturn:
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
         os._exit(code)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        streams.detach_stdout()
     sys.exit(code)
 
 
@@ -93,12 +98,12 @@ def main(args: Sequence[str] | None = None) -> int:
         return end.code if isinstance(end.code, int) else (DONE if end.code is None else NOTHING_DONE)
     except BrokenPipeError:
         # The program that reads our output has ended. Python would complain again when it flushes stdout at exit.
-        _detach_stdout()
+        streams.detach_stdout()
         return INTERRUPTED
     except (KeyboardInterrupt, Exception) as error:
         failure = failure_of(error)
         if failure.is_bug:
-            traceback.print_exc()
+            streams.say(traceback.format_exc().rstrip())
         return _stop(failure.message, failure.code)
 
 
@@ -153,12 +158,5 @@ def _sentence(box: str) -> str:
 
 
 def _stop(message: str, code: int) -> int:
-    print(f"delf-jax: {one_line(message)}", file=sys.stderr, flush=True)
+    streams.say(f"delf-jax: {one_line(message)}")
     return code
-
-
-def _detach_stdout() -> None:
-    with contextlib.suppress(OSError, ValueError):
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
-        os.close(null)

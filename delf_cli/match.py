@@ -78,7 +78,7 @@ def _record(result: "retrieval.verification.verify.Match") -> dict[str, object]:
     }
 
 
-def _sentences(command: Match, result: "retrieval.verification.verify.Match") -> str:
+def _sentences(command: Match, result: "retrieval.verification.verify.Match") -> list[str]:
     verdict = "show the same thing" if result.accepted else "no match"
     lines = [
         f"{command.a} and {command.b}: {verdict}",
@@ -89,4 +89,4 @@ def _sentences(command: Match, result: "retrieval.verification.verify.Match") ->
         lines += ["  ".join(f"{value:10.4g}" for value in row) for row in result.transform]
     if command.plot is not None:
         lines.append(f"picture: {command.plot}")
-    return "\n".join(lines)
+    return lines

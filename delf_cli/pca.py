@@ -8,6 +8,8 @@ from tyro.conf import arg
 from delf_cli import head_fitting, input_photos
 from delf_cli.options import ExtractionOptions, Photos, UsageError
 from delf_cli.report import Report
+from delf_jax.errors import ModelError
+from delf_jax.files.changer import only_changer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,10 @@ class Pca:
         paths = input_photos.find_paths(self.paths, report)
         if not paths:
             return
+        with only_changer(self.out, ModelError):  # it may also be the head that is read
+            self._fit(paths, report)
+
+    def _fit(self, paths: list[str], report: Report) -> None:
         # Fitting needs no scorer, and this head may lack one.
         extractor = dataclasses.replace(self.extraction, scorer="norm").load()
         if extractor.head.autoencoder is not None:

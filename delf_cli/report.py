@@ -9,10 +9,13 @@ import contextlib
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from delf_cli import streams
 from delf_cli.exit_codes import DONE, NOTHING_DONE, SOME_FAILED
+from delf_jax.errors import reason_of
+from delf_jax.files.file_names import is_refused
 
 
 @runtime_checkable
@@ -67,12 +70,14 @@ class Report:
             return DONE
         return SOME_FAILED if self.succeeded else NOTHING_DONE
 
-    def result(self, record: Mapping[str, Any], text: str) -> None:
-        """Prints an answer: the record with ``--json``, otherwise the text, which may have several lines."""
+    def result(self, record: Mapping[str, Any], lines: str | Sequence[str]) -> None:
+        """Prints an answer: the record with ``--json``, otherwise one line or several."""
         if self.json:
-            print(json.dumps(jsonable(record), allow_nan=False), file=sys.stdout, flush=True)
+            text = json.dumps(jsonable(record), allow_nan=False)
         else:
-            print("\n".join(map(one_line, text.split("\n"))), file=sys.stdout, flush=True)
+            # A line break in a name must not begin a line that looks like an answer.
+            text = "\n".join(map(one_line, [lines] if isinstance(lines, str) else lines))
+        print(text, file=sys.stdout, flush=True)
 
     def failure(self, kind: Literal["image", "query", "weights"], name: str, reason: str) -> None:
         """Counts and prints an input that failed. ``reason`` says what is wrong and what to do."""
@@ -80,12 +85,22 @@ class Report:
         if self.json:
             self.result({kind: name, "error": reason}, "")
         else:
-            print(one_line(f"{name}: {reason}"), file=sys.stderr, flush=True)
+            streams.say(one_line(f"{name}: {reason}"))
+
+    @contextlib.contextmanager
+    def fails_alone(self, kind: Literal["image", "query"], name: str) -> Iterator[None]:
+        """If the block cannot write a file because of its name, this input fails, and the others do not."""
+        try:
+            yield
+        except OSError as error:
+            if not is_refused(error):
+                raise
+            self.failure(kind, name, f"no file here can have its name ({reason_of(error)}); rename it")
 
     def note(self, text: str) -> None:
         """Prints a message for people on stderr; nothing with ``--json``."""
         if not self.json:
-            print(one_line(text), file=sys.stderr, flush=True)
+            streams.say(one_line(text))
 
     @contextlib.contextmanager
     def progress(self, description: str, unit: str = "photos") -> Iterator[Advance]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from delf_cli.options import UsageError
 from delf_jax.errors import ImageError
+from delf_jax.files.file_names import LONGEST, fitting
 
 if TYPE_CHECKING:
     import delf_jax.drawing
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 _MAX_SIDE = 1024
+_LONGEST = LONGEST - len("_mask")  # of a picture, whose mask has a name made from its own
 _RESULTS_ON_SHEET = 5
 
 
@@ -35,8 +37,8 @@ class FileNames:
 
     >>> [*map(FileNames().of, ["a/x.png", "b/x.jpg", "y"])]
     ['x.jpg', 'x_2.jpg', 'y.jpg']
-    >>> [*map(FileNames(["x.jpg"]).of, ["b/x.jpg", "x_2.jpg"])]
-    ['x_2.jpg', 'x_2_2.jpg']
+    >>> [*map(FileNames(["x.jpg"]).of, ["b/x.jpg", "x_2.jpg", "x\\n.jpg"])]
+    ['x_2.jpg', 'x_2_2.jpg', 'x_.jpg']
     """
 
     def __init__(self, taken: Iterable[str] = ()) -> None:
@@ -46,10 +48,11 @@ class FileNames:
     def of(self, photo: str) -> str:
         """A name that no earlier photo has."""
         stem = os.path.splitext(os.path.basename(photo))[0]
-        name = f"{stem}.jpg"
+        stem = "".join(c if c.isprintable() else "_" for c in stem)
+        name = fitting(stem, suffix=".jpg", most=_LONGEST)
         while name in self._taken:
             self._repeated[stem] += 1
-            name = f"{stem}_{self._repeated[stem] + 1}.jpg"
+            name = fitting(stem, suffix=f"_{self._repeated[stem] + 1}.jpg", most=_LONGEST)
         self._taken.add(name)
         return name
 

@@ -90,14 +90,9 @@ class Search:
                     if isinstance(features, ImageError):
                         report.failure("query", queries[next_position], features.reason)
                     else:
-                        self._answer(
-                            index,
-                            queries[next_position],
-                            features,
-                            files[next_position],
-                            report,
-                            box=boxes[next_position],
-                        )
+                        query, file, box = queries[next_position], files[next_position], boxes[next_position]
+                        with report.fails_alone("query", query):
+                            self._answer(index, query, features, file, report, box=box)
                     next_position += 1
                     advance(next_position, len(queries))
 
@@ -171,7 +166,7 @@ class Search:
             record["lost_shards"] = [{"shard": name, "error": reason} for name, reason in result.lost.items()]
             lines += [f"  without shard {name}: {reason}" for name, reason in result.lost.items()]
         record["results"] = [_record(found) for found in result.matches]
-        report.result(record, "\n".join(lines))
+        report.result(record, lines)
 
 
 def _record(found: "retrieval.verification.verify.Match") -> dict[str, object]:

@@ -12,6 +12,7 @@ from delf_cli import head_fitting, input_photos
 from delf_cli.options import Photos, UsageError
 from delf_cli.report import Report
 from delf_cli.training_progress import show_progress
+from delf_jax.files.changer import only_changer
 from delf_jax.settings import Precision
 
 if TYPE_CHECKING:
@@ -97,14 +98,15 @@ class Train:
         network = loop.network_config(settings, backbone, classes=len(training.classes))
         attention = loop.first_attention(settings, network, base)
         folder = Path(self.out)
-        self._prepare_folder(folder, settings, training, backbone)
-        feeds = self._feeds(training, validation, settings, report)
-        with contextlib.closing(feeds.training):
-            steps = Steps(settings, network, backbone, _optimizer(settings, feeds), attention=attention)
-            with self._summary_writer(folder) as board, show_progress(report) as show:
-                result = loop.train(steps, feeds, folder, board=board, progress=show)
-        photos_used = self._count_photos(training, feeds, report)
-        self._save(steps, result, base, training, photos_used, report)
+        with only_changer(folder, UsageError):
+            self._prepare_folder(folder, settings, training, backbone)
+            feeds = self._feeds(training, validation, settings, report)
+            with contextlib.closing(feeds.training):
+                steps = Steps(settings, network, backbone, _optimizer(settings, feeds), attention=attention)
+                with self._summary_writer(folder) as board, show_progress(report) as show:
+                    result = loop.train(steps, feeds, folder, board=board, progress=show)
+            photos_used = self._count_photos(training, feeds, report)
+            self._save(steps, result, base, training, photos_used, report)
         self._report_result(report, folder, settings, result, photos_used)
 
     @property

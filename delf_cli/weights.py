@@ -127,7 +127,7 @@ class Weights:
             advice = f"fit its head: delf-jax pca PHOTOS --model {model} --out {out / 'head.safetensors'}"
         else:
             advice = f"use it: --model {model}" + (" --as-released" if imported.head.released_settings else "")
-        report.result(record, f"{out}: {_described(*model_paths(str(out)))[1]}\n{advice}")
+        report.result(record, [f"{out}: {_described(*model_paths(str(out)))[1]}", advice])
 
     def _info(self, name: str, report: Report) -> None:
         from delf_jax.import_weights.public.registry import registry
@@ -148,7 +148,7 @@ class Weights:
             described, text = _described(*model_paths(name))
             record["model"] = described
             lines.append(f"  model: {text}")
-        report.result(record, "\n".join(lines))
+        report.result(record, lines)
 
 
 def _record(weights: "PublicWeights") -> dict[str, Any]:

@@ -14,8 +14,20 @@ def one_line(error: BaseException) -> str:
 
     >>> one_line(ValueError("bad header:\\n  line 3"))
     'bad header: line 3'
+    >>> one_line(KeyError("count"))
+    'count is missing'
     """
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    text = f"{error.args[0]} is missing" if isinstance(error, KeyError) and len(error.args) == 1 else str(error)
+    return " ".join(text.split())[:200] or type(error).__name__
+
+
+def reason_of(error: OSError) -> str:
+    """What the system says of a file, without its name; libraries raise such errors with a text of their own.
+
+    >>> reason_of(FileNotFoundError(2, "No such file or directory", "/a/b")), reason_of(OSError("not seekable"))
+    ('No such file or directory', 'not seekable')
+    """
+    return error.strerror or one_line(error)
 
 
 class DelfError(Exception):

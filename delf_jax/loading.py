@@ -14,6 +14,7 @@ from delf_jax.errors import ModelError, one_line
 from delf_jax.extraction.head import Head
 from delf_jax.extractor import Extractor
 from delf_jax.files import model_file
+from delf_jax.files.changer import undisturbed
 from delf_jax.import_weights.public.registry import registry
 from delf_jax.models.architectures import Config, network_of, read_config
 from delf_jax.models.backbone import BackboneConfig
@@ -59,17 +60,16 @@ def load(
         overrides = {"model": os.fspath(name)} | overrides
     settings = dataclasses.replace(settings, **overrides)
     backbone_path, head_path = model_paths(settings.model)
-    chosen = head if isinstance(head, Head) else Head.open(head or head_path)
-    config, params = read_backbone(backbone_path, conv5_stride=settings.conv5_stride)
-    return Extractor(
-        config,
-        params,
-        chosen,
-        settings,
-        fingerprint=_fingerprint(backbone_path, chosen),
-        batch_size=batch_size,
-        devices=devices,
-    )
+
+    def read() -> Extractor:
+        chosen = head if isinstance(head, Head) else Head.open(head or head_path)
+        config, params = read_backbone(backbone_path, conv5_stride=settings.conv5_stride)
+        fingerprint = _fingerprint(backbone_path, chosen)
+        return Extractor(
+            config, params, chosen, settings, fingerprint=fingerprint, batch_size=batch_size, devices=devices
+        )
+
+    return undisturbed(backbone_path, read)
 
 
 def released_settings(name: str | os.PathLike[str], settings: ExtractionSettings | None = None) -> ExtractionSettings:
@@ -102,7 +102,7 @@ def read_backbone(
     """
     description, tensors = model_file.read(path)
     if description.get("kind") != "backbone":
-        raise ModelError(f"{path}: this is a {description.get('kind')} file, not a backbone")
+        raise ModelError(f"{path}: this is a {description.get('kind', 'model')} file, not a backbone")
     try:
         network = _with_conv5_stride(read_config(description), conv5_stride, path)
         params = network_of(network).fold(tensors, network)

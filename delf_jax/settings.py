@@ -52,7 +52,8 @@ class ExtractionSettings:
         if self.max_side < 16:
             raise ValueError(f"max_side is {self.max_side}; it must be at least 16 pixels")
         if not self.scales or not all(math.isfinite(s) and 0 < s <= 8 for s in self.scales):
-            raise ValueError(f"scales are {self.scales}; give one or more numbers above 0 and up to 8")
+            shown = ", ".join(map(str, self.scales)) or "empty"
+            raise ValueError(f"scales are {shown}; give one or more numbers above 0 and up to 8")
         if self.quantile is not None and not 0 <= self.quantile < 1:
             raise ValueError(f"quantile is {self.quantile}; it must be at least 0 and below 1")
 

@@ -4,12 +4,14 @@ import dataclasses
 import functools
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Array, Float
 
 from delf_jax.errors import ImageError, PredictorError
+from delf_jax.files.changer import Version, only_changer
 from localization import predictor_files
 from localization.encoders.base import DenseFeatures, Encoder, Source
 from localization.encoders.choosing import as_encoder, open_encoder
@@ -17,7 +19,7 @@ from localization.encoders.extractor_encoder import run_at_scales
 from localization.foreground import closed_form, solvers
 from localization.foreground.closed_form import Solution
 from localization.foreground.solvers import FiniteSolution, Loss
-from localization.foreground.statistics import Statistics, unit_features
+from localization.foreground.statistics import Statistics, differing, unit_features
 from localization.localizing import (
     Classify,
     Localization,
@@ -68,6 +70,7 @@ class Predictor:
     found_threshold: float = 0.0
     optimum: FiniteSolution | None = None
     encoder: Encoder | None = None
+    _versions: dict[Path, Version] = dataclasses.field(default_factory=dict, repr=False)
 
     @functools.cached_property
     def solution(self) -> Solution:
@@ -86,9 +89,8 @@ class Predictor:
             return open_encoder(self.statistics.encoder)
         encoder = as_encoder(self.encoder)
         if dict(encoder.description) != dict(self.statistics.encoder):
-            raise PredictorError(
-                f"this predictor was fitted on {dict(self.statistics.encoder)}, not on {dict(encoder.description)}"
-            )
+            differ = differing(self.statistics.encoder, encoder.description)
+            raise PredictorError(f"this predictor was fitted on another encoder ({differ}); give it the same one again")
         return encoder
 
     def direction(self, label: str | None = None) -> Float[np.ndarray, " c"]:
@@ -249,8 +251,9 @@ class Predictor:
         return dataclasses.replace(
             self,
             statistics=statistics,
-            points=self.points + other.points if self.points and other.points else None,
+            points=None if self.points is None or other.points is None else self.points + other.points,
             found_threshold=max(self.found_threshold, other.found_threshold),
+            _versions=other._versions | self._versions,
         )
 
     def __sub__(self, other: "Predictor") -> "Predictor":
@@ -262,9 +265,9 @@ class Predictor:
         if self.optimum or other.optimum:
             raise PredictorError("only closed-form predictors can be subtracted; forget first and refit the result")
         rest = self.points
-        if rest and other.points:
+        if rest is not None and other.points is not None:
             rest = rest - other.points
-        elif rest:
+        elif rest is not None:
             raise PredictorError("cannot tell which points to forget; fit the photos to be forgotten with points too")
         return dataclasses.replace(self, statistics=self.statistics - other.statistics, points=rest)
 
@@ -272,12 +275,18 @@ class Predictor:
         """Writes a folder atomically; it replaces an older predictor, and nothing else.
 
         Raises:
-            PredictorError: the path holds something that is not a predictor.
+            PredictorError: the path holds something that is not a predictor, or one that others are changing, or that
+                this predictor was opened from and others have changed since.
         """
         parts = PredictorParts(
             self.statistics, self.points, self.map_threshold, self.found_threshold, optimum=self.optimum
         )
-        predictor_files.write(path, parts)
+        with only_changer(path, PredictorError):
+            if before := self._versions.get(Path(path).resolve()):
+                before.require_last(path, predictor_files.MANIFEST, PredictorError)
+            predictor_files.write(path, parts)
+            version = Version.of(path, predictor_files.MANIFEST)
+            self._versions[version.path] = version
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, encoder: Any = None) -> "Predictor":
@@ -289,8 +298,10 @@ class Predictor:
         Raises:
             PredictorError: missing, damaged, or written by a newer version.
         """
+        before = Version.of(path, predictor_files.MANIFEST)
         parts = predictor_files.read(path)
-        return cls(**parts._asdict(), encoder=None if encoder is None else as_encoder(encoder))
+        encoder = None if encoder is None else as_encoder(encoder)
+        return cls(**parts._asdict(), encoder=encoder, _versions={before.path: before})
 
 
 def _unit_features(arguments: Any, dense: DenseFeatures) -> dict[str, Array]:

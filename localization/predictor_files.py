@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from delf_jax.errors import PredictorError
+from delf_jax.errors import PredictorError, reason_of
 from delf_jax.files import atomic, model_file
+from delf_jax.files.changer import only_changer, undisturbed
 from delf_jax.files.checksum import file_sha256
 from delf_jax.files.envelope import (
     EnvelopeError,
@@ -22,7 +23,7 @@ from localization.foreground.solvers import FiniteSolution
 from localization.foreground.statistics import Statistics
 from localization.representers.points import Points
 
-_STATISTICS, _OPTIMUM, _MANIFEST, _POINTS = "statistics.safetensors", "optimum.safetensors", "manifest.json", "points"
+_STATISTICS, _OPTIMUM, MANIFEST, _POINTS = "statistics.safetensors", "optimum.safetensors", "manifest.json", "points"
 _FORMAT, _VERSION = "delf-jax predictor", 1
 
 
@@ -40,17 +41,17 @@ def write(path: str | os.PathLike[str], parts: PredictorParts) -> None:
     """Writes the folder atomically; it replaces an older predictor, and nothing else.
 
     Raises:
-        PredictorError: the path holds something that is not a predictor.
+        PredictorError: the path holds something that is not a predictor, or others are changing it.
     """
     check_free(path)
-    with atomic.replacing_folder(path) as folder:
+    with only_changer(path, PredictorError), atomic.replacing_folder(path) as folder:
         statistics_file.write(folder / _STATISTICS, parts.statistics)
         optimum = None
         if parts.optimum:
             fields = {field.name: getattr(parts.optimum, field.name) for field in dataclasses.fields(parts.optimum)}
             model_file.write(folder / _OPTIMUM, {"w": fields.pop("w")}, {"kind": "foreground optimum"} | fields)
             optimum = _OPTIMUM
-        if parts.points:
+        if parts.points is not None:
             (folder / _POINTS).mkdir()
             parts.points.save(folder / _POINTS)
         files = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
@@ -58,10 +59,10 @@ def write(path: str | os.PathLike[str], parts: PredictorParts) -> None:
             "map_threshold": parts.map_threshold,
             "found_threshold": parts.found_threshold,
             "optimum": optimum,
-            "points": bool(parts.points),
+            "points": parts.points is not None,
             "files": {name: file_sha256(folder / name) for name in files},
         }
-        atomic.write_bytes(folder / _MANIFEST, encode_envelope(_FORMAT, _VERSION, manifest))
+        atomic.write_bytes(folder / MANIFEST, encode_envelope(_FORMAT, _VERSION, manifest))
 
 
 def read(path: str | os.PathLike[str]) -> PredictorParts:
@@ -71,9 +72,13 @@ def read(path: str | os.PathLike[str]) -> PredictorParts:
         PredictorError: missing, damaged, or written by a newer version.
     """
     folder = Path(path)
+    return undisturbed(folder / MANIFEST, lambda: _read(folder))
+
+
+def _read(folder: Path) -> PredictorParts:
     manifest = read_manifest(folder)
     if damaged := damaged_files(folder, manifest):
-        raise PredictorError(f"{path}: {damaged[0]} is missing or damaged; fit the predictor again")
+        raise PredictorError(f"{folder}: {damaged[0]} is missing or damaged; fit the predictor again")
     optimum = None
     if manifest["optimum"]:
         description, tensors = model_file.read(folder / manifest["optimum"])
@@ -95,7 +100,7 @@ def read_manifest(folder: Path) -> Mapping[str, Any]:
         PredictorError: missing, damaged, of something else, or written by a newer version.
     """
     try:
-        manifest = decode_envelope((folder / _MANIFEST).read_bytes(), format=_FORMAT, newest=_VERSION).body
+        manifest = decode_envelope((folder / MANIFEST).read_bytes(), format=_FORMAT, newest=_VERSION).body
         files, thresholds = manifest["files"], (manifest["map_threshold"], manifest["found_threshold"])
         if not isinstance(files, dict) or not all(is_inside(name) for name in files):
             raise ValueError("its files are not a mapping of names in the folder")
@@ -104,7 +109,9 @@ def read_manifest(folder: Path) -> Mapping[str, Any]:
         if manifest["points"] not in (True, False):
             raise ValueError("it does not say whether there are points")
     except OSError as error:
-        raise PredictorError(f"{folder}: no predictor there ({error.strerror}); make one with fit-localizer") from error
+        raise PredictorError(
+            f"{folder}: no predictor there ({reason_of(error)}); make one with fit-localizer"
+        ) from error
     except OtherFormatError as error:
         raise PredictorError(f"{folder}: this is a {error.format!r}, not a predictor") from error
     except NewerVersionError as error:

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from delf_jax.errors import ModelError
 from delf_jax.extraction.pca import Pca
 from delf_jax.files import model_file
+from delf_jax.files.changer import only_changer
 from delf_jax.settings import Scorer
 
 _PCA = ("pca_mean", "pca_basis", "pca_variance")
@@ -61,7 +62,7 @@ class Head:
         """
         description, tensors = model_file.read(Path(path))
         if description.get("kind") != "head":
-            raise ModelError(f"{path}: this is a {description.get('kind')} file, not a head; name a head file")
+            raise ModelError(f"{path}: this is a {description.get('kind', 'model')} file, not a head; name a head file")
         _require_fit(os.fspath(path), description, tensors)
         pca = None
         if all(name in tensors for name in _PCA):
@@ -83,7 +84,7 @@ class Head:
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the head file, whole or not at all."""
+        """Writes the head file, whole or not at all; ModelError if others are changing it."""
         tensors: dict[str, np.ndarray] = {}
         if self.pca is not None:
             tensors |= {
@@ -106,7 +107,8 @@ class Head:
         }
         if self.released_settings:
             description["released_settings"] = self.released_settings
-        model_file.write(Path(path), tensors, description)
+        with only_changer(path, ModelError):
+            model_file.write(Path(path), tensors, description)
 
     def require(self, scorer: Scorer, *, name: str) -> None:
         """Checks that this head has a scorer; ``name`` is that of the model in the error.

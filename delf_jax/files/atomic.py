@@ -1,12 +1,16 @@
 """Files and folders that appear whole or not at all, even when the process is killed or the power fails."""
 
 import contextlib
+import ctypes
 import errno
 import os
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+
+from delf_jax.files.file_names import fitting
 
 _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.EMLINK}
 """How a disk says that it has no hard links."""
@@ -77,10 +81,11 @@ def _create_in_place(target: Path, data: bytes) -> None:
 def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Gives a new folder beside ``path`` to fill; when the block ends without an error, it replaces ``path``.
 
-    A folder cannot be renamed onto one that holds files. So an older folder is first renamed, and for a moment there is
-    none at ``path``. When the block raises, the older folder stays and nothing else is left.
+    An older folder changes places with the new one in one step. Only where the system cannot do that, for a moment
+    there is none at ``path``. A link stays; the folder that it leads to is replaced. When the block raises, the older
+    folder stays and nothing else is left.
     """
-    target = Path(path)
+    target = Path(path).resolve()
     aside, older = _beside(target), _beside(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     aside.mkdir()
@@ -90,19 +95,34 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
             for file in files:
                 sync(os.path.join(folder, file))
             sync(folder)
-        if target.exists():
-            os.rename(target, older)
-        try:
-            os.rename(aside, target)
-        except BaseException:
-            if older.exists():
-                os.rename(older, target)
-            raise
+        if target.exists() and _exchange(aside, target):
+            older = aside
+        else:
+            _rename_both(aside, target, older)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
     sync(target.parent)
     shutil.rmtree(older, ignore_errors=True)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Two folders change places in one step; False if this system or this disk cannot do that."""
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
+    here, exchange = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of renameat2(2)
+    return renameat2 is not None and not renameat2(here, os.fsencode(first), here, os.fsencode(second), exchange)
+
+
+def _rename_both(aside: Path, target: Path, older: Path) -> None:
+    # A folder cannot be renamed onto one that holds files.
+    if target.exists():
+        os.rename(target, older)
+    try:
+        os.rename(aside, target)
+    except BaseException:
+        if older.exists():
+            os.rename(older, target)
+        raise
 
 
 def sync(path: str | os.PathLike[str]) -> None:
@@ -121,4 +141,4 @@ def sync(path: str | os.PathLike[str]) -> None:
 
 def _beside(target: Path) -> Path:
     # The leading dot hides it from Arrow readers and from the listing of photos.
-    return target.parent / f".{target.name[:100]}.{uuid.uuid4().hex}.tmp"
+    return target.parent / fitting(f".{target.name}", suffix=f".{uuid.uuid4().hex}.tmp")

@@ -7,7 +7,7 @@ from typing import Any
 
 import fsspec
 
-from delf_jax.errors import StoreError
+from delf_jax.errors import StoreError, reason_of
 from delf_jax.files import atomic
 
 
@@ -136,7 +136,7 @@ class Folder:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             remedy = "the disk is full; free some space and run the same command again, what is finished is kept"
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            remedy = f"cannot be written ({error.strerror}); change its permissions or choose another place"
+            remedy = f"cannot be written ({reason_of(error)}); change its permissions or choose another place"
         elif error.errno in (errno.ENOTDIR, errno.EEXIST):
             remedy = "is a file, not a folder; choose another place"
         else:

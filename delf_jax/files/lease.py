@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from delf_jax.errors import StoreError
+from delf_jax.errors import StoreError, reason_of
 from delf_jax.files import json_files
 from delf_jax.files.folder import Folder
 
@@ -40,13 +40,21 @@ class Lease:
     A lease is not a fence: a process that was suspended may still believe that it has one. The numbers of the commits
     are the fence (``store.commit_log``).
 
+    Args:
+        folder: of the lease.
+        seconds: how long it lasts if it is not renewed.
+        holds: what the lease is for, if that is not the folder. Then the folder is made for the lease alone, and is
+            removed with it.
+
     Raises:
         StoreError: another writer, which is alive, holds the folder.
     """
 
-    def __init__(self, folder: Folder, *, seconds: float = 60.0) -> None:
+    def __init__(self, folder: Folder, *, seconds: float = 60.0, holds: str | os.PathLike[str] | None = None) -> None:
         self._folder = folder
         self._seconds = seconds
+        self._is_passing = holds is not None
+        self._name = folder.address if holds is None else os.fspath(holds)
         self._owner = uuid.uuid4().hex
         self._released = threading.Event()
         self._lock = self._lock_here()
@@ -64,7 +72,7 @@ class Lease:
         held = self._read()
         if held is None or held["owner"] != self._owner:
             raise StoreError(
-                f"{self._folder.address}: another writer took it over while this one was suspended; "
+                f"{self._name}: another writer took it over while this one was suspended; "
                 "run the same command again when that one has ended"
             )
 
@@ -78,28 +86,40 @@ class Lease:
             held = self._read()
             if held is not None and held["owner"] == self._owner:
                 self._folder.remove(FILE)
+            if self._is_passing and self._folder.path is not None:
+                with contextlib.suppress(OSError):  # the next writer has begun
+                    (self._folder.path / _LOCK).unlink(missing_ok=True)
+                    self._folder.path.rmdir()
         finally:
             self._unlock()
 
     def _lock_here(self) -> int | None:
         if self._folder.path is None or fcntl is None:
             return None
-        try:
-            lock = os.open(self._folder.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise StoreError(
-                f"{self._folder.address}: cannot be written ({error.strerror}); "
-                "change its permissions, free some space or choose another place"
-            ) from None
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        place = self._folder.path / _LOCK
+        while True:
+            try:
+                if self._is_passing:
+                    self._folder.path.mkdir(exist_ok=True)
+                lock = os.open(place, os.O_RDWR | os.O_CREAT, 0o666)
+            except OSError as error:
+                if self._is_passing and isinstance(error, FileNotFoundError) and self._folder.path.parent.is_dir():
+                    continue  # the writer before has just removed it
+                raise StoreError(
+                    f"{self._name}: cannot be written ({reason_of(error)}); "
+                    "change its permissions, free some space or choose another place"
+                ) from None
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(lock)
+                raise self._in_use(self._read()) from None
+            except OSError:  # a network disk without locks: lease.json alone has to do
+                os.close(lock)
+                return None
+            if _is_at(lock, place):
+                return lock
             os.close(lock)
-            raise self._in_use(self._read()) from None
-        except OSError:  # a network disk without locks: lease.json alone has to do
-            os.close(lock)
-            return None
-        return lock
 
     def _unlock(self) -> None:
         if self._lock is not None:
@@ -115,7 +135,7 @@ class Lease:
             left = max(left, self._seconds / 2)  # time for two renewals, also if the clock of that writer is behind
             until = time.strftime("%H:%M:%S", time.localtime(time.time() + left))
             writer = f"process {first['process']} on {first['host']}"
-            details = {"folder": self._folder.address, "writer": writer, "until": until}
+            details = {"folder": self._name, "writer": writer, "until": until}
             _log.warning("waiting to see whether another writer is alive", extra=details)
             end = time.monotonic() + left
             while held == first and time.monotonic() < end:
@@ -133,7 +153,7 @@ class Lease:
     def _in_use(self, held: dict[str, Any] | None) -> StoreError:
         who = f" (process {held['process']} on {held['host']})" if held else ""
         return StoreError(
-            f"{self._folder.address}: another writer is at work in it{who}; wait until it has ended "
+            f"{self._name}: another writer is at work in it{who}; wait until it has ended "
             f"(if it died on another computer, for {self._seconds:g} s)"
         )
 
@@ -163,11 +183,18 @@ class Lease:
             return None
         except OSError as error:
             raise StoreError(
-                f"{self._folder.address}: its {FILE} cannot be read ({error}); "
+                f"{self._name}: its {FILE} cannot be read ({error}); "
                 "check the disk or the connection and run the command again"
             ) from None
         known = {"owner", "host", "computer", "process", "time"} <= held.keys()
         return held if known and isinstance(held["time"], (int, float)) else None
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether an open file is still the one at ``path``."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    return False
 
 
 def _computer() -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from delf_jax.errors import ModelError, one_line
+from delf_jax.errors import ModelError, one_line, reason_of
 from delf_jax.files import atomic, json_files
 from delf_jax.files.checksum import file_sha256
 
@@ -51,7 +51,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.nda
     except (FileNotFoundError, IsADirectoryError) as error:
         raise ModelError(f"{path}: no such model file") from error
     except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise ModelError(f"{path}: cannot be read ({reason_of(error)})") from error
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         reason = one_line(error)
         raise ModelError(f"{path}: damaged or not a model file ({reason}); get it again") from error
@@ -69,7 +69,7 @@ def fingerprint(path: str | os.PathLike[str]) -> str:
     try:
         return file_sha256(path)
     except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise ModelError(f"{path}: cannot be read ({reason_of(error)})") from error
 
 
 def _checksum(tensors: Mapping[str, np.ndarray]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from delf_jax.errors import one_line
+from delf_jax.errors import one_line, reason_of
 
 _MEMO = ("BINPUT", "LONG_BINPUT", "PUT")
 # Numbers and text; arrays of objects may hold only these too.
@@ -67,7 +67,7 @@ def read_numpy_pickle(path: str | os.PathLike[str]) -> Any:
         _require_finite(content, len(data.getbuffer()))
         return content
     except OSError as error:
-        raise UnreadablePickle(f"cannot be read ({error.strerror or error})") from error
+        raise UnreadablePickle(f"cannot be read ({reason_of(error)})") from error
     except UnreadablePickle:
         raise
     except Exception as error:

@@ -178,7 +178,8 @@ def _autoencoder_by_shape(bundle: TensorBundle, taken: Mapping[str, np.ndarray])
     if not pairs:
         return {}
     if len(pairs) > 1:
-        raise ModelError(f"{bundle.prefix}: has {len(pairs)} pairs of layers that could be the autoencoder: {pairs}")
+        named = ", ".join(f"{pair['encode']} and {pair['decode']}" for pair in pairs)
+        raise ModelError(f"{bundle.prefix}: has {len(pairs)} pairs of layers that could be the autoencoder: {named}")
     tensors: dict[str, np.ndarray] = {}
     for part, name in pairs[0].items():
         kernel = np.asarray(bundle[name], np.float32)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from google.protobuf import text_format
 
-from delf_jax.errors import ModelError
+from delf_jax.errors import ModelError, reason_of
 from delf_jax.extraction.pca import Pca
 from delf_jax.files.protobuf import message_class
 from delf_jax.interchange.datum import read_datum
@@ -85,7 +85,7 @@ def read_config(path: str | os.PathLike[str]) -> DelfConfig:
     try:
         text_format.Parse(Path(path).read_text(encoding="utf-8-sig"), message, allow_unknown_field=True)
     except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise ModelError(f"{path}: cannot be read ({reason_of(error)})") from error
     except (text_format.ParseError, UnicodeDecodeError) as error:
         raise ModelError(f"{path}: not a DelfConfig in text form ({error}); give the .pbtxt of the release") from error
     if not message.image_scales:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from delf_jax.errors import ModelError, one_line
+from delf_jax.errors import ModelError, one_line, reason_of
 from delf_jax.files import json_files
 from delf_jax.import_weights.imported_backbone import ImportedBackbone, count_units
 from delf_jax.models.resnet import ResNetConfig
@@ -93,7 +93,7 @@ def _read_tensorflowjs(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, A
             raise TypeError("its topology is not an object")
         return arrays, topology
     except OSError as error:
-        raise ModelError(f"{error.filename or folder}: {error.strerror}; unpack the whole package") from error
+        raise ModelError(f"{error.filename or folder}: {reason_of(error)}; unpack the whole package") from error
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         reason = one_line(error)
         raise ModelError(f"{folder}/model.json: not a TensorFlow.js layers model ({reason})") from error
@@ -124,7 +124,9 @@ def _epsilon(topology: Mapping[str, Any]) -> float:
             float(layer["config"]["epsilon"]) for layer in layers if layer["class_name"].startswith("BatchNorm")
         }
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise ModelError(f"model.json: does not describe its layers ({error!r}); export the model again") from None
+        raise ModelError(
+            f"model.json: does not describe its layers ({one_line(error)}); export the model again"
+        ) from None
     if len(epsilons) != 1:
         raise ModelError(f"model.json: batch-norm epsilons {sorted(epsilons)}; expected one for the whole network")
     return epsilons.pop()

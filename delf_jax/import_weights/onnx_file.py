@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from delf_jax.errors import ModelError
+from delf_jax.errors import ModelError, reason_of
 from delf_jax.files.protobuf import message_class, parse
 
 # Of ONNX's published schema (onnx.proto3), what leads to the tensors and to their names.
@@ -52,7 +52,7 @@ def read_onnx(path: str) -> dict[str, np.ndarray]:
             raise ValueError("it has no graph")
         return _read_graph(model.graph)
     except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise ModelError(f"{path}: cannot be read ({reason_of(error)})") from error
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
     except (ValueError, KeyError, OverflowError) as error:

@@ -16,7 +16,7 @@ import google_crc32c
 import ml_dtypes
 import numpy as np
 
-from delf_jax.errors import ModelError
+from delf_jax.errors import ModelError, reason_of
 from delf_jax.files.protobuf import message_class, parse
 
 # Of TensorFlow's published schemas, what leads to the numeric tensors.
@@ -160,7 +160,7 @@ class TensorBundle(Mapping[str, np.ndarray]):
 
 
 def _unreadable(path: str, error: OSError) -> str:
-    return f"{path}: cannot be read ({error.strerror or error}); a checkpoint is its .index and all its .data files"
+    return f"{path}: cannot be read ({reason_of(error)}); a checkpoint is its .index and all its .data files"
 
 
 def _shards(header: bytes) -> int:

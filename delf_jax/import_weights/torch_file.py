@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
-from delf_jax.errors import ModelError, one_line
+from delf_jax.errors import ModelError, one_line, reason_of
 from delf_jax.files.pickles import AllowListUnpickler, UnreadablePickle
 
 _MOST_TENSORS, _MOST_SHARING, _DEEPEST = 100_000, 1000, 16
@@ -66,7 +66,7 @@ def read_torch_file(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         with open(path, "rb") as file:
             return _read_legacy(io.BytesIO(file.read()))
     except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise ModelError(f"{path}: cannot be read ({reason_of(error)})") from error
     except UnreadablePickle as error:
         raise ModelError(f"{path}: {error}; save its state_dict alone") from error
     except ModelError as error:

@@ -7,7 +7,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from delf_jax.errors import ModelError
+from delf_jax.errors import ModelError, reason_of
 from delf_jax.import_weights.imported_backbone import ImportedBackbone, count_units
 from delf_jax.import_weights.torch_file import read_torch_file
 from delf_jax.models.resnet import ResNetConfig
@@ -93,6 +93,6 @@ def read_tensors(path: str) -> dict[str, np.ndarray]:
     try:
         return load_file(path)
     except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise ModelError(f"{path}: cannot be read ({reason_of(error)})") from error
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path}: damaged or not a safetensors file ({error}); get it again") from error

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from delf_jax.errors import FileFormatError
+from delf_jax.errors import FileFormatError, reason_of
 from delf_jax.files import atomic
 from delf_jax.files.protobuf import message_class, parse
 
@@ -97,4 +97,4 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise FileFormatError(f"{os.fspath(path)}: cannot be read ({error.strerror or error})") from None
+        raise FileFormatError(f"{os.fspath(path)}: cannot be read ({reason_of(error)})") from None

@@ -1,5 +1,6 @@
 """Pairs of photos and their matches, in the terms of hloc and COLMAP."""
 
+import os
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import NamedTuple
@@ -44,7 +45,7 @@ def relative_names(paths: Iterable[str], *, root: str | None = None) -> dict[str
     >>> relative_names(["/photos/db/a.jpg", "/photos/query/b.jpg"])
     {'/photos/db/a.jpg': 'db/a.jpg', '/photos/query/b.jpg': 'query/b.jpg'}
     """
-    given = {path: PurePosixPath(path.replace("\\", "/")) for path in paths}
+    given = {path: PurePosixPath(path.replace(os.sep, "/")) for path in paths}
     if root is None:
         common: tuple[str, ...] = ()
         for parts in zip(*(path.parent.parts for path in given.values())):
@@ -53,11 +54,17 @@ def relative_names(paths: Iterable[str], *, root: str | None = None) -> dict[str
             common = (*common, parts[0])
         folder = PurePosixPath(*common)
     else:
-        folder = PurePosixPath(root.replace("\\", "/"))
+        folder = PurePosixPath(root.replace(os.sep, "/"))
     try:
         return {path: str(pure.relative_to(folder)) for path, pure in given.items()}
     except ValueError:
         outside = next(path for path, pure in given.items() if not pure.is_relative_to(folder))
+        if root is None:
+            first = next(iter(given))
+            other = next(path for path, pure in given.items() if pure.parts[0] != given[first].parts[0])
+            raise FileFormatError(
+                f"{first} and {other}: no folder holds both; extract the photos of each place into a store of their own"
+            ) from None
         raise FileFormatError(f"{outside}: is not in {root}; give the folder that holds all photos") from None
 
 

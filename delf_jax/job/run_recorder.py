@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
-from delf_jax.errors import StoreError
+from delf_jax.errors import StoreError, reason_of
 from delf_jax.files import atomic
 from delf_jax.photos.meter import CompilationCount, Meter
 from delf_jax.store import run_report
@@ -137,5 +137,5 @@ class RunRecorder:
             atomic.write_bytes(file, report.to_prometheus())
         except OSError as error:
             raise StoreError(
-                f"{os.fspath(file)}: the metrics cannot be written ({error.strerror}); choose another file for them"
+                f"{os.fspath(file)}: the metrics cannot be written ({reason_of(error)}); choose another file for them"
             ) from None

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import fsspec
 
-from delf_jax.errors import ImageError, one_line
+from delf_jax.errors import ImageError, one_line, reason_of
 from delf_jax.photos import tar_and_parquet
 from delf_jax.photos.key_set import KeySet
 from delf_jax.photos.names import is_photo_name, path_key
@@ -111,7 +111,7 @@ def _walk(folder: str, entered: set[tuple[int, int]], links: list[str]) -> Itera
         names.sort()
     except OSError as error:
         yield ImageError(
-            folder, f"the folder cannot be listed ({error.strerror}); change its permissions or leave it out"
+            folder, f"the folder cannot be listed ({reason_of(error)}); change its permissions or leave it out"
         )
         return
     for name in names:

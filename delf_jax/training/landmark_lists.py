@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.csv
 from jaxtyping import Float64, Int64
 
-from delf_jax.errors import TrainingDataError, one_line
+from delf_jax.errors import TrainingDataError, one_line, reason_of
 from delf_jax.training.samples import LabelledPhotos, photo_list
 
 EARTH_RADIUS = 6_371_008.8
@@ -153,7 +153,7 @@ def _table(path: str | os.PathLike[str]) -> pa.Table:
     except UnicodeDecodeError:
         raise TrainingDataError(f"{path}: is not in UTF-8; save it as UTF-8") from None
     except OSError as error:
-        raise TrainingDataError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+        raise TrainingDataError(f"{path}: cannot be read ({reason_of(error)}); check the path") from None
     except pa.ArrowInvalid as error:
         raise TrainingDataError(f"{path}: is not a list with a header line ({one_line(error)})") from None
     if len(set(table.column_names)) < table.num_columns:

@@ -161,8 +161,8 @@ class Loader(Iterator[Batch]):
         for key, value in self._identity.items():
             if state.get(key) != value:
                 raise TrainingDataError(
-                    f"the saved state has {key} {state.get(key)}, this run {value}; resume with the same photos and "
-                    "options, or start a new run"
+                    f"the saved state has {key} {state.get(key, 'missing')}, this run {value}; "
+                    "resume with the same photos and options, or start a new run"
                 )
         self.close()
         self.step = int(state["step"])

@@ -56,5 +56,6 @@ def _differences(before: Mapping[str, Any], after: Mapping[str, Any], prefix: st
         if isinstance(old, dict) and isinstance(new, dict):
             found += _differences(old, new, f"{prefix}{name}.")
         elif old != new:
-            found.append(f"{prefix}{name}: {old} there, {new} asked for")
+            shown = ["not set" if value is None else value for value in (old, new)]
+            found.append(f"{prefix}{name}: {shown[0]} there, {shown[1]} asked for")
     return found

@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool
 
-from delf_jax.errors import ImageError, TrainingDataError
+from delf_jax.errors import ImageError, TrainingDataError, reason_of
 from delf_jax.photos.find import PhotoFile, find_photos
 from delf_jax.photos.load import Photo, load_photo
 
@@ -90,7 +90,7 @@ def from_folders(root: str | os.PathLike[str]) -> LabelledPhotos:
             classes = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
     except OSError as error:
         raise TrainingDataError(
-            f"{root}: cannot be listed ({error.strerror}); name a folder of class folders"
+            f"{root}: cannot be listed ({reason_of(error)}); name a folder of class folders"
         ) from None
     labelled = [
         (name, os.path.relpath(path, root)) for name in classes for path in photo_paths([os.path.join(root, name)])

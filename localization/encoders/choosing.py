@@ -92,6 +92,5 @@ def open_encoder(description: Mapping[str, Any], *, batch_size: int | None = Non
         return ExtractorEncoder.from_description(description, batch_size=batch_size)
     if description.get("kind") == "maps":
         return MapEncoder(name=description["name"])
-    raise PredictorError(
-        f"this predictor was fitted on the function {description.get('name')!r}; give it again with encoder="
-    )
+    name = description.get("name", "of its caller")
+    raise PredictorError(f"this predictor was fitted on the function {name}; give it again with encoder=")

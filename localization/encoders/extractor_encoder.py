@@ -121,7 +121,8 @@ def run_at_scales(
         PredictorError: a scale is not above 0 and at most 4, or the encoder has one size of photo only.
     """
     if not scales or not all(0 < scale <= 4 for scale in scales):
-        raise PredictorError(f"map scales are {tuple(scales)}; give one or more, each above 0 and at most 4")
+        shown = ", ".join(map(str, scales)) or "empty"
+        raise PredictorError(f"map scales are {shown}; give one or more, each above 0 and at most 4")
     if isinstance(encoder, ExtractorEncoder):
         return encoder.run(function, arguments, photos, scales=scales)
     if tuple(scales) != (1.0,):

@@ -222,9 +222,8 @@ class _Comparison:
         if photo.label in self.classes:
             coarse["class"] = row["cosines"][..., len(self.directions) + self.classes.index(photo.label)]
         elif self.classes:
-            raise PredictorError(
-                f"{photo.path}: its class {photo.label!r} was not fitted; fit with all classes or none"
-            )
+            which = "it has no class" if photo.label is None else f"its class {photo.label!r} was not fitted"
+            raise PredictorError(f"{photo.path}: {which}; fit with all classes or none")
         ious, score = {}, 0.0
         for method, values in coarse.items():
             maps = stretch(values, row["cells_hw"])

@@ -6,7 +6,6 @@ photo and float64 across photos: w* is the difference of two nearly parallel mea
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -72,6 +71,8 @@ class Sums:
         return Sums(self.feature + other.feature, self.unit + other.unit, self.count + other.count)
 
     def __sub__(self, other: "Sums") -> "Sums":
+        if self.count == other.count:  # nothing is left, not even the rounding errors
+            return Sums(np.zeros_like(self.feature), np.zeros_like(self.unit), 0)
         return Sums(self.feature - other.feature, self.unit - other.unit, self.count - other.count)
 
     @property
@@ -191,12 +192,17 @@ class Statistics:
         return self._combined(other, -1, self.total - other.total, {n: s for n, s in classes.items() if s.count})
 
     def _combined(self, other: "Statistics", sign: int, total: Sums, classes: dict[str, Sums]) -> "Statistics":
+        norm_sums = (
+            (self.norm_sum + sign * other.norm_sum, self.norm_square_sum + sign * other.norm_square_sum)
+            if total.count
+            else (0.0, 0.0)
+        )
         return dataclasses.replace(
             self,
             total=total,
             photos=self.photos + sign * other.photos,
-            norm_sum=self.norm_sum + sign * other.norm_sum,
-            norm_square_sum=self.norm_square_sum + sign * other.norm_square_sum,
+            norm_sum=max(norm_sums[0], 0.0),  # rounding may leave less than nothing of norms of 0
+            norm_square_sum=max(norm_sums[1], 0.0),
             norm_histogram=self.norm_histogram + sign * other.norm_histogram,
             classes=classes,
         )
@@ -206,10 +212,8 @@ class Statistics:
         if mine != theirs:
             raise PredictorError(f"features have {mine} and {theirs} channels; only statistics of one encoder add up")
         if dict(self.encoder) != dict(other.encoder):
-            raise PredictorError(
-                f"statistics come from different encoders ({_short(self.encoder)} and {_short(other.encoder)}); "
-                "fit both with the same one"
-            )
+            differ = differing(self.encoder, other.encoder)
+            raise PredictorError(f"statistics come from different encoders ({differ}); fit both with the same one")
         if self.norm_cap != other.norm_cap:
             raise PredictorError(f"norm caps differ ({self.norm_cap} and {other.norm_cap}); fit both with the same cap")
 
@@ -219,5 +223,11 @@ class Statistics:
         return float(NORM_EDGES[int(np.searchsorted(shares, q)) + 1])
 
 
-def _short(encoder: Mapping[str, Any]) -> str:
-    return json.dumps(dict(encoder), sort_keys=True)[:80]
+def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
+    """What two descriptions of encoders have different.
+
+    >>> differing({"layer": "conv4", "side": 800}, {"layer": "conv5", "side": 800, "stride": 1})
+    'layer conv4 and conv5, stride not set and 1'
+    """
+    names = [name for name in {**first, **second} if first.get(name) != second.get(name)]
+    return ", ".join(f"{name} {first.get(name, 'not set')} and {second.get(name, 'not set')}" for name in names)[:200]

@@ -49,7 +49,7 @@ def read(path: str | Path) -> Statistics:
     """
     description, tensors = model_file.read(path)
     if description.get("kind") != _KIND:
-        raise PredictorError(f"{path}: not foreground statistics but {description.get('kind')!r}")
+        raise PredictorError(f"{path}: this is a {description.get('kind', 'model')} file, not foreground statistics")
     try:
         if description["version"] > _VERSION:
             raise PredictorError(f"{path}: written by a newer version; update delf-jax")

@@ -34,7 +34,8 @@ def cells_of(
         inside = -0.5 <= x0 <= width - 0.5 and -0.5 <= y0 <= height - 0.5
     if not inside:
         raise PredictorError(
-            f"{tuple(where)} is not inside the photo of {width} x {height} pixels; choose a place inside it"
+            f"{', '.join(f'{number:g}' for number in where)}: is not inside the photo of {width} x {height} pixels; "
+            "choose a place inside it"
         )
 
     def span(low: float, high: float, pixels: int, count: int) -> slice:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Int, UInt64
 
-from delf_jax.errors import PredictorError
+from delf_jax.errors import PredictorError, reason_of
 from delf_jax.photos.names import path_key
 
 _SCHEMA = pa.schema(
@@ -184,7 +184,7 @@ def _temporary() -> Iterator[None]:
     except OSError as error:
         raise PredictorError(
             f"{tempfile.gettempdir()}: temporary data of the fitted photos cannot be written there "
-            f"({error.strerror}); free some space, or set TMPDIR to another folder"
+            f"({reason_of(error)}); free some space, or set TMPDIR to another folder"
         ) from error
 
 

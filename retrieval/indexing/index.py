@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from delf_jax.errors import SearchIndexError, one_line
 from delf_jax.features import LocalFeatures
 from delf_jax.files import atomic
+from delf_jax.files.changer import Version, only_changer, undisturbed
 from delf_jax.settings import ExtractionSettings
 from delf_jax.store.reader import FeatureStore
 from retrieval.asmk import Codebook, InvertedFile, Kernel
@@ -33,8 +34,9 @@ ASMK = "asmk"
 class Index(SearchableIndex):
     """An index in one piece, which one process holds.
 
-    ``build`` makes it in memory or, with ``out``, in a folder; ``open`` takes it from its folder. Only one process at a
-    time may change an index in a folder.
+    ``build`` makes it in memory or, with ``out``, in a folder; ``open`` takes it from its folder. Of several processes
+    that change an index in a folder, one at a time does, and one that has opened it before another changed it is told
+    to open it again. Who only searches is not disturbed.
 
     Costs of a feature with d dimensions: on disk 2 d bytes and 16 of geometry, both mapped, not read; in memory those
     of the backend, 4 d for exact and about 2.5 d for ScaNN. Building with ScaNN holds 15 d for a while. Building
@@ -54,6 +56,7 @@ class Index(SearchableIndex):
         self.threshold = description.threshold
         self.head_path = description.head_path
         self.path = path
+        self._version: Version | None = None
 
     @classmethod
     def build(
@@ -92,16 +95,19 @@ class Index(SearchableIndex):
             columns = PhotoColumns.gather(photos_with_names(photos))
             return cls(IndexedPhotos(columns, searcher.build(columns.descriptors)), description)
         path = Path(out)
-        with replacing_index(path) as folder:
-            with ColumnWriter(folder) as writer:
-                for name, features in photos_with_names(photos):
-                    writer.add(name, features)
-                columns = writer.finish()
-            built = searcher.build(columns.descriptors)
-            cls(IndexedPhotos(columns, built), description).complete_folder(folder)
-        if description.head_path is not None:
-            description = dataclasses.replace(description, head_path=path / HEAD)
-        return cls(IndexedPhotos(PhotoColumns.open(path), built), description, path=path)
+        with only_changer(path, SearchIndexError):
+            with replacing_index(path) as folder:
+                with ColumnWriter(folder) as writer:
+                    for name, features in photos_with_names(photos):
+                        writer.add(name, features)
+                    columns = writer.finish()
+                built = searcher.build(columns.descriptors)
+                cls(IndexedPhotos(columns, built), description).complete_folder(folder)
+            if description.head_path is not None:
+                description = dataclasses.replace(description, head_path=path / HEAD)
+            index = cls(IndexedPhotos(PhotoColumns.open(path), built), description, path=path)
+            index._version = Version.of(path, manifest.NAME)
+        return index
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, read_only: bool = False) -> "Index":
@@ -117,10 +123,16 @@ class Index(SearchableIndex):
             SearchIndexError: the index is missing, damaged, or made by a newer version.
         """
         folder = Path(path)
-        damaged = manifest.damage(folder, manifest.read(folder))
-        if damaged:
-            raise SearchIndexError(f"{folder}: damaged, {damaged[0]}; build the index again")
-        index = cls.open_checked(folder)
+
+        def read() -> "Index":
+            damaged = manifest.damage(folder, manifest.read(folder))
+            if damaged:
+                raise SearchIndexError(f"{folder}: damaged, {damaged[0]}; build the index again")
+            index = cls.open_checked(folder)
+            index._version = Version.of(folder, manifest.NAME)
+            return index
+
+        index = undisturbed(folder / manifest.NAME, read)
         index.path = None if read_only else folder
         return index
 
@@ -154,11 +166,20 @@ class Index(SearchableIndex):
         """Writes a copy of the index as a folder that appears whole or not at all; replaces an index that is there.
 
         Raises:
-            SearchIndexError: ``path`` is something else than an index, or cannot be written.
+            SearchIndexError: ``path`` is something else than an index, cannot be written, or is the folder that this
+                index was opened from or saved to before, and others have changed it since.
         """
-        with replacing_index(path) as folder:
-            self._photos.columns.save(folder)
-            self.complete_folder(folder)
+        with only_changer(path, SearchIndexError):
+            self._require_last(path)
+            with replacing_index(path) as folder:
+                self._photos.columns.save(folder)
+                self.complete_folder(folder)
+            if self._version is None or self._version.path == Path(path).resolve():
+                self._version = Version.of(path, manifest.NAME)
+
+    def _require_last(self, path: str | os.PathLike[str]) -> None:
+        if self._version is not None:
+            self._version.require_last(path, manifest.NAME, SearchIndexError)
 
     def complete_folder(self, folder: Path) -> None:
         """Completes a folder that holds the columns of this index: backend, head, and last the manifest."""
@@ -244,8 +265,9 @@ class Index(SearchableIndex):
             raise SearchIndexError(
                 "the codebook is of another model than the index; make one from features of the same model"
             )
-        inverted_file = self._photos.aggregated(codebook, kernel, regions or {})
-        self._replace(IndexedPhotos(self._photos.columns, self._photos.backend, inverted_file))
+        with self._changing():
+            inverted_file = self._photos.aggregated(codebook, kernel, regions or {})
+            self._replace(IndexedPhotos(self._photos.columns, self._photos.backend, inverted_file))
 
     def neighbours(self, features: LocalFeatures, count: int) -> Neighbours:
         """The ``count`` nearest descriptors of each descriptor of a query; a photo's number is its place in ``names``.
@@ -271,7 +293,18 @@ class Index(SearchableIndex):
         return self._photos
 
     def _change(self, removed: Collection[str], added: Mapping[str, LocalFeatures]) -> None:
-        self._replace(self._photos.changed(removed, added))
+        with self._changing():
+            self._replace(self._photos.changed(removed, added))
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Keeps others from changing the folder; SearchIndexError if they have changed it since it was opened."""
+        if self.path is None:
+            yield
+            return
+        with only_changer(self.path, SearchIndexError):
+            self._require_last(self.path)
+            yield
 
     def _replace(self, photos: IndexedPhotos) -> None:
         """Takes other photos, in memory and in the folder."""
@@ -293,14 +326,15 @@ def replacing_index(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A new folder that replaces the index at ``path`` if the block ends without an error.
 
     Raises:
-        SearchIndexError: ``path`` is something else than an index, or cannot be written.
+        SearchIndexError: ``path`` is something else than an index, cannot be written, or others are changing it.
     """
     target = Path(path)
-    if target.exists() and not (target.is_dir() and (manifest.is_index(target) or not any(target.iterdir()))):
-        raise SearchIndexError(f"{target}: there is something else than an index; choose another name")
     try:
-        with atomic.replacing_folder(target) as folder:
-            yield folder
+        with only_changer(target, SearchIndexError):
+            if target.exists() and not (target.is_dir() and (manifest.is_index(target) or not any(target.iterdir()))):
+                raise SearchIndexError(f"{target}: there is something else than an index; choose another name")
+            with atomic.replacing_folder(target) as folder:
+                yield folder
     except OSError as error:
         reason = one_line(error)
         raise SearchIndexError(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from delf_jax.errors import SearchIndexError
+from delf_jax.errors import SearchIndexError, reason_of
 from delf_jax.files.checksum import file_sha256
 from delf_jax.files.envelope import (
     EnvelopeError,
@@ -64,7 +64,7 @@ def read(folder: Path, kind: str = FORMAT) -> dict[str, Any]:
     except FileNotFoundError:
         raise SearchIndexError(f"{folder}: not an index, it has no {NAME}; make one with delf-jax index") from None
     except OSError as error:
-        raise SearchIndexError(f"{folder}: cannot be read ({error.strerror}); check its permissions") from None
+        raise SearchIndexError(f"{folder}: cannot be read ({reason_of(error)}); check its permissions") from None
     except OtherFormatError as error:
         if error.format in (FORMAT, SHARDED):
             raise SearchIndexError(f"{folder}: is a {error.format}; open it with retrieval.open_index") from None
@@ -96,8 +96,10 @@ def file_damage(folder: Path, name: str, expected: Mapping[str, Any]) -> str | N
         return f"{NAME} lists {name!r}, which is outside the index"
     if not path.is_file():
         return f"{name} is missing"
-    if path.stat().st_size != expected.get("bytes"):
-        return f"{name} has {path.stat().st_size} bytes instead of {expected.get('bytes')}"
+    if type(expected.get("bytes")) is not int:
+        return f"{NAME} does not say how long {name} is"
+    if path.stat().st_size != expected["bytes"]:
+        return f"{name} has {path.stat().st_size} bytes instead of {expected['bytes']}"
     if file_sha256(path) != expected.get("sha256"):
         return f"{name} does not match its checksum"
     return None

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from delf_jax.errors import SearchIndexError, StoreError, one_line
+from delf_jax.errors import SearchIndexError, one_line
 from delf_jax.features import LocalFeatures
-from delf_jax.files.folder import Folder
-from delf_jax.files.lease import Lease
+from delf_jax.files.changer import only_changer
 from retrieval.indexing import manifest
 from retrieval.indexing.columns import PhotoColumns
 from retrieval.indexing.indexed_photos import unknown_photo
@@ -29,22 +28,17 @@ def changing(root: Path) -> Iterator[Layout]:
         SearchIndexError: another writer is changing the index, or it cannot be written.
     """
     try:
-        lease = Lease(Folder(root))
-    except StoreError as error:
-        raise SearchIndexError(str(error)) from error
-    try:
-        layout = Layout.read(root)
-        layout.remove_others(root)
-        try:
-            yield layout
-        except BaseException:
-            Layout.read(root).remove_others(root)
-            raise
+        with only_changer(root, SearchIndexError):
+            layout = Layout.read(root)
+            layout.remove_others(root)
+            try:
+                yield layout
+            except BaseException:
+                Layout.read(root).remove_others(root)
+                raise
     except OSError as error:
         reason = one_line(error)
         raise SearchIndexError(f"{root}: cannot be written ({reason}); free space or check its permissions") from error
-    finally:
-        lease.release()
 
 
 def changed(root: Path, layout: Layout, removed: Collection[str], added: Mapping[str, LocalFeatures]) -> Layout:

@@ -2,11 +2,15 @@
 
 import os
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from delf_jax.errors import SearchIndexError
+from delf_jax.files.changer import only_changer
 from tests.delf_cli.conftest import Run
 
 
@@ -85,7 +89,13 @@ def test_photos_that_do_not_match_are_an_answer(run: Run, photos: Path, small: t
 
 
 def test_photos_are_added_to_and_taken_out_of_an_index(
-    run: Run, index: Path, photos: Path, demo_photos: Path, small: tuple[str, ...], tmp_path: Path
+    run: Run,
+    index: Path,
+    photos: Path,
+    demo_photos: Path,
+    small: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     shutil.copytree(index, tmp_path / "i")
     assert run("extract", demo_photos / "home.jpg", "--out", tmp_path / "s", *small).code == 0
@@ -93,6 +103,18 @@ def test_photos_are_added_to_and_taken_out_of_an_index(
     assert (added.code, added.records[0]["photos"]) == (0, 6)
     gone = run("index", "--out", tmp_path / "i", "--remove", demo_photos / "home.jpg", photos / "box.jpg", "--json")
     assert (gone.code, gone.records[0]["photos"]) == (0, 4)
-    missing = run("index", "--out", tmp_path / "i", "--remove", "nothing.jpg")
+    monkeypatch.chdir(photos.parent)
+    gone = run("index", "--out", tmp_path / "i", "--remove", f"{photos.name}/chelsea.jpg", "--json")
+    assert (gone.code, gone.records[0]["photos"]) == (0, 3)
+    missing = run("index", "--out", tmp_path / "i", "--remove", "graf1.jpg")
     assert missing.code == 2
-    assert missing.err.count("\n") == 1
+    assert missing.err == (
+        f"delf-jax: {tmp_path / 'i'}: graf1.jpg: is not there; did you mean {photos / 'graf1.jpg'}?\n"
+    )
+    with only_changer(tmp_path / "i", SearchIndexError):
+        codes = []
+        held = threading.Thread(target=lambda: codes.append(run("index", "--out", tmp_path / "i", "--remove", "x")))
+        held.start()
+        held.join()
+    assert codes[0].code == 2
+    assert "another writer is at work in it" in codes[0].err

@@ -10,9 +10,11 @@ import pytest
 
 import localization
 from delf_jax.errors import PredictorError
+from delf_jax.files.changer import only_changer
 from localization.predictor import Predictor
 from localization.predictor_files import damaged_files, read_manifest
 from tests.conftest import ROOT
+from tests.elsewhere import errors_elsewhere
 from tests.localization.planted import planted
 
 
@@ -28,6 +30,39 @@ def test_saved_and_opened(planted_predictor: Predictor, tmp_path: Path) -> None:
     assert a.boxes == b.boxes
     assert opened.explain(dense, (4, 4)).excitatory == kept.explain(dense, (4, 4)).excitatory
     assert list(opened.points.photos) == list(kept.points.photos)
+
+
+def test_changes_of_others_are_never_lost(planted_predictor: Predictor, tmp_path: Path) -> None:
+    path = tmp_path / "p"
+    dataclasses.replace(planted_predictor, _versions={}).save(path)
+    first, second = Predictor.open(path), Predictor.open(path)
+    with only_changer(path, PredictorError):
+        (refused,) = errors_elsewhere(lambda: first.save(path))
+    assert "another writer is at work" in str(refused)
+    for threshold in (0.1, 0.2):
+        first = dataclasses.replace(first, found_threshold=threshold)
+        first.save(path)
+    other = localization.fit([planted(60)[0]])
+    for changed in (second, dataclasses.replace(second, points=None), second + other, other + second):
+        with pytest.raises(PredictorError, match="changed since it was opened; open it again"):
+            changed.save(path)
+    assert Predictor.open(path).found_threshold == 0.2
+
+
+def test_one_that_has_forgotten_every_photo_opens_and_learns_again(
+    planted_predictor: Predictor, tmp_path: Path
+) -> None:
+    (planted_predictor - planted_predictor).save(tmp_path / "p")
+    emptied = Predictor.open(tmp_path / "p")
+    sums = emptied.statistics
+    assert (sums.photos, sums.total.count, sums.norm_sum, sums.norm_square_sum, sums.classes) == (0, 0, 0, 0, {})
+    assert not sums.total.feature.any()
+    assert not sums.total.unit.any()
+    with pytest.raises(PredictorError, match="no positions to fit on"):
+        emptied.direction()
+    again = emptied + planted_predictor
+    np.testing.assert_array_equal(again.direction(), planted_predictor.direction())
+    assert len(again.points) == len(planted_predictor.points)
 
 
 def test_refitted_is_kept(planted_predictor: Predictor, tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ import pytest
 import retrieval
 from delf_jax.errors import SearchIndexError
 from delf_jax.features import LocalFeatures
+from delf_jax.files.changer import only_changer
 from delf_jax.settings import ExtractionSettings
 from retrieval import asmk
+from tests.elsewhere import errors_elsewhere
 from tests.retrieval.sift import sift_features
 
 NAMES = ("graf1", "leuvenA", "nothing", "coffee", "camera")
@@ -75,6 +77,53 @@ def test_an_index_of_every_kind_keeps_its_promises(kind: str, photos: dict[str, 
             assert again.search(photos["leuvenB"], verify=0).matches[0].image == "coffee"
     index.remove(["box"])
     assert "box" in retrieval.open_index(tmp_path / "copy").names
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_changes_of_two_who_have_opened_it_are_never_lost(
+    kind: str, photos: dict[str, LocalFeatures], tmp_path: Path
+) -> None:
+    path = tmp_path / "index"
+    first, second = build(kind, photos, path), retrieval.open_index(path)
+    with only_changer(path, SearchIndexError):
+        (refused,) = errors_elsewhere(lambda: first.remove(["camera"]))
+        (also,) = errors_elsewhere(lambda: build(kind, photos, path))
+    assert "another writer is at work" in str(refused)
+    assert "another writer is at work" in str(also)
+    first.remove(["camera"])
+    found = second.search(photos["camera"]).matches
+    if kind == "folder":
+        assert found[0].image == "camera"
+        with pytest.raises(SearchIndexError, match="changed since it was opened; open it again"):
+            second.add([("box", photos["box"])])
+        second = retrieval.open_index(path)
+    second.add([("box", photos["box"])])
+    assert retrieval.open_index(path).names == ("graf1", "leuvenA", "nothing", "coffee", "box")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["index"]
+
+
+def test_what_is_saved_again_must_not_hide_the_changes_of_others(
+    photos: dict[str, LocalFeatures], tmp_path: Path
+) -> None:
+    index = build("memory", photos, tmp_path)
+    for _ in range(2):
+        index.save(tmp_path / "index")
+    read_only = retrieval.Index.open(tmp_path / "index", read_only=True)
+    retrieval.Index.open(tmp_path / "index").remove(["camera"])
+    for kept in (index, read_only):
+        kept.add([("box", photos["box"])])
+        with pytest.raises(SearchIndexError, match="changed since it was opened"):
+            kept.save(tmp_path / "index")
+        kept.save(tmp_path / "other")
+    assert "camera" not in retrieval.Index.open(tmp_path / "index").names
+
+
+def test_a_link_to_an_index_stays_a_link(photos: dict[str, LocalFeatures], tmp_path: Path) -> None:
+    build("folder", photos, tmp_path / "index")
+    (tmp_path / "link").symlink_to("index")
+    retrieval.open_index(tmp_path / "link").remove(["camera"])
+    assert (tmp_path / "link").is_symlink()
+    assert "camera" not in retrieval.open_index(tmp_path / "index").names
 
 
 def test_a_read_only_index_leaves_its_folder_alone(photos: dict[str, LocalFeatures], tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from delf_jax.errors import SearchIndexError
 from delf_jax.files import atomic
 from delf_jax.store.reader import FeatureStore
 from delf_jax.store.repair import repair
-from tests.soak import ground
+from tests.soak import changers, ground
 from tests.soak.faulty_files import FaultyFiles
 from tests.soak.ground import Tally
 
@@ -264,4 +264,6 @@ FAULTS: dict[str, tuple[Fault, int]] = {
     "parts": (damaged_store, 60),
     "index": (damaged_index, 60),
     "small": (damaged_small_files, 40),
+    "changers": (changers.one_index, 120),  # seconds
+    "changers_of_shards": (changers.sharded_index, 120),
 }

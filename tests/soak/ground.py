@@ -24,8 +24,8 @@ from delf_jax.store.reader import FeatureStore
 from tests.delf_jax.fake_extractor import FakeExtractor, features_of
 
 PART_PHOTOS = 4
-_SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["delf_cli.main", "delf_jax.job.extraction_job", "tests.soak.ground"])
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["delf_cli.main", "delf_jax.job.extraction_job", "tests.soak.ground"])
 
 
 @dataclasses.dataclass
@@ -106,7 +106,7 @@ def extract(photos: str, out: str, seconds: float = 0.0) -> None:
 
 def start(photos: Path, out: str | Path, *, seconds: float = 0.0, target: Any = extract, args: Any = ()) -> BaseProcess:
     """Starts the job in a process of its own, forked from one that has imported everything."""
-    process = _SERVER.Process(target=target, args=(str(photos), str(out), seconds, *args))
+    process = SERVER.Process(target=target, args=(str(photos), str(out), seconds, *args))
     process.start()
     return process
 

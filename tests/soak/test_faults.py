@@ -7,7 +7,10 @@ import pytest
 
 from tests.soak import faults
 
-TIMES = {"kill": 3, "two": 1, "full": 1, "readonly": 1, "objects": 2, "clock": 2, "parts": 3, "index": 3, "small": 3}
+TIMES = {
+    **{"kill": 3, "two": 1, "full": 1, "readonly": 1, "objects": 2, "clock": 2, "parts": 3, "index": 3, "small": 3},
+    **{"changers": 3, "changers_of_shards": 3},
+}
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from delf_jax.errors import ModelError, one_line
+from delf_jax.errors import ModelError, one_line, reason_of
 
 # Ten times the largest release of weights.
 MAX_BYTES = 8 << 30
@@ -30,7 +30,7 @@ def unpacked(path: Path, *, max_bytes: int = MAX_BYTES) -> Iterator[Path]:
         try:
             path.open("rb").close()
         except OSError as error:
-            raise ModelError(f"{path}: cannot be read ({error.strerror}); change its permissions") from error
+            raise ModelError(f"{path}: cannot be read ({reason_of(error)}); change its permissions") from error
     if not path.is_file() or not (is_wheel or _is_tar(path)):
         yield path
         return
@@ -51,7 +51,7 @@ def unpacked(path: Path, *, max_bytes: int = MAX_BYTES) -> Iterator[Path]:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
                 remedy = "free some space there or set TMPDIR"
                 raise ModelError(
-                    f"{path}: cannot be unpacked in {folder.parent} ({error.strerror}); {remedy}"
+                    f"{path}: cannot be unpacked in {folder.parent} ({reason_of(error)}); {remedy}"
                 ) from error
             # A damaged archive can raise almost anything; to the user it means the same.
             raise ModelError(

@@ -9,6 +9,7 @@ import requests
 
 from delf_jax.errors import ModelError
 from delf_jax.files import atomic
+from delf_jax.files.changer import only_changer
 from delf_jax.files.checksum import file_sha256
 from delf_jax.import_weights.public.registry import PublicWeights
 
@@ -48,7 +49,8 @@ def fetch(
         wait: seconds before the second attempt; doubled for each further one.
 
     Raises:
-        ModelError: the network may not be used, no address gives the file, or the file is not the published one.
+        ModelError: the network may not be used, no address gives the file, the file is not the published one, or
+            another process is downloading it.
     """
     target = folder / weights.file
     record = folder / f"{weights.file}.sha256"
@@ -66,17 +68,17 @@ def fetch(
         raise ModelError(
             f"{weights.name}: not in the cache, and the network may not be used; fetch it, or put it at {target}"
         )
-    folder.mkdir(parents=True, exist_ok=True)
     download = _Download(target, advance or (lambda done, total: None))
     reasons: list[str] = []
-    for address in addresses:
-        try:
-            digest = download.run(address, weights.sha256 or "", wait)
-        except ModelError as error:
-            reasons.append(str(error))
-            continue
-        atomic.write_bytes(record, f"{digest}\n".encode())
-        return target
+    with only_changer(target, ModelError):
+        for address in addresses:
+            try:
+                digest = download.run(address, weights.sha256 or "", wait)
+            except ModelError as error:
+                reasons.append(str(error))
+                continue
+            atomic.write_bytes(record, f"{digest}\n".encode())
+            return target
     raise ModelError(f"{weights.name}: {'; '.join(reasons)}")
 
 

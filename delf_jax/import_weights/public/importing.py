@@ -11,6 +11,7 @@ import numpy as np
 from delf_jax.errors import ModelError, one_line
 from delf_jax.extraction.head import Head
 from delf_jax.files import atomic
+from delf_jax.files.changer import only_changer
 from delf_jax.files.checksum import file_sha256
 from delf_jax.import_weights.delf import ImportedDelf, find_checkpoint, import_delf
 from delf_jax.import_weights.delf_config import DelfConfig
@@ -43,22 +44,33 @@ def import_weights(
         origin: where the weights come from; stored in the folder.
 
     Raises:
-        ModelError: the source is missing, damaged or in an unknown format.
+        ModelError: the source is missing, damaged or in an unknown format, or there is something else than a model at
+            ``out``, or others are changing it.
     """
     if not source.exists():
         raise ModelError(
             f"{source}: there is no such file or folder; name public weights, a file, a folder or an archive"
         )
-    with unpacked(source) as place:
-        imported = _read(place, config, str(source))
     notes = dict(origin or {}) | {"file": source.name}
-    if source.is_file():
-        notes["sha256"] = file_sha256(source)
-    with atomic.replacing_folder(out) as folder:
-        pack_backbone(imported.backbone, folder / "backbone.safetensors", source=notes, kernels=np.float32)
-        head = dataclasses.replace(imported.head, notes=imported.head.notes | {"imported_from": notes})
-        head.save(folder / "head.safetensors")
+    with only_changer(out, ModelError), only_changer(out / "head.safetensors", ModelError):
+        if not _is_free(out):
+            raise ModelError(f"{out}: there is something else than a model; choose another name")
+        with unpacked(source) as place:
+            imported = _read(place, config, str(source))
+        if source.is_file():
+            notes["sha256"] = file_sha256(source)
+        with atomic.replacing_folder(out) as folder:
+            pack_backbone(imported.backbone, folder / "backbone.safetensors", source=notes, kernels=np.float32)
+            head = dataclasses.replace(imported.head, notes=imported.head.notes | {"imported_from": notes})
+            head.save(folder / "head.safetensors")
     return imported
+
+
+def _is_free(out: Path) -> bool:
+    """Whether there is nothing yet, or a model."""
+    if not out.is_dir():
+        return not out.exists()
+    return (out / "backbone.safetensors").is_file() or all(path.suffix == ".lease" for path in out.iterdir())
 
 
 def _read(place: Path, config: DelfConfig | None, name: str) -> ImportedDelf:

@@ -27,7 +27,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     write(path, fitted(MAPS[:1]))
     description, tensors = model_file.read(path)
     for change, message in (
-        ({"kind": "a head"}, "not foreground statistics but 'a head'"),
+        ({"kind": "head"}, "this is a head file, not foreground statistics"),
         ({"version": 2}, "newer version"),
         ({"count": -1}, "a count is not a non-negative integer"),
         ({"class_counts": [1]}, "the number of class sums differs"),
