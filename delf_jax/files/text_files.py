@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from delf_jax.errors import FileFormatError, one_line
+from delf_jax.errors import FileFormatError, one_line, reason_of
 
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -23,7 +23,7 @@ def read_text(path: str | os.PathLike[str]) -> str:
         data = Path(path).read_bytes()
     except OSError as error:
         raise FileFormatError(
-            f"{os.fspath(path)}: cannot be read ({error.strerror or error}); check the path"
+            f"{os.fspath(path)}: cannot be read ({reason_of(error)}); check the path"
         ) from None
     encoding = "utf-16" if data.startswith(_UTF_16) else "utf-8-sig"
     try:
