@@ -22,9 +22,7 @@ def read_text(path: str | os.PathLike[str]) -> str:
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        raise FileFormatError(
-            f"{os.fspath(path)}: cannot be read ({reason_of(error)}); check the path"
-        ) from None
+        raise FileFormatError(f"{os.fspath(path)}: cannot be read ({reason_of(error)}); check the path") from None
     encoding = "utf-16" if data.startswith(_UTF_16) else "utf-8-sig"
     try:
         return data.decode(encoding)

@@ -128,5 +128,6 @@ def _epsilon(topology: Mapping[str, Any]) -> float:
             f"model.json: does not describe its layers ({one_line(error)}); export the model again"
         ) from None
     if len(epsilons) != 1:
-        raise ModelError(f"model.json: batch-norm epsilons {sorted(epsilons)}; expected one for the whole network")
+        found = ", ".join(map(str, sorted(epsilons))) or "missing"
+        raise ModelError(f"model.json: its batch-norm epsilons are {found}; expected one for the whole network")
     return epsilons.pop()
