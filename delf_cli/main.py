@@ -24,6 +24,7 @@ _DESCRIPTION = "Local image features in JAX: extract them, search photos, match 
 _COMMANDS: dict[str, str | dict[str, str]] = {
     "demo": "delf_cli.demo.command:Demo",
     "extract": "delf_cli.extract:Extract",
+    "compile": "delf_cli.compile:Compile",
     "codebook": "delf_cli.codebook:Codebook",
     "index": "delf_cli.index:Index",
     "search": "delf_cli.search:Search",

@@ -1,6 +1,9 @@
-"""Options for XLA's compiler on each platform."""
+"""Options for XLA's compiler on each platform, and what a program is compiled for."""
 
+import contextlib
+import contextvars
 import functools
+from collections.abc import Iterator
 
 import jax
 
@@ -11,6 +14,23 @@ _CPU = {
     "xla_cpu_experimental_ynn_fusion_type": "",
     "xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED",
 }
+
+_purpose = contextvars.ContextVar("purpose", default="")
+
+
+def purpose() -> str:
+    """What the programs that this thread compiles now are for, in words; empty if nobody has said it."""
+    return _purpose.get()
+
+
+@contextlib.contextmanager
+def compiling_for(words: str) -> Iterator[None]:
+    """Sets ``purpose`` while the block runs."""
+    token = _purpose.set(words)
+    try:
+        yield
+    finally:
+        _purpose.reset(token)
 
 
 @functools.cache

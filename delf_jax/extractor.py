@@ -13,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int, Num
 
-from delf_jax.compiling import compiler_options
+from delf_jax.compiling import compiler_options, compiling_for
 from delf_jax.errors import ImageError
 from delf_jax.extraction import program
 from delf_jax.extraction.head import Head
@@ -217,6 +217,11 @@ class Extractor:
     def compiled_programs(self) -> int:
         """How many programs ``__call__`` and ``stream`` have compiled so far: one for each bucket used."""
         return self._program._cache_size()
+
+    def compile(self, canvas: tuple[int, int]) -> None:
+        """Compiles the program for a canvas (height, width), or loads it from JAX's cache on disk."""
+        with compiling_for(f"{canvas[0]}x{canvas[1]}"):
+            self.lower((self.batch_size, *canvas, 3)).compile()
 
     def lower(self, shape: tuple[int, int, int, int]) -> jax.stages.Lowered:
         """The sharded program for batches of ``shape`` [B, H, W, 3], lowered but not compiled: for inspection."""

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
+from delf_jax.compiling import compiling_for
 from delf_jax.cores import usable_cores
 from delf_jax.errors import ImageError
 from delf_jax.photos.buckets import Bucket, choose_bucket, pad_batch
@@ -118,7 +119,8 @@ class _Batches(Generic[Key]):
             output = self._threads.submit(self._computed, lambda: self._program(self._params, *arrays))
         else:
             # Compiled in this thread, so that it is compiled once and not counted as computing.
-            first = self._program(self._params, *arrays)
+            with compiling_for(f"{bucket[0]}x{bucket[1]}"):
+                first = self._program(self._params, *arrays)
             output = self._threads.submit(self._computed, lambda: first)
             self._compiled.add(bucket)
         self._in_flight.append((photos, output))

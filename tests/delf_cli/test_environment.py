@@ -50,6 +50,32 @@ def test_memory_is_kept_unless_its_user_has_a_say(given: dict[str, str]) -> None
         assert _kept_megabytes() > _MEGABYTES / 2
 
 
+# A process that holds more than the bound gives back what it does not use.
+_BOUNDED = f"""
+    import time
+    from delf_cli import environment
+    environment._MOST_RESIDENT = {_MEGABYTES} << 19
+    environment._GROWTH = 1 << 20
+    environment._SECONDS_BETWEEN_LOOKS = 0.01
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc's malloc that keeps memory")
+@pytest.mark.skipif("LD_PRELOAD" in os.environ, reason="malloc may be another one")
+def test_memory_is_kept_up_to_a_bound() -> None:
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("GLIBC_TUNABLES", "MALLOC_"))}
+    wait = """
+    for _ in range(1000):
+        if resident() - before < 10 << 20:
+            break
+        time.sleep(0.01)
+    print((resident() - before) >> 20)
+    """
+    code = textwrap.dedent(_BOUNDED) + textwrap.dedent(_GIVEN_BACK) + textwrap.dedent(wait)
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert int(done.stdout.split()[-1]) < 10
+
+
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(("GLIBC_TUNABLES", "MALLOC_")):
