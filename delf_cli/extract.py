@@ -15,6 +15,7 @@ from delf_cli.distributed_options import DistributedOptions
 from delf_cli.options import ExtractionOptions, Photos, UsageError
 from delf_cli.report import Report
 from delf_jax.errors import StoreError
+from delf_jax.photos.names import left_out_words
 
 if TYPE_CHECKING:
     import delf_jax.extraction.head
@@ -116,6 +117,8 @@ class Extract:
         report.succeeded += result.done + result.skipped
         for path, reason in result.failed:
             report.failure("image", path, reason)
+        if result.left_out:
+            report.note(left_out_words(result.left_out))
         rate = result.done / seconds if seconds else 0.0
         record = {
             "store": self.out,
@@ -123,6 +126,7 @@ class Extract:
             "skipped": result.skipped,
             "failed": len(result.failed),
             "stored": result.stored,
+            "left_out": result.left_out,
             "seconds": round(seconds, 3),
             "photos_per_second": round(rate, 3),
         }

@@ -1,10 +1,12 @@
 """Finds the photos that the command line names, and reports names at which there is no photo."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from delf_cli.report import Report
 from delf_jax.errors import DelfError, ImageError
+from delf_jax.photos.names import left_out_words
 
 if TYPE_CHECKING:
     import delf_jax.photos.find
@@ -30,11 +32,12 @@ def any_exist(names: Sequence[str], report: Report) -> bool:
 
     require_names(names)
     errors = []
-    for photo in find_photos(names):
+    left_out: Counter[str] = Counter()
+    for photo in find_photos(names, left_out=left_out):
         if isinstance(photo, PhotoFile):
             return True
         errors.append(photo)
-    _report(errors, names, report, "image")
+    _report(errors, left_out, names, report, "image")
     return False
 
 
@@ -65,19 +68,24 @@ def find_files(
 ) -> "list[delf_jax.photos.find.PhotoFile]":
     """As ``find_paths``, with the size and modification time of each file."""
     require_names(names)
-    photos, errors = find_with_errors(names)
+    left_out: Counter[str] = Counter()
+    photos, errors = find_with_errors(names, left_out=left_out)
     if errors or not photos:
-        _report(errors, names, report, kind)
+        _report(errors, left_out, names, report, kind)
+    elif left_out:
+        report.note(left_out_words(left_out))
     return photos
 
 
-def find_with_errors(names: Sequence[str]) -> "tuple[list[delf_jax.photos.find.PhotoFile], list[ImageError]]":
-    """All photos at these names, and the errors of the names that failed."""
+def find_with_errors(
+    names: Sequence[str], *, left_out: Counter[str] | None = None
+) -> "tuple[list[delf_jax.photos.find.PhotoFile], list[ImageError]]":
+    """All photos at these names, and the errors of the names that failed. Counts what is left out, by suffix."""
     from delf_jax.photos.find import PhotoFile, find_photos
 
     photos: list[PhotoFile] = []
     errors: list[ImageError] = []
-    for photo in find_photos(names):
+    for photo in find_photos(names, left_out=left_out):
         if isinstance(photo, PhotoFile):
             photos.append(photo)
         else:
@@ -86,9 +94,16 @@ def find_with_errors(names: Sequence[str]) -> "tuple[list[delf_jax.photos.find.P
 
 
 def _report(
-    errors: Sequence[ImageError], names: Sequence[str], report: Report, kind: Literal["image", "query"]
+    errors: Sequence[ImageError],
+    left_out: Counter[str],
+    names: Sequence[str],
+    report: Report,
+    kind: Literal["image", "query"],
 ) -> None:
     for error in errors:
         report.failure(kind, error.source, error.reason)
+    remedy = left_out_words(left_out) if left_out else "name photos, or folders with photos"
     if not errors:
-        raise NoPhotos(f"{', '.join(names[:3])}: there are no photos; name photos, or folders with photos")
+        raise NoPhotos(f"{', '.join(names[:3])}: there are no photos; {remedy}")
+    if left_out:
+        report.note(remedy)

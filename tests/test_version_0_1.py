@@ -58,7 +58,7 @@ def test_a_store_is_read(made: Path) -> None:
 
 def test_a_store_goes_on_with_commits(made: Path, extractor: delf_jax.Extractor, demo_photos: Path) -> None:
     report = extraction_job.run(extractor, [demo_photos / "graf1.jpg", demo_photos / "chelsea.jpg"], made / "store")
-    assert report == (2, 0, [], 7)
+    assert report == (2, 0, [], 7, {})
     store = FeatureStore.open(made / "store")
     assert [row.path for row in store][:5] == PHOTOS
     assert store.check() == []

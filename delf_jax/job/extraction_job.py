@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -15,6 +16,7 @@ from delf_jax.job.run_recorder import RunRecorder
 from delf_jax.photos.find import PhotoFile, find_photos
 from delf_jax.photos.load import read_bytes
 from delf_jax.photos.meter import Meter
+from delf_jax.photos.names import left_out_words
 from delf_jax.settings import ExtractionSettings
 from delf_jax.store.parts import StoredPhoto
 from delf_jax.store.reader import FeatureStore
@@ -73,12 +75,14 @@ class JobReport(NamedTuple):
         skipped: unchanged photos that the store already had.
         failed: (path, reason) of everything that could not be used.
         stored: photos in the store now.
+        left_out: photos of kinds that are not read, by suffix.
     """
 
     done: int
     skipped: int
     failed: list[tuple[str, str]]
     stored: int
+    left_out: dict[str, int]
 
 
 class JobOptions(NamedTuple):
@@ -183,6 +187,7 @@ class _Job:
         self._options = options
         self._is_mine = is_mine
         self._requested: dict[str, PhotoFile] = {}
+        self._left_out: Counter[str] = Counter()
         self._rows: list[StoredPhoto] = []
         self._row_bytes = 0
         self._total: int | None = None
@@ -211,13 +216,14 @@ class _Job:
                 close()
         recorder = self._recorder
         self._writer.write_failures((self._failed_before | recorder.failures).items())
-        result = JobReport(recorder.done, recorder.skipped, list(recorder.failures.items()), len(self._writer))
+        failed, left_out = list(recorder.failures.items()), dict(self._left_out)
+        result = JobReport(recorder.done, recorder.skipped, failed, len(self._writer), left_out)
         _log.info("job finished", extra=result._asdict() | {"failed": len(result.failed)})
         return result
 
     def _wanted(self) -> Iterator[tuple[str, str]]:
         """The photos to extract. It runs in the thread in which the extractor takes them."""
-        for photo in self._find():
+        for photo in self._find(self._left_out):
             if isinstance(photo, ImageError):
                 self._fail(photo)
             elif self._is_stored(photo):
@@ -228,8 +234,8 @@ class _Job:
                 self._requested[photo.path] = photo
                 yield photo.path, photo.path
 
-    def _find(self) -> Iterator[PhotoFile | ImageError]:
-        for photo in find_photos(self._names):
+    def _find(self, left_out: Counter[str] | None = None) -> Iterator[PhotoFile | ImageError]:
+        for photo in find_photos(self._names, left_out=left_out):
             if self._is_mine(photo.source if isinstance(photo, ImageError) else photo.path):
                 yield photo
 
@@ -294,10 +300,13 @@ class _Job:
 def require_photos(names: list[str]) -> None:
     """Raises DelfError if the names give no photo, before a store is made in vain."""
     reasons = []
-    for photo in find_photos(names):
+    left_out: Counter[str] = Counter()
+    for photo in find_photos(names, left_out=left_out):
         if isinstance(photo, PhotoFile):
             return
         reasons.append(str(photo))
+    if left_out:
+        reasons.append(left_out_words(left_out))
     if reasons:
         raise DelfError("no photos: " + "; ".join(reasons[:3]))
     raise DelfError(f"{', '.join(names) or 'nothing given'}: no photos there; give photos, or folders that hold photos")

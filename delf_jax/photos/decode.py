@@ -120,7 +120,7 @@ def _to_eight_bit(image: Image.Image, data: bytes) -> np.ndarray:
     if image.mode in ("RGB", "RGBA", "LA") and bits > 8 and (image.format == "JPEG2000" or key is not None):
         return _deep_colours(image, data, bits)
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
-        deep = np.asarray(image, np.int32)
+        deep = np.asarray(image)
         # Pillow moves samples of JPEG 2000 to the upper bits, and leaves those of TIFF where they are.
         grey = np.right_shift(deep, bits - 8 if image.format == "TIFF" else 8).astype(np.uint8)
         if getattr(image, "tag_v2", {}).get(262) == 0:

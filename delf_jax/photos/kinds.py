@@ -80,7 +80,7 @@ def _open_container(file: OpenFile, data: bytes) -> ImageFile.ImageFile | None:
     if brands & _HEIF:
         if not reads_heif():
             raise UnsupportedPhoto("a HEIC photo", remedy=f"{HEIF_EXTRA} reads it, or convert it to JPEG")
-        image = importlib.import_module("pi_heif").HeifImageFile(file, "")
+        image = importlib.import_module("pillow_heif").HeifImageFile(file, "")
         return image
     if b"crx " in brands:
         raise UnsupportedPhoto("a raw picture")

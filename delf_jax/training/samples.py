@@ -3,7 +3,9 @@
 import dataclasses
 import functools
 import hashlib
+import logging
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
@@ -13,6 +15,9 @@ from jaxtyping import Bool
 from delf_jax.errors import ImageError, TrainingDataError, reason_of
 from delf_jax.photos.find import PhotoFile, find_photos
 from delf_jax.photos.load import Photo, load_photo
+from delf_jax.photos.names import left_out_words
+
+_log = logging.getLogger(__name__)
 
 
 @runtime_checkable
@@ -92,9 +97,13 @@ def from_folders(root: str | os.PathLike[str]) -> LabelledPhotos:
         raise TrainingDataError(
             f"{root}: cannot be listed ({reason_of(error)}); name a folder of class folders"
         ) from None
+    left_out: Counter[str] = Counter()
     labelled = [
-        (name, os.path.relpath(path, root)) for name in classes for path in photo_paths([os.path.join(root, name)])
+        (name, os.path.relpath(path, root))
+        for name in classes
+        for path in _photo_paths([os.path.join(root, name)], left_out)
     ]
+    _warn(left_out)
     if not labelled:
         raise TrainingDataError(f"{root}: holds no photos in class folders; put each photo in a folder of its class")
     return photo_list(labelled, root=root)
@@ -109,7 +118,9 @@ def unlabelled(paths: Iterable[str | os.PathLike[str]]) -> LabelledPhotos:
     Raises:
         TrainingDataError: there is no photo, or a name leads to no photo.
     """
-    found = photo_paths(paths)
+    left_out: Counter[str] = Counter()
+    found = _photo_paths(paths, left_out)
+    _warn(left_out)
     if not found:
         raise TrainingDataError("no photos were named; give files, folders, globs or addresses")
     return photo_list([(path, path) for path in found])
@@ -124,15 +135,20 @@ def photo_list(labelled: Iterable[tuple[str, str]], *, root: str = "", absent: S
     return LabelledPhotos([name for _, name in pairs], labels, classes, root, absent)
 
 
-def photo_paths(names: Iterable[str | os.PathLike[str]]) -> list[str]:
-    """Paths of all photos that ``names`` lead to; raises TrainingDataError if a name leads to no photo."""
+def _photo_paths(names: Iterable[str | os.PathLike[str]], left_out: Counter[str]) -> list[str]:
+    """Paths of all photos that these names lead to; raises TrainingDataError if a name leads to no photo."""
     paths = []
-    for photo in find_photos(names):
+    for photo in find_photos(names, left_out=left_out):
         if isinstance(photo, ImageError):
             raise TrainingDataError(str(photo))
         assert isinstance(photo, PhotoFile)
         paths.append(photo.path)
     return paths
+
+
+def _warn(left_out: Counter[str]) -> None:
+    if left_out:
+        _log.warning(left_out_words(left_out))
 
 
 def digest_of(names: Iterable[str], labels: np.ndarray, classes: Sequence[str]) -> str:

@@ -237,6 +237,9 @@ def test_no_photos_at_all(command: str, run: Run, index: Path, small: tuple[str,
     done = run(command, *args)
     assert (done.code, done.out) == (2, "")
     assert done.err == f"delf-jax: {tmp_path / 'none'}: there are no photos; name photos, or folders with photos\n"
+    (tmp_path / "none" / "1.dng").touch()
+    remedy = "1 .dng file was left out; convert it to JPEG"
+    assert run(command, *args).err == f"delf-jax: {tmp_path / 'none'}: there are no photos; {remedy}\n"
     assert not (tmp_path / "x").exists()
 
 

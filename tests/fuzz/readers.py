@@ -11,9 +11,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import tifffile
 from PIL import Image
 
 from delf_cli.localization_results import LocalizationResults
@@ -24,7 +26,8 @@ from delf_jax.interchange import delf_files
 from delf_jax.interchange.arrays import read_npz, write_npz
 from delf_jax.interchange.datum import decode_datum, encode_datum
 from delf_jax.photos import tar_and_parquet
-from delf_jax.photos.load import load_photo, read_bytes
+from delf_jax.photos.load import frame_of, load_photo, read_bytes
+from delf_jax.photos.names import reads_heif
 from delf_jax.settings import ExtractionSettings
 from delf_jax.store import manifest, parts
 from delf_jax.store.commit_log import VERSION, CommitLog
@@ -41,6 +44,9 @@ from tests.fuzz.lists import LIST_READERS
 from tests.fuzz.model_files import MODEL_READERS
 from tests.fuzz.mutate import plain_json, under_checksum
 from tests.fuzz.reader import Reader, features, of_file
+from tests.odd_files.pictures import png, png_chunk, text_profile, xmp
+
+HEIC = Path(__file__).parent.parent / "odd_files" / "orientation_6.heic"
 
 
 def _photo_seeds(folder: Path) -> list[bytes]:
@@ -52,9 +58,9 @@ def _photo_seeds(folder: Path) -> list[bytes]:
         "WEBP": ("RGB", "RGBA"),
         "GIF": ("P",),
         "BMP": ("RGB", "P"),
-        "TIFF": ("RGB", "L", "RGBA", "I;16", "CMYK"),
+        "TIFF": ("RGB", "L", "RGBA", "I;16", "CMYK", "LA", "YCbCr", "LAB"),
         "PPM": ("RGB", "L", "1"),
-        "JPEG2000": ("RGB", "L"),
+        "JPEG2000": ("RGB", "L", "LA", "I;16"),
         "AVIF": ("RGB",),
     }
     seeds = []
@@ -76,7 +82,24 @@ def _photo_seeds(folder: Path) -> list[bytes]:
         exif[274] = 6
         colour.save(out, **options, **({} if options["format"] in ("GIF",) else {"exif": exif}))
         seeds.append(out.getvalue())
+    deep = random.integers(0, 1 << 16, (64, 64, 3), dtype=np.uint16)
+    seeds.append(cv2.imencode(".jp2", deep)[1].tobytes())
+    for planes, options in ((deep[:8, :8], {}), (np.moveaxis(deep[:8, :8], 2, 0), {"planarconfig": "separate"})):
+        out = io.BytesIO()
+        tifffile.imwrite(out, planes, photometric="rgb", **options)
+        seeds.append(out.getvalue())
+    grey = np.asarray(colour.convert("L"))
+    about = png_chunk(b"tEXt", b"Raw profile type exif\0" + text_profile(6)) + png_chunk(b"tRNS", b"\0\7")
+    seeds.append(png(grey >> 4, 4, 0, before=about, after=png_chunk(b"iTXt", b"XML:com.adobe.xmp" + bytes(5) + xmp(3))))
+    if reads_heif():
+        seeds.append(HEIC.read_bytes())
     return seeds
+
+
+def _read_photo(data: bytes, folder: Path) -> object:
+    photo = load_photo(data, max_side=64)
+    assert photo.original_size == frame_of(data).upright_size
+    return photo
 
 
 def _manifest(data: bytes) -> Manifest:
@@ -295,7 +318,7 @@ def _tar_seeds(folder: Path) -> list[bytes]:
     for form in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
         out = io.BytesIO()
         with tarfile.open(fileobj=out, mode="w:", format=form) as archive:
-            for name in ("a.jpg", "b" * 90 + "/c.png", "d.txt"):
+            for name in ("a.jpg", "b" * 90 + "/c.png", "d.txt", "a.jpg"):
                 entry = tarfile.TarInfo(name)
                 entry.size, entry.mtime = 3, 1.5 if form == tarfile.PAX_FORMAT else 1
                 archive.addfile(entry, io.BytesIO(b"abc"))
@@ -308,6 +331,12 @@ def _parquet_seeds(folder: Path) -> list[bytes]:
     columns = (
         {"path": ["a.jpg", "b.jpg"], "image": [b"abc", b"d"]},
         {"image": [{"bytes": b"abc", "path": "a"}]},
+        {
+            "image": [{"bytes": b"abc", "path": "a"}, {"bytes": b"d", "path": "a"}],
+            "mask": [b"m", None],
+            "id": [1, None],
+        },
+        {"left": [b"abc"], "right": [b"d"]},
     )
     seeds = []
     for column in columns:
@@ -318,11 +347,18 @@ def _parquet_seeds(folder: Path) -> list[bytes]:
 
 
 def _read_shard(path: Path) -> object:
-    found = list(tar_and_parquet.members(str(path), size=path.stat().st_size, mtime_ns=path.stat().st_mtime_ns))
-    for member in found:
-        if isinstance(member, ImageError):
-            raise member
-        read_bytes(member.address)
+    status = path.stat()
+    found, errors = [], []
+    for column in (None, "left") if path.suffix == ".parquet" else (None,):
+        for member in tar_and_parquet.members(
+            str(path), size=status.st_size, mtime_ns=status.st_mtime_ns, column=column
+        ):
+            if isinstance(member, ImageError):
+                errors.append(member)
+            else:
+                found.append(read_bytes(member.address))
+    if errors and not found:
+        raise errors[0]
     return found
 
 
@@ -332,7 +368,7 @@ def _npz_seeds(folder: Path) -> list[bytes]:
 
 
 READERS: dict[str, Reader] = {
-    "photo": Reader(_photo_seeds, lambda data, folder: load_photo(data, max_side=64)),
+    "photo": Reader(_photo_seeds, _read_photo),
     "tar": Reader(_tar_seeds, of_file(".tar", _read_shard)),
     "parquet": Reader(_parquet_seeds, of_file(".parquet", _read_shard)),
     "store": Reader(_store_seeds, _read_store, under_checksum),

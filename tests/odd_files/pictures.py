@@ -4,6 +4,7 @@ import struct
 import zlib
 
 import numpy as np
+from PIL import Image
 
 
 def seen(samples: np.ndarray) -> np.ndarray:
@@ -60,3 +61,23 @@ def jpeg_2000(size: tuple[int, int], bits: int, channels: int, body: str) -> byt
     packets = bytes.fromhex(body)
     tile = struct.pack(">HHHIBB", 0xFF90, 10, 0, 14 + len(packets), 0, 1) + b"\xff\x93" + packets
     return b"\xff\x4f" + header + tile + b"\xff\xd9"
+
+
+def exif(orientation: int, *, order: str = "<") -> bytes:
+    """EXIF with this tag alone."""
+    made = Image.Exif()
+    made.endian = order
+    made[0x0112] = orientation
+    return made.tobytes()
+
+
+def xmp(orientation: int) -> bytes:
+    """XMP with this property alone."""
+    return b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="%d"/></x:xmpmeta>' % orientation
+
+
+def text_profile(orientation: int) -> bytes:
+    """EXIF as ImageMagick writes it into a text of a PNG."""
+    digits = exif(orientation).hex()
+    lines = "\n".join(digits[place : place + 72] for place in range(0, len(digits), 72))
+    return f"\nexif\n{len(digits) // 2:8}\n{lines}\n".encode()

@@ -11,7 +11,7 @@ from PIL import Image
 
 from delf_jax.errors import ImageError
 from delf_jax.photos.load import frame_of, load_photo
-from tests.odd_files.pictures import png, png_chunk
+from tests.odd_files.pictures import exif, png, png_chunk, text_profile, xmp
 
 UPRIGHT = np.random.default_rng(0).integers(0, 256, (5, 8), np.uint8)
 STORED = {  # how a camera stores an upright photo under each orientation
@@ -24,26 +24,6 @@ STORED = {  # how a camera stores an upright photo under each orientation
     7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
     8: lambda a: np.rot90(a, -1),
 }
-
-
-def exif(orientation: int, *, order: str = "<") -> bytes:
-    """EXIF with this tag alone."""
-    made = Image.Exif()
-    made.endian = order
-    made[0x0112] = orientation
-    return made.tobytes()
-
-
-def xmp(orientation: int) -> bytes:
-    """XMP with this property alone."""
-    return b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="%d"/></x:xmpmeta>' % orientation
-
-
-def text_profile(orientation: int) -> bytes:
-    """EXIF as ImageMagick writes it into a text of a PNG."""
-    digits = exif(orientation).hex()
-    lines = "\n".join(digits[place : place + 72] for place in range(0, len(digits), 72))
-    return f"\nexif\n{len(digits) // 2:8}\n{lines}\n".encode()
 
 
 def saved(form: str, **options: object) -> Callable[[np.ndarray], bytes]:
@@ -134,7 +114,7 @@ HEIC = Path(__file__).with_name("orientation_6.heic")
 
 def test_heic() -> None:
     """Stored: 64 rows of 128; the upper half is white on the left and black on the right, the lower half is red."""
-    if importlib.util.find_spec("pi_heif") is None:
+    if importlib.util.find_spec("pillow_heif") is None:
         with pytest.raises(ImageError, match=r"is a HEIC photo, .*; pip install 'delf-jax\[heif\]' reads it"):
             load_photo(HEIC, max_side=None)
         return

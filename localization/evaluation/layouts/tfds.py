@@ -32,13 +32,14 @@ def read_tfds(root: Path) -> list[AnnotatedPhoto]:
     found = []
     for split in builder.info.splits:
         records = open_split(builder, split)
+        of_split = []
         for number, record in enumerate(records):
             frame = read_frame(record["image"]) or Frame((1, 1), 1)
             height, width = frame.size
             y0, x0, y1, x1 = four_numbers(record["bbox"], f"{root}: record {number} of {split}")
             box = between(x0 * width, y0 * height, x1 * width, y1 * height)
             mask = functools.partial(_record_mask, records, number)
-            found.append(
+            of_split.append(
                 AnnotatedPhoto(
                     Path(split, file_name(record) or str(number)),
                     [turned_box(box, frame)],
@@ -48,6 +49,9 @@ def read_tfds(root: Path) -> list[AnnotatedPhoto]:
                     functools.partial(_record_photo, records, number),
                 )
             )
+        if len({photo.path for photo in of_split}) < len(of_split):  # such as 1.jpg of each class
+            of_split = [photo._replace(path=Path(split, str(number))) for number, photo in enumerate(of_split)]
+        found += of_split
     return found
 
 

@@ -57,12 +57,22 @@ def test_every_photo_once_and_nothing_twice(part_photos: int, photos: Path, tmp_
     report = extraction_job.run(
         FakeExtractor(), [photos, photos / "*.bmp"], out, options=JobOptions(part_photos=part_photos)
     )
-    assert report == (6, 0, [], 6)
+    assert report == (6, 0, [], 6, {})
     assert_right(out, photos)
     assert [len(part) for part in FeatureStore.open(out).iter_parts()] == {1: [1] * 6, 4: [4, 2], 256: [6]}[part_photos]
     again = FakeExtractor()
-    assert extraction_job.run(again, [photos], out) == (0, 6, [], 6)
+    assert extraction_job.run(again, [photos], out) == (0, 6, [], 6, {})
     assert again.asked == []
+
+
+def test_photos_that_are_not_read_are_told(photos: Path, tmp_path: Path) -> None:
+    for name in ("1.dng", "2.DNG", "3.jxl"):
+        (photos / name).touch()
+    assert extraction_job.run(FakeExtractor(), [photos], tmp_path / "store").left_out == {".dng": 2, ".jxl": 1}
+    with pytest.raises(
+        DelfError, match=r"no photos: .*matches no photo; 1 \.jxl file was left out; convert it to JPEG"
+    ):
+        extraction_job.run(FakeExtractor(), [photos / "*.jxl"], tmp_path / "none")
 
 
 def test_photos_and_store_behind_addresses(photos: Path, tmp_path: Path) -> None:
@@ -234,5 +244,5 @@ def test_a_killed_job_goes_on_where_it_stopped(parts: int, photos: Path, tmp_pat
     kept = len(list(FeatureStore.open(out)))
     assert 2 * parts <= kept < 30
     report = extraction_job.run(FakeExtractor(), [photos], out)
-    assert report == (30 - kept, kept, [], 30)
+    assert report == (30 - kept, kept, [], 30, {})
     assert_right(out, photos)

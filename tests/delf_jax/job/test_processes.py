@@ -156,7 +156,7 @@ def test_whoever_opens_the_store_takes_in_what_dead_processes_left(tmp_path: Pat
         pytest.raises(StoreError, match="another writer is at work"),
     ):
         extraction_job.run(FakeExtractor(), [photos], out)
-    assert extraction_job.run(FakeExtractor(), [photos], out) == (1, 5, [], 6)
+    assert extraction_job.run(FakeExtractor(), [photos], out) == (1, 5, [], 6, {})
     extraction_job.run(FakeExtractor(), [photos], tmp_path / "here")
     assert rows(out) == rows(tmp_path / "here")
     assert not list((out / "processes").iterdir())
@@ -188,7 +188,7 @@ def test_an_object_store_copies_the_parts_itself(tmp_path: Path) -> None:
     out = f"memory://{tmp_path.name}/store"
     extraction_job.run(FakeExtractor(), [photos / "0.bmp"], out)
     extraction_job.run(FakeExtractor(), [photos], f"{out}/processes/00002", options=JobOptions(part_photos=3))
-    assert extraction_job.run(FakeExtractor(), [photos], out) == (0, 6, [], 6)
+    assert extraction_job.run(FakeExtractor(), [photos], out) == (0, 6, [], 6, {})
     assert len(list(FeatureStore.open(out))) == 6
     assert FeatureStore.open(out).check() == []
     assert not fsspec.filesystem("memory").exists(f"{out}/processes/00002")
@@ -210,7 +210,7 @@ def test_parts_of_a_process_are_listed_once_when_merging_was_interrupted(
         with pytest.raises(KeyboardInterrupt):
             extraction_job.run(FakeExtractor(), [photos], out)
     assert len(list(FeatureStore.open(out))) == 6
-    assert extraction_job.run(FakeExtractor(), [photos], out) == (0, 6, [], 6)
+    assert extraction_job.run(FakeExtractor(), [photos], out) == (0, 6, [], 6, {})
     assert FeatureStore.open(out).check() == []
 
 

@@ -89,7 +89,7 @@ def test_lost_workers_cost_nothing_and_a_photo_that_kills_them_is_listed(
     assert FeatureStore.open(tmp_path / "store").failures() == report.failed
     assert capfd.readouterr() == ("", "")
     # The plain job goes on where this one ended, and then both are one.
-    assert extraction_job.run(FakeExtractor(), [photos], tmp_path / "store") == (1, 21, [], 22)
+    assert extraction_job.run(FakeExtractor(), [photos], tmp_path / "store") == (1, 21, [], 22, {})
     extraction_job.run(FakeExtractor(), [photos], tmp_path / "here")
     assert rows(tmp_path / "store") == rows(tmp_path / "here")
 
@@ -106,7 +106,7 @@ def test_an_interrupted_job_goes_on(worker: Workers, tmp_path: Path) -> None:
             spread(FakeExtractor, worker), [photos], tmp_path / "store", options=JobOptions(progress=interrupt)
         )
     assert len(FeatureStore.open(tmp_path / "store")) == 5
-    assert extraction_job.run(spread(FakeExtractor, worker), [photos], tmp_path / "store") == (15, 5, [], 20)
+    assert extraction_job.run(spread(FakeExtractor, worker), [photos], tmp_path / "store") == (15, 5, [], 20, {})
 
 
 def test_merged_sums_are_those_of_a_single_pass(worker: Workers, tmp_path: Path) -> None:

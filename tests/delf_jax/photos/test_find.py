@@ -1,12 +1,14 @@
 """Names on the command line become photos: each once, in a fixed order, nothing swallowed."""
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import fsspec
 import pytest
 
 from delf_jax.errors import ImageError
+from delf_jax.photos import names as photo_names
 from delf_jax.photos.find import PhotoFile, find_photos
 
 
@@ -65,6 +67,56 @@ def test_a_linked_folder_outside_is_followed(tmp_path: Path) -> None:
     assert names(tmp_path / "root", under=tmp_path) == ["root/link/1.jpg"]
 
 
+def test_no_pattern_gives_a_file_twice(tmp_path: Path) -> None:
+    album = touch(tmp_path / "lp" / "album" / "1.jpg").parent
+    for number in range(12):  # each would double the ways to the photo
+        (album / f"up{number}").symlink_to("..")
+    (tmp_path / "lp" / "a").symlink_to("album")
+    for pattern in ("lp/**", "lp/**/*.jpg", "**/album/**/1.jpg", "lp/**/**/*", "lp/*/*.jpg", "lp/a*"):
+        assert names(tmp_path / pattern, under=tmp_path) == ["lp/album/1.jpg"], pattern
+    assert names(album / "up3" / "a" / "1.jpg", album / "1.jpg", under=tmp_path) == ["lp/album/up3/a/1.jpg"]
+
+
+def test_stars_pass_over_what_is_hidden_and_find_what_lies_above_and_deep(tmp_path: Path) -> None:
+    for name in ("1.jpg", "x/2.jpg", "x/y/3.jpg", "x/.z/4.jpg"):
+        touch(tmp_path / name)
+    assert names(tmp_path / "**" / "*.jpg", under=tmp_path) == ["1.jpg", "x/2.jpg", "x/y/3.jpg"]
+    assert names(tmp_path / "**" / "y" / "*", under=tmp_path) == ["x/y/3.jpg"]
+    assert names(tmp_path / "**" / "*.*", under=tmp_path) == ["1.jpg", "x/2.jpg", "x/y/3.jpg"]
+
+
+@pytest.mark.parametrize("name", ["", "file://"])
+def test_an_empty_name_is_no_folder(name: str) -> None:
+    (error,) = find_photos([name])
+    assert str(error) == "'': the name is empty; give a file, folder, glob or address"
+
+
+@pytest.mark.parametrize("heif", [False, True])
+def test_photos_that_are_not_read_are_counted(heif: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(photo_names, "reads_heif", lambda: heif)
+    for name in ("1.jpg", "2.MPO", "3.heic", "x/4.HEIF", "x/5.jxl", "x/6.DNG", "x/7.dng", "x/.8.dng", "notes.txt"):
+        touch(tmp_path / name)
+    for asked in ([tmp_path], [tmp_path / "**" / "*"], [tmp_path, tmp_path / "x" / "*.dng"]):
+        left_out: Counter[str] = Counter()
+        found = [
+            Path(photo.path).name for photo in find_photos(asked, left_out=left_out) if isinstance(photo, PhotoFile)
+        ]
+        assert sorted(found) == (["1.jpg", "2.MPO", "3.heic", "4.HEIF"] if heif else ["1.jpg", "2.MPO"])
+        assert left_out == {".jxl": 1, ".dng": 2} | ({} if heif else {".heic": 1, ".heif": 1})
+    (error,) = find_photos([tmp_path / "x" / "*.dng"])
+    assert str(error).endswith("matches no photo; 1 .dng file was left out; convert it to JPEG")
+    assert names(tmp_path / "x" / "6.DNG", under=tmp_path) == ["x/6.DNG"]  # named, so it is tried
+
+
+def test_what_is_left_out_is_told_with_its_remedy() -> None:
+    remedy = "pip install 'delf-jax[heif]' reads HEIC"
+    assert photo_names.left_out_words({".heic": 1}) == f"1 .heic file was left out; {remedy}"
+    assert (
+        photo_names.left_out_words({".heic": 2, ".dng": 1, ".jxl": 3})
+        == f"1 .dng, 2 .heic and 3 .jxl files were left out; {remedy}; convert the others to JPEG"
+    )
+
+
 def test_what_cannot_be_used_is_reported(tmp_path: Path) -> None:
     (tmp_path / "gone.jpg").symlink_to(tmp_path / "nothing.jpg")
     (tmp_path / "loop.jpg").symlink_to("loop.jpg")
@@ -116,3 +168,7 @@ def test_addresses() -> None:
     assert photos[0].mtime_ns > 1_600_000_000 * 10**9
     assert "there is no such file" in str(found[2])
     assert "nope://x: cannot be listed (Protocol not known: nope)" in str(found[3])
+    memory.pipe_file("/found/b/3.dng", b"abc")
+    left_out: Counter[str] = Counter()
+    list(find_photos(["memory://found", "memory://found/b/*"], left_out=left_out))
+    assert left_out == {".dng": 1}

@@ -3,6 +3,7 @@
 import io
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -59,6 +60,84 @@ def test_a_parquet_file_gives_its_rows(named: bool, nested: bool, tmp_path: Path
     pq.write_table(table, shard, row_group_size=2)
     assert found(shard) == [f"{shard}::{'k' if named else ''}{i}" for i in range(5)]
     assert [read_bytes(name) for name in found(shard)] == photos
+
+
+THREE = [photo(seed) for seed in range(3)]
+
+
+def structs(paths: list[str | None] | None) -> list[dict[str, object]]:
+    return [{"bytes": data} | ({} if paths is None else {"path": paths[row]}) for row, data in enumerate(THREE)]
+
+
+@pytest.mark.parametrize(
+    ("paths", "columns", "keys"),
+    [
+        (None, {}, ["0", "1", "2"]),
+        (["a", "b", "c"], {}, ["a", "b", "c"]),
+        (["a", "b", "c"], {"file_name": ["x", "y", "z"]}, ["a", "b", "c"]),
+        (["a", "a", "c"], {"file_name": ["x", "y", "z"]}, ["x", "y", "z"]),
+        (["a", None, "c"], {}, ["0", "1", "2"]),
+        (["a", "", "c"], {}, ["0", "1", "2"]),
+        (None, {"name": ["cat", "cat", "dog"]}, ["0", "1", "2"]),
+        (None, {"id": pa.nulls(3)}, ["0", "1", "2"]),
+        (None, {"id": pa.array([7, None, 9])}, ["0", "1", "2"]),
+        (None, {"file_name": ["x", "x", "z"], "id": [7, 8, 9]}, ["7", "8", "9"]),
+        (None, {"path": pa.array([b"x", b"y", b"z"]), "image_id": ["u", "v", "w"]}, ["u", "v", "w"]),
+    ],
+)
+def test_no_row_is_lost_whatever_the_columns_say(
+    paths: list[str | None] | None, columns: dict[str, Any], keys: list[str], tmp_path: Path
+) -> None:
+    shard = tmp_path / "x.parquet"
+    pq.write_table(pa.table(columns | {"image": structs(paths)}), shard, row_group_size=2)
+    assert found(shard) == [f"{shard}::{key}" for key in keys]
+    assert [read_bytes(name) for name in found(shard)] == THREE
+
+
+MASKS = [b"m0", b"m1", b"m2"]
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"mask": MASKS, "image": THREE},
+        {"thumb": MASKS, "photo": structs(None)},
+        {"mask": [{"bytes": mask} for mask in MASKS], "image": structs(["a", "b", "c"])},
+        {"JPG": THREE, "embedding": MASKS},
+        {"image": [{"mask": mask, "bytes": data} for mask, data in zip(MASKS, THREE)]},
+        {"png_or_jpeg": THREE},
+    ],
+)
+def test_the_column_of_photos_is_chosen_by_name_and_type(columns: dict[str, Any], tmp_path: Path) -> None:
+    shard = tmp_path / "x.parquet"
+    pq.write_table(pa.table(columns), shard)
+    assert [read_bytes(name) for name in found(shard)] == THREE
+
+
+@pytest.mark.parametrize("names", [("left", "right"), ("jpg", "png"), ("thumb", "data")])
+def test_in_doubt_the_column_is_named(names: tuple[str, str], tmp_path: Path) -> None:
+    shard = tmp_path / "x.parquet"
+    pq.write_table(pa.table({names[0]: MASKS, names[1]: THREE, "key": ["a", "b", "c"]}), shard)
+    assert found(shard) == [
+        f"{shard}: {names[0]} and {names[1]} may all be its photos; name one, as in {shard}::{names[0]}"
+    ]
+    for chosen, expected in zip(names, (MASKS, THREE)):
+        assert found(f"{shard}::{chosen}") == found(f"{tmp_path}/*.parquet::{chosen}")
+        assert found(f"{shard}::{chosen}") == [f"{shard}::{chosen}::{key}" for key in "abc"]
+        assert [read_bytes(name) for name in found(f"{shard}::{chosen}")] == expected
+    assert f"it has no column nothing of bytes, but {names[0]}, {names[1]}" in found(f"{shard}::nothing")[0]
+
+
+def test_a_name_that_is_twice_in_a_tar_is_told(tmp_path: Path) -> None:
+    shard = tmp_path / "x.tar"
+    with tarfile.open(shard, "w") as archive:
+        for name in ("a.png", "b.png", "a.png"):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(photo(0))
+            archive.addfile(entry, io.BytesIO(photo(0)))
+    assert found(shard) == [f"{shard}::a.png: is in the shard twice; rename one of the two", f"{shard}::b.png"]
+    with pytest.raises(ImageError, match="there is no such file"):
+        read_bytes(f"{shard}::a.png")
 
 
 def test_the_job_goes_on_in_the_middle_of_a_shard_and_notices_changes(tmp_path: Path) -> None:

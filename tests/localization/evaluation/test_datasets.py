@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image
 from delf_jax.errors import DelfError, ImageError
 from localization.evaluation.annotated_photo import AnnotatedPhoto
 from localization.evaluation.datasets import read
+from localization.evaluation.layouts import tfds
 from tests.localization.prepared_birds import prepare
 
 
@@ -214,3 +216,17 @@ def test_tfds_without_boxes(tmp_path: Path, prepared: Path) -> None:
     (tmp_path / "dataset_info.json").write_text((prepared / "dataset_info.json").read_text())
     with pytest.raises(DelfError, match="image and bbox are needed"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [(("1.jpg", "2.jpg"), ("1.jpg", "2.jpg")), (("1.jpg", "1.jpg"), ("0", "1")), (("1", ""), ("0", "1"))],
+)
+def test_tfds_records_have_different_names(
+    files: tuple[str, str], names: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = SimpleNamespace(features={"image": None, "bbox": None}, splits=["train"])
+    monkeypatch.setattr(tfds, "open_builder", lambda root: SimpleNamespace(info=info))
+    records = [{"image": b"", "bbox": (0, 0, 1, 1), "image/filename": file.encode()} for file in files]
+    monkeypatch.setattr(tfds, "open_split", lambda builder, split: records)
+    assert [photo.path for photo in tfds.read_tfds(Path("set"))] == [Path("train", name) for name in names]
