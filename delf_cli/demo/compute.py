@@ -38,13 +38,15 @@ _MAX_SIDE = 640
 
 
 class _Clock:
-    """Measures the seconds of each step."""
+    """Says each step as it begins, and measures its seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, report: Report) -> None:
         self.steps: list[Step] = []
+        self._report = report
 
     @contextlib.contextmanager
     def step(self, name: str, note: str = "") -> Iterator[None]:
+        self._report.note(f"{name}: {note}" if note else name)
         start = time.perf_counter()
         yield
         self.steps.append(Step(name, time.perf_counter() - start, note))
@@ -56,7 +58,7 @@ def compute_story(options: ExtractionOptions, report: Report) -> tuple[Story, di
     Raises:
         ImageError: a packaged photo cannot be read.
     """
-    clock = _Clock()
+    clock = _Clock(report)
     names = sorted(path.stem for path in PHOTOS.glob("*.jpg"))
     queries = [*PARTNERS, *STRANGERS]
     collection = [name for name in names if name not in queries]

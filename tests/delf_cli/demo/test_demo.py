@@ -18,6 +18,7 @@ def test_it_writes_pictures_and_a_page_and_prints_a_table(
     model = write_tiny_model(tmp_path / "model")
     assert main(["demo", "--out", str(tmp_path / "a" / "b"), "--model", str(model), *OPTIONS]) == 0
     output = capsys.readouterr()
+    assert output.err.startswith("Load the model\nExtract features: ")
     for name in (*PARTNERS, *STRANGERS):
         assert name in output.out
         for kind in ("attention", "features"):
