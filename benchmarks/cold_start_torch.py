@@ -60,7 +60,9 @@ class Extractor:
             image = functional.interpolate(image, size, mode="bilinear", antialias=scale < 1)
         dense = self._conv4(image.contiguous(memory_format=torch.channels_last))[0]
         strength = dense.norm(dim=0)
-        is_peak = strength == functional.max_pool2d(strength[None], 3, 1, 1)[0]
+        down = functional.max_pool2d(strength[None], (3, 1), 1, (1, 0))[0]
+        across = functional.max_pool2d(strength[None], (1, 3), 1, (0, 1))[0]
+        is_peak = (strength >= down) & (strength >= across)
         is_peak[:2], is_peak[-2:], is_peak[:, :2], is_peak[:, -2:] = False, False, False, False
         features = dense.permute(1, 2, 0)[is_peak]
         hidden = functional.relu(features @ self._head["attention.hidden_kernel"] + self._head["attention.hidden_bias"])

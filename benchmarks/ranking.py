@@ -8,6 +8,7 @@ from typing import NamedTuple
 from benchmarks.datasets import RetrievalSet
 from benchmarks.peer_matching import Answer, Matching, verified
 from delf_jax.features import LocalFeatures
+from delf_jax.settings import ExtractionSettings
 from retrieval.indexing.index import Index
 from retrieval.search import SearchSettings
 
@@ -20,11 +21,13 @@ class Search:
         verify: number of photos that are verified for each query.
         threshold: answers at or below this log10_nfa are accepted.
         seed: random seed of the verification.
+        max_side: longest side in pixels to which photos were reduced.
     """
 
     verify: int
     threshold: float
     seed: int = 0
+    max_side: int = ExtractionSettings.max_side
 
 
 class Answers(NamedTuple):
@@ -51,7 +54,10 @@ def ask(
         search: how.
     """
     database = [features[photo] for photo in dataset.database]
-    index = Index.build(((str(i), one) for i, one in enumerate(database)), threshold=search.threshold)
+    settings = ExtractionSettings(max_side=search.max_side)
+    index = Index.build(
+        ((str(i), one) for i, one in enumerate(database)), threshold=search.threshold, settings=settings
+    )
     answers = Answers([], [])
     for place, photo in enumerate(dataset.queries):
         query, ignored = features[photo], dataset.ignored_by(place)
