@@ -23,6 +23,7 @@ MAX_PIXELS = 200_000_000
 # What Pillow says of whole files of a kind that it does not know.
 _SAYS_UNSUPPORTED = re.compile(r"not supported|unsupported|cannot handle|not identified|not yet|unknown", re.IGNORECASE)
 _JPEG2000_SIZES = b"\xff\x4f\xff\x51"
+_WORDS = {"LA": "grey with alpha", "CMYK": "CMYK", "P": "palette colours", "PA": "palette colours with alpha"}
 _SYCC = re.compile(rb"colr\x01..\0\0\0\x12", re.DOTALL)
 
 
@@ -117,7 +118,7 @@ def _to_eight_bit(image: Image.Image, data: bytes) -> np.ndarray:
     """uint8 [h, w] or [h, w, 3] of a decoded picture, as it is stored."""
     bits = _bits(image, data)
     key = image.info.get("transparency") if image.format == "PNG" else None
-    if image.mode in ("RGB", "RGBA", "LA") and bits > 8 and (image.format == "JPEG2000" or key is not None):
+    if bits > 8 and not image.mode.startswith("I") and (image.format == "JPEG2000" or key is not None):
         return _deep_colours(image, data, bits)
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
         deep = np.asarray(image)
@@ -162,10 +163,8 @@ def _bits(image: Image.Image, data: bytes) -> int:
 
 def _deep_colours(image: Image.Image, data: bytes, bits: int) -> np.ndarray:
     """uint8 [h, w, 3] of colours of more than 8 bits, which Pillow loses, by OpenCV."""
-    if image.mode == "LA" or _SYCC.search(data):  # OpenCV reads neither
-        raise UnsupportedPhoto(
-            f"a {image.format} of {'grey with alpha' if image.mode == 'LA' else 'YCC'} in {bits} bits"
-        )
+    if image.mode not in ("RGB", "RGBA") or _SYCC.search(data):  # OpenCV reads no others, and YCC wrong
+        raise UnsupportedPhoto(f"a {image.format} of {_WORDS.get(image.mode, 'YCC')} in {bits} bits")
     deep = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if deep is None or deep.dtype != np.uint16 or deep.shape[:2] != image.size[::-1] or deep.ndim != 3:
         raise UnsupportedPhoto(f"a {image.format} of {image.mode} in {bits} bits")

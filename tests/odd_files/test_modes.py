@@ -248,10 +248,14 @@ def test_white_of_a_deep_jpeg_2000_is_white(channels: int) -> None:
     assert_shows(file.tobytes(), seen(samples >> 8))
 
 
-def test_what_is_a_deep_jpeg_2000_but_not_of_colours_is_refused() -> None:
+def test_a_deep_jpeg_2000_that_no_reader_reads_right_is_refused() -> None:
     assert_refused(
         jpeg_2000((2, 2), 16, 2, "cffc300c01cabfcffc300c01cabf"), "is a JPEG2000 of grey with alpha in 16 bits"
     )
+    deep_cmyk = WRITTEN["JPEG2000", "CMYK"].replace(b"\x07\1\1" * 4, b"\x0f\1\1" * 4)
+    assert_refused(deep_cmyk, "is a JPEG2000 of CMYK in 16 bits")
+    deep_ycc = WRITTEN["JPEG2000", "YCbCr"].replace(b"\x07\1\1" * 3, b"\x0f\1\1" * 3)
+    assert_refused(deep_ycc, "is a JPEG2000 of YCC in 16 bits")
     signed = jpeg_2000((2, 2), 8, 1, "00").replace(b"\x07\1\1\xff\x52", b"\x87\1\1\xff\x52")
     assert_refused(signed, "is a JPEG 2000 of signed numbers")
 
