@@ -175,4 +175,6 @@ def _deep_colours(image: Image.Image, data: bytes, bits: int) -> np.ndarray:
 
 
 def _over_white(image: Image.Image) -> np.ndarray:
-    return np.asarray(Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB"))
+    shown = Image.new("RGB", image.size, "white")
+    shown.paste(image, mask=image)
+    return np.asarray(shown)
