@@ -24,11 +24,18 @@ def _require_modest(size: tuple[int, int]) -> None:
 
 
 def polygon_mask(polygons: Sequence[Sequence[float]], size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
-    """The union of polygons [x0, y0, x1, y1, ...] in pixel edges, in a photo of ``size`` (height, width)."""
+    """The union of polygons [x0, y0, x1, y1, ...] in pixel edges, in a photo of ``size`` (height, width).
+
+    Raises:
+        DelfError: the size is that of no photo, or a corner is further outside of the photo than the photo is large.
+    """
     _require_modest(size)
     fine = np.zeros((size[0] * _FINER, size[1] * _FINER), np.uint8)
     for polygon in polygons:
-        corners = np.asarray(polygon, np.float64).reshape(-1, 2) * _FINER - 0.5  # OpenCV's pixel centres are integers
+        edges = np.asarray(polygon, np.float64).reshape(-1, 2)
+        if not np.all((edges >= -np.array(size[::-1])) & (edges <= 2 * np.array(size[::-1]))):
+            raise DelfError("an outline that leads far out of its photo; fetch the annotations again")
+        corners = edges * _FINER - 0.5  # OpenCV's pixel centres are integers
         if len(corners) >= 3:
             cv2.fillPoly(fine, [np.round(corners * 16).astype(np.int32)], (255,), shift=4)
     return np.asarray(cv2.resize(fine, size[::-1], interpolation=cv2.INTER_AREA)) > 127

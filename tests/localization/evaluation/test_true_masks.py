@@ -46,6 +46,12 @@ def test_polygons_cover_what_pycocotools_covers() -> None:
     assert not polygon_mask([[1.0, 1.0, 5.0, 5.0]], SIZE).any()  # two corners
 
 
+@pytest.mark.parametrize("far", [1e30, float("nan"), -81.0, 161.0])
+def test_outlines_that_lead_far_out_of_the_photo(far: float) -> None:
+    with pytest.raises(DelfError, match="far out of its photo"):
+        polygon_mask([[1.0, 1.0, far, 1.0, 4.0, 4.0]], SIZE)
+
+
 def test_crowds_are_ignored_where_no_object_is() -> None:
     crowd = {"iscrowd": 1, "segmentation": {"size": [4, 4], "counts": [0, 8, 8]}}
     single = {"iscrowd": 0, "segmentation": {"size": [4, 4], "counts": [4, 8, 4]}}
