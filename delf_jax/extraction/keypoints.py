@@ -30,27 +30,27 @@ def peaks(
 ) -> tuple[Bool[Array, "b h w"], Float[Array, "b h w 2"]]:
     """Local maxima of a map, and how far from the centre of its cell each of them lies.
 
-    A cell is a peak if it is at least as strong as those of its four neighbours that are in ``where``. Along each axis
-    a parabola through the cell and its two neighbours places the peak: for the strengths l, c, r it lies
-    ``(r - l) / (2 (2 c - l - r))`` cells away, at most half a cell. Where a neighbour is missing (strength 0, as
-    outside the photo), the peak stays at the centre of its cell.
+    A cell is a peak if it is the strongest of itself and those of its four neighbours that are in ``where``; of equal
+    cells the first counts, row by row. Along each axis a parabola through the cell and its two neighbours places the
+    peak: for the strengths l, c, r it lies ``(r - l) / (2 (2 c - l - r))`` cells away, at most half a cell. Where a
+    neighbour is not in ``where``, the peak stays at the centre of its cell.
 
     Returns:
         bool [b, h, w], and the offsets (row, column) in cells, float32 [b, h, w, 2].
     """
-    rivals = jnp.pad(jnp.where(where, strength, -jnp.inf), ((0, 0), (1, 1), (1, 1)), constant_values=-jnp.inf)
-    values = jnp.pad(strength, ((0, 0), (1, 1), (1, 1)))
+    known = jnp.pad(jnp.where(where, strength, -jnp.inf), ((0, 0), (1, 1), (1, 1)), constant_values=-jnp.inf)
     around = [
         [(slice(None), slice(0, -2), slice(1, -1)), (slice(None), slice(2, None), slice(1, -1))],
         [(slice(None), slice(1, -1), slice(0, -2)), (slice(None), slice(1, -1), slice(2, None))],
     ]
     is_peak, offsets = where, []
     for low, high in around:
-        is_peak &= (strength >= rivals[low]) & (strength >= rivals[high])
-        before, after = values[low], values[high]
-        curvature = 2 * strength - before - after
-        offset = (after - before) / (2 * jnp.maximum(curvature, 1e-6))
-        offsets.append(jnp.where((before > 0) & (after > 0), jnp.clip(offset, -0.5, 0.5), 0))
+        before, after = known[low], known[high]
+        is_peak &= (strength > before) & (strength >= after)
+        between = jnp.isfinite(before) & jnp.isfinite(after)
+        rise = jnp.where(between, after - before, 0)
+        curvature = jnp.where(between, 2 * strength - before - after, 1)
+        offsets.append(jnp.clip(rise / (2 * jnp.maximum(curvature, 1e-6)), -0.5, 0.5))
     return is_peak, jnp.stack(offsets, axis=-1)
 
 

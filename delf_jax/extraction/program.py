@@ -106,12 +106,10 @@ def select(
     photos = _batch(images, valid_hw)
     cells = _cells(photos, features, _usable_scales(_size_of(images), config), config)
     best = _best_cells(params, photos, cells, config)
-    valid = above(
-        best.scores, where=jnp.isfinite(best.scores), threshold=settings.threshold, quantile=settings.quantile
-    )
+    valid = jnp.isfinite(best.scores)
     descriptors = describe(best.features, params["head"])
     rows = {"keypoints": best.keypoints, "scales": best.scales, "scores": best.scores, "descriptors": descriptors}
-    padded = {name: _padded_rows(array, valid, settings.max_features) for name, array in rows.items()}
+    padded: dict[str, Any] = {name: _padded_rows(array, valid, settings.max_features) for name, array in rows.items()}
     return LocalFeatures(**padded, image_size=photos.valid_hw, valid=_padded_rows(valid, valid, settings.max_features))
 
 
@@ -274,9 +272,9 @@ def _best_cells(params: Params, photos: _Batch, cells: _Cells, config: ProgramCo
     scores = score(cells.features, params["head"], config.settings.scorer)
     detected, offsets = _detect(cells._replace(usable=cells.usable & (scores > 0)), photos.valid_hw, config)
     keypoints = _moved(cells, offsets)
-    scores, best = lax.top_k(
-        jnp.where(detected, scores, -jnp.inf).reshape(batch, -1), min(config.settings.max_features, height * width)
-    )
+    scores, detected = scores.reshape(batch, -1), detected.reshape(batch, -1)
+    kept = above(scores, where=detected, threshold=config.settings.threshold, quantile=config.settings.quantile)
+    scores, best = lax.top_k(jnp.where(kept, scores, -jnp.inf), min(config.settings.max_features, height * width))
     take = jax.vmap(lambda array, rows: array.reshape(-1, 2)[rows])
     positions = jnp.stack([best // width, best % width], axis=-1) + take(offsets, best)
     box = photos.content.box

@@ -21,25 +21,43 @@ def test_a_parabola_places_a_peak_between_cells() -> None:
     np.testing.assert_allclose(offsets[1, 1], [1 / 4, 1 / 6], rtol=1e-6)
 
 
-def test_a_peak_beside_nothing_stays_at_its_cell() -> None:
+def test_a_peak_at_the_edge_of_the_map_stays_at_its_cell() -> None:
     found, offsets = peaks_of([[5, 3, 0], [2, 1, 0]])
-    assert found[0, 0]
+    assert np.argwhere(found).tolist() == [[0, 0]]
     assert offsets[0, 0].tolist() == [0, 0]
-    found, offsets = peaks_of([[0, 1, 0], [2, 4, 0], [0, 3, 0]])  # 0 is what lies outside the photo
+
+
+@pytest.mark.parametrize(
+    ("strength", "expected"),
+    [
+        ([[2, 4, 4, 2]], [(0, 1)]),
+        ([[1, 4, 4, 4]], [(0, 1)]),
+        ([[4, 4, 4], [4, 4, 4], [4, 4, 4]], [(0, 0)]),
+        ([[4, 4, 9], [4, 4, 4], [9, 4, 4]], [(0, 0), (0, 2), (2, 0)]),
+        ([[9, 4, 4], [4, 4, 4]], [(0, 0)]),  # every other cell has an equal or a stronger one before it
+        ([[4, 1], [1, 4]], [(0, 0), (1, 1)]),
+    ],
+)
+def test_of_equal_neighbours_the_first_is_the_peak(
+    strength: list[list[float]], expected: list[tuple[int, int]]
+) -> None:
+    found, _ = peaks_of(strength)
+    assert list(map(tuple, np.argwhere(found).tolist())) == expected
+
+
+def test_a_peak_that_two_equal_cells_share_lies_between_them() -> None:
+    _, offsets = peaks_of([[2, 4, 4, 2]])
+    np.testing.assert_allclose(offsets[0, 1], [0, 0.5], atol=1e-6)
+
+
+def test_a_peak_does_not_lean_on_a_cell_that_does_not_count() -> None:
+    found, offsets = peaks_of([[1, 5, 9, 2]], where=[[True, True, False, True]])
+    assert found.tolist() == [[False, True, False, True]]
+    assert not offsets[found].any()
+    # Across, where both neighbours count, the parabola through 3, 5, 1 places it: (1 - 3) / (2 (10 - 4)).
+    found, offsets = peaks_of([[1, 3, 1], [1, 5, 9], [1, 1, 1]], where=[[True] * 3, [True, True, False], [True] * 3])
     assert found[1, 1]
-    np.testing.assert_allclose(offsets[1, 1], [1 / 4, 0], rtol=1e-6)
-
-
-def test_equal_neighbours_are_both_peaks_and_meet_between_them() -> None:
-    found, offsets = peaks_of([[2, 4, 4, 2]])
-    assert found.tolist() == [[False, True, True, False]]
-    np.testing.assert_allclose(offsets[0, :, 1], [0, 0.5, -0.5, 0], atol=1e-6)
-
-
-def test_cells_that_do_not_count_are_no_rivals() -> None:
-    found, offsets = peaks_of([[2, 3, 5]], where=[[True, True, False]])
-    assert found.tolist() == [[False, True, False]]
-    assert offsets[0, 1].tolist() == [0, 0.5]  # the parabola rises further; half a cell is the most
+    np.testing.assert_allclose(offsets[1, 1], [-1 / 6, 0], rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -32,3 +32,16 @@ def test_settings_are_part_of_the_configuration(tiny_model: Path) -> None:
     other = dataclasses.replace(config, settings=dataclasses.replace(config.settings, max_features=7))
     assert config != other
     assert hash(config) != hash(other)
+
+
+def test_a_quantile_is_of_all_places_and_the_strongest_of_the_rest_are_kept(tiny_model: Path) -> None:
+    options = {"scales": (1.0,), "max_side": 64, "detection": "cells"}
+    images = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)
+    scores = {}
+    for most, quantile in ((16, None), (4, 0.5), (16, 0.5)):
+        config = delf_jax.load(tiny_model, max_features=most, quantile=quantile, **options)
+        found = program.extract(config.params, images, np.array([[64, 64]], np.int32), config=config.config)
+        scores[most, quantile] = np.asarray(found.scores)[np.asarray(found.valid)]
+    # Of 16 cells, 8 are in the better half: all of them, or the best 4.
+    np.testing.assert_array_equal(scores[16, 0.5], scores[16, None][:8])
+    np.testing.assert_array_equal(scores[4, 0.5], scores[16, None][:4])
