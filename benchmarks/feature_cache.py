@@ -6,10 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
 from delf_jax.features import LocalFeatures
-from delf_jax.files import atomic
+from delf_jax.interchange.arrays import read_npz, write_npz
 
 
 class Extract(Protocol):
@@ -54,8 +52,8 @@ def cached_by_key(
     for start in range(0, len(missing), batch):
         rows = missing[start : start + batch]
         for row, features in zip(rows, extract(rows), strict=True):
-            _write(files[row], features)
-    return [_read(file) for file in files]
+            write_npz(files[row], features)
+    return [read_npz(file) for file in files]
 
 
 def photo_key(photo: Path) -> str:
@@ -71,28 +69,5 @@ def strongest(features: LocalFeatures, count: int) -> LocalFeatures:
         scores=features.scores[:count],
         descriptors=features.descriptors[:count],
         image_size=features.image_size,
+        domain=features.domain,
     )
-
-
-def _write(file: Path, features: LocalFeatures) -> None:
-    with atomic.replacing(file) as aside, aside.open("wb") as stream:
-        np.savez(
-            stream,
-            keypoints=features.keypoints,
-            scales=features.scales,
-            scores=features.scores,
-            descriptors=features.descriptors,
-            image_size=np.array(features.image_size, np.int32),
-        )
-
-
-def _read(file: Path) -> LocalFeatures:
-    with np.load(file, allow_pickle=False) as arrays:
-        height, width = arrays["image_size"].tolist()
-        return LocalFeatures(
-            keypoints=arrays["keypoints"],
-            scales=arrays["scales"],
-            scores=arrays["scores"],
-            descriptors=arrays["descriptors"],
-            image_size=(height, width),
-        )

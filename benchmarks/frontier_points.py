@@ -14,8 +14,7 @@ from PIL import Image
 
 import delf_jax
 from benchmarks.feature_cache import cached_features, strongest
-from delf_jax.features import LocalFeatures
-from retrieval.verification.verify import reduction
+from delf_jax.features import Domain, LocalFeatures
 
 ALL_SCALES = (0.25, 0.3536, 0.5, 0.7071, 1.0, 1.4142, 2.0)
 SIDES = (480, 640, 768, 1024)
@@ -88,7 +87,7 @@ def _extracted(photos: tuple[Path, ...], side: int, cache: Path) -> list[LocalFe
 
 def at_scales(features: LocalFeatures, point: Point) -> LocalFeatures:
     """The strongest features of some scales, of a photo that was extracted at ``ALL_SCALES``."""
-    relative = features.scales * reduction(features.image_size, point.max_side)
+    relative = features.scales * Domain.whole(features.image_size, point.max_side).pixel
     nearest = np.array(ALL_SCALES)[np.abs(np.log(relative[:, None] / np.array(ALL_SCALES))).argmin(axis=1)]
     rows = np.isin(nearest, point.scales)
     return strongest(

@@ -65,6 +65,7 @@ def with_head(
         scores=scores[rows],
         descriptors=_in_buckets(lambda dense: describe(dense, arrays), _dense(raw)[rows]),
         image_size=raw.image_size,
+        domain=raw.domain,
     )
 
 

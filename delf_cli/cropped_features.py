@@ -125,5 +125,6 @@ def extract_inside_boxes(
                 keypoints=(features.keypoints + np.float32(0.5)) * ratio - np.float32(0.5) + corner,
                 scales=features.scales / np.sqrt(ratio.prod()),
                 image_size=size,
+                domain=features.domain and features.domain.placed(ratio, corner.tolist()),
             )
         yield position, features

@@ -46,16 +46,12 @@ class Match:
         extractor = self.extraction.load()
         found = extractor([self.a, self.b])
 
-        from retrieval.verification.acceptance_threshold import DEFAULT_THRESHOLD
         from retrieval.verification.verify import match
 
-        threshold = extractor.head.log10_nfa_threshold
         result = match(
             found[0],
             found[1],
-            threshold=DEFAULT_THRESHOLD if threshold is None else threshold,
             model=self.geometry,
-            max_side=extractor.settings.max_side,
             name=self.b,
         )
         if self.plot is not None:
@@ -75,6 +71,7 @@ def _record(result: "retrieval.verification.verify.Match") -> dict[str, object]:
         "transform": result.transform,
         "log10_nfa": result.log10_nfa,
         "accepted": result.accepted,
+        "confidence": result.confidence,
     }
 
 
@@ -84,6 +81,7 @@ def _sentences(command: Match, result: "retrieval.verification.verify.Match") ->
         f"{command.a} and {command.b}: {verdict}",
         f"{result.inliers} of {result.putative} matches agree on one {result.model} transform, "
         f"log10 NFA {result.log10_nfa:.1f}",
+        result.confidence,
     ]
     if result.accepted and result.transform is not None:
         lines += ["  ".join(f"{value:10.4g}" for value in row) for row in result.transform]

@@ -150,7 +150,6 @@ class Search:
             first_stage=self.first_stage,
             verify=self.verify,
             top=self.top,
-            max_side=self.extraction.max_side,
         )
         lines = _sentences(query, features, result)
         if file is not None:
@@ -175,6 +174,7 @@ def _record(found: "retrieval.verification.verify.Match") -> dict[str, object]:
         "inliers": found.inliers,
         "log10_nfa": found.log10_nfa,
         "accepted": found.accepted,
+        "confidence": found.confidence,
         "score": found.score,
     }
 
@@ -183,6 +183,8 @@ def _sentences(query: str, features: "delf_jax.features.LocalFeatures", result: 
     if not len(features):
         return [f"{query}: no features to search for (the photo is empty or very small)"]
     lines = [f"{query}: {'match' if result.accepted else 'no match'}"]
+    if result.matches:
+        lines.append(f"  the first is {result.matches[0].confidence}")
     for found in result.matches:
         nfa = "" if found.log10_nfa is None else f"log10 NFA {found.log10_nfa:7.1f}"
         mark = "accepted" if found.accepted else "refused "

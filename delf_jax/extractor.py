@@ -3,6 +3,7 @@
 The program itself, pure functions of arrays, is ``delf_jax.extraction.program``.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -119,7 +120,9 @@ class Extractor:
             if isinstance(photo, ImageError):
                 yield key, photo, None
             else:
-                yield key, _to_original(row, photo.original_size, photo.pixels.shape[:2]), photo.content_hash
+                features = _to_original(row, photo.original_size, photo.pixels.shape[:2])
+                threshold = self.head.log10_nfa_threshold
+                yield key, dataclasses.replace(features, log10_nfa_threshold=threshold), photo.content_hash
 
     def dense_stream(
         self,
@@ -261,4 +264,5 @@ def _to_original(row: LocalFeatures, original_size: tuple[int, int], size: tuple
         scores=row.scores[valid],
         descriptors=row.descriptors[valid],
         image_size=(int(original_size[0]), int(original_size[1])),
+        domain=row.domain and row.domain.placed(ratio),
     )

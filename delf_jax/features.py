@@ -1,11 +1,54 @@
-"""``LocalFeatures``: the keypoints and descriptors of a photo, or of a batch of photos."""
+"""``LocalFeatures``: the keypoints and descriptors of a photo, or of a batch of photos, and where they can lie."""
 
 import dataclasses
-from typing import Any
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.export
 import numpy as np
+from jaxtyping import Bool, Float
+
+
+class Domain(NamedTuple):
+    """Where the features of a photo can lie, and at which size it was looked at; in a batch, float32 [B] each.
+
+    Features cannot lie where a photo shows nothing (bars, frames, clear sky), at its border, or outside the part that
+    was looked at.
+
+    Attributes:
+        x0, y0, x1, y1: edges of the box around these places, in pixels of the upright original photo.
+        area: of these places, in square pixels of the original.
+        pixel: side of a pixel of the photo as it was looked at, in pixels of the original; at least 1 unless the photo
+            was enlarged.
+    """
+
+    x0: Any
+    y0: Any
+    x1: Any
+    y1: Any
+    area: Any
+    pixel: Any
+
+    @classmethod
+    def whole(cls, image_size: tuple[int, int], max_side: int) -> "Domain":
+        """All of a photo of size (height, width), reduced to at most ``max_side`` pixels."""
+        height, width = image_size
+        return cls(0.0, 0.0, float(width), float(height), float(width * height), max(1.0, max(image_size) / max_side))
+
+    def placed(self, ratio: Float[np.ndarray, "2"], corner: Sequence[float] = (0.0, 0.0)) -> "Domain":
+        """The domain in a photo of which this one is a part: enlarged by ``ratio`` (x, y), then moved by ``corner``."""
+        across, down = (float(each) for each in ratio)
+        x, y = (float(each) for each in corner)
+        return Domain(
+            x0=float(self.x0) * across + x,
+            y0=float(self.y0) * down + y,
+            x1=float(self.x1) * across + x,
+            y1=float(self.y1) * down + y,
+            area=float(self.area) * across * down,
+            pixel=float(self.pixel) * math.sqrt(across * down),
+        )
 
 
 @jax.tree_util.register_dataclass
@@ -25,6 +68,9 @@ class LocalFeatures:
         descriptors: float32 [n, d], unit length.
         image_size: (height, width) in pixels of the upright original photo; int32 [B, 2] in a batch.
         valid: bool [B, K] in a batch, False on rows that are padding; None for one photo.
+        domain: where the features can lie. None if it is not known: in the whole photo.
+        log10_nfa_threshold: at or below which matches of these features are accepted: that of the head of their model;
+            None if it is not known, as in a batch.
     """
 
     keypoints: Any
@@ -33,10 +79,17 @@ class LocalFeatures:
     descriptors: Any
     image_size: Any
     valid: Any = None
+    domain: Domain | None = None
+    log10_nfa_threshold: float | None = None
 
     def __len__(self) -> int:
         """Number of features; in a batch, the number K of rows, padding included."""
         return int(self.keypoints.shape[-2])
+
+    def is_finite(self) -> Bool[np.ndarray, " n"]:
+        """Which features of one photo consist of finite numbers alone; the others can neither match nor be found."""
+        columns = (self.keypoints, self.scales[:, None], self.descriptors)
+        return np.logical_and.reduce([np.isfinite(np.asarray(column)).all(axis=1) for column in columns])
 
     @classmethod
     def empty(cls, image_size: tuple[int, int], dimension: int) -> "LocalFeatures":
@@ -51,6 +104,7 @@ class LocalFeatures:
 
 
 # Programs that ``jax.export`` writes to a file may take and return features.
+jax.export.register_namedtuple_serialization(Domain, serialized_name="delf_jax.Domain")
 jax.export.register_pytree_node_serialization(
     LocalFeatures,
     serialized_name="delf_jax.LocalFeatures",

@@ -1,5 +1,6 @@
 """Checks that features fit an index: the same model, the same settings, the same dimension."""
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 from typing import Protocol, runtime_checkable
 
@@ -59,7 +60,16 @@ def require_dimension(query: LocalFeatures, dimension: int) -> None:
 def photos_with_names(
     photos: FeatureStore | Iterable[tuple[str, LocalFeatures]],
 ) -> Iterator[tuple[str, LocalFeatures]]:
-    """(name, features) of every photo of a store; a stream is returned as it is."""
+    """(name, features) of every photo of a store or a stream, without features that are not finite."""
     if isinstance(photos, FeatureStore):
-        return ((photo.path, photo.features) for photo in photos)
-    return iter(photos)
+        photos = ((photo.path, photo.features) for photo in photos)
+    return ((name, finite_features(features)) for name, features in photos)
+
+
+def finite_features(features: LocalFeatures) -> LocalFeatures:
+    """The same features without those that hold NaN or infinite numbers."""
+    finite = features.is_finite()
+    if finite.all():
+        return features
+    columns = {name: getattr(features, name)[finite] for name in ("keypoints", "scales", "scores", "descriptors")}
+    return dataclasses.replace(features, **columns)

@@ -43,7 +43,8 @@ def top_neighbours(
 ) -> tuple[Int[Array, "q k"], Float[Array, "q k"]]:
     """The k largest dot products of every query over the first ``count`` rows: (ids int32, similarities float32).
 
-    Memory is bounded by one block of scores, ``[q, r + k]``. Among equal similarities the lower id comes first.
+    Memory is bounded by one block of scores, ``[q, r + k]``. Among equal similarities the lower id comes
+    first. Products that are NaN or infinite do not count; where fewer than k are left, the id is -1.
     """
     rows = blocks.shape[1]
 
@@ -53,7 +54,8 @@ def top_neighbours(
         start, vectors = block
         ids = start + jnp.arange(rows, dtype=jnp.int32)
         scores = jnp.matmul(queries, vectors.T, precision=lax.Precision.HIGHEST)
-        scores = jnp.where(ids < count, scores, -jnp.inf)
+        # A NaN would count as the largest.
+        scores = jnp.where((ids < count) & jnp.isfinite(scores), scores, -jnp.inf)
         similarities, places = lax.top_k(jnp.concatenate([best[1], scores], axis=1), k)
         joined = jnp.concatenate([best[0], jnp.broadcast_to(ids, scores.shape)], axis=1)
         return (jnp.take_along_axis(joined, places, axis=1), similarities), None

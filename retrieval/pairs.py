@@ -17,7 +17,7 @@ from retrieval.search import SearchableIndex
 from retrieval.verification.confidence import NfaSettings, log10_nfa
 from retrieval.verification.residuals import squared_epipolar_distance
 from retrieval.verification.transforms import entries
-from retrieval.verification.verify import CANDIDATES, CELL, MATCHES, bucket, putative_matches, reduction
+from retrieval.verification.verify import CANDIDATES, CELL, MATCHES, bucket, domain_of, putative_matches
 
 # Largest error of an inlier in pixels, at the size that features are computed at: half a cell of the feature map.
 MAX_ERROR = 8.0
@@ -40,7 +40,7 @@ def match_pairs(
     Args:
         photos: features by name.
         pairs: names of two photos each. Neighbouring pairs with the same first photo are matched in one call.
-        max_side: longest side in pixels that the features were computed at.
+        max_side: longest side in pixels that the features were computed at, if they do not know it.
         max_error: largest distance of an inlier from its epipolar lines, in pixels at that size.
 
     Yields:
@@ -94,13 +94,16 @@ def _verify(
     """The inliers of the fundamental matrix, and the matrix; no inliers and None if it is not accepted."""
     pycolmap = import_pycolmap()
     # Both photos at the size that features were computed at, because COLMAP takes one limit of error for both.
-    scales = [1 / reduction(photo.image_size, max_side) for photo in (a, b)]
+    domains = [domain_of(photo, max_side) for photo in (a, b)]
+    scales = [1 / domain.pixel for domain in domains]
     src, dst = (scale * photo.keypoints[row].astype(np.float64) for scale, photo, row in zip(scales, (a, b), rows.T))
     options = pycolmap.RANSACOptions(max_error=max_error, max_num_trials=TRIALS, random_seed=0)
     found = pycolmap.estimate_fundamental_matrix(src, dst, options)
     if found is not None:
         padding = [(0, bucket(len(rows), smallest=MATCHES) - len(rows)), (0, 0)]
-        nfa = NfaSettings(scales[1] * np.array(b.image_size), photos_verified, (CELL, CELL))
+        x0, y0, x1, y1, area, _ = domains[1]
+        size = scales[1] * np.array([y1 - y0, x1 - x0])
+        nfa = NfaSettings(size, photos_verified, (CELL, CELL), scales[1] ** 2 * area)
         # COLMAP counts inliers by Sampson errors, which are smaller. This stricter count gives more accurate poses.
         log10, distances = _evidence(found["F"], np.pad(src, padding), np.pad(dst, padding), len(rows), max_error, nfa)
         if log10 <= 0:

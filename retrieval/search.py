@@ -13,7 +13,13 @@ from delf_jax.errors import SearchIndexError
 from delf_jax.features import LocalFeatures
 from delf_jax.settings import ExtractionSettings
 from delf_jax.store.reader import FeatureStore
-from retrieval.compatibility import photos_with_names, require_dimension, require_same_extraction, require_same_model
+from retrieval.compatibility import (
+    finite_features,
+    photos_with_names,
+    require_dimension,
+    require_same_extraction,
+    require_same_model,
+)
 from retrieval.verification.transforms import Model
 from retrieval.verification.verify import Match, VerificationSettings
 from retrieval.voting import RankedPhotos
@@ -202,18 +208,20 @@ class SearchableIndex(abc.ABC):
             top: number of matches to return.
             exclude: names of photos that must not be found.
             threshold: accept matches at or below this ``log10_nfa``; that of the index if not given.
-            max_side: longest side in pixels that the query was reduced to; that of the index if not given.
+            max_side: longest side in pixels that the query was reduced to, if its features do not know it; that of the
+                index if not given.
             settings: parameters that are rarely changed.
 
         Raises:
             SearchIndexError: the descriptors do not have the dimension of the index, the index cannot answer by this
                 first stage, or no shard answers.
         """
-        if not len(features):
+        finite = finite_features(features)
+        if not len(finite):
             return SearchResult(False, [])
-        require_dimension(features, self.dimension)
+        require_dimension(finite, self.dimension)
         photos = self._snapshot()
-        ranked = photos.first_stage(features, first_stage, settings, exclude)
+        ranked = photos.first_stage(finite, first_stage, settings, exclude)
         best, rest = ranked.part(0, verify), ranked.part(verify, max(top, verify))
         how = VerificationSettings(
             model=settings.model,
@@ -227,7 +235,7 @@ class SearchableIndex(abc.ABC):
         matches = sorted((verified[n] for n in best.numbers.tolist() if n in verified), key=Match.rank)
         names = photos.names_of(rest)
         matches += [
-            Match.unverified(names[number], score, model=settings.model)
+            Match.unverified(names[number], score, how)
             for number, score in zip(rest.numbers.tolist(), rest.scores.tolist())
             if number in names
         ]

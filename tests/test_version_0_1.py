@@ -52,6 +52,7 @@ def test_a_store_is_read(made: Path) -> None:
     assert [row.path for row in rows] == PHOTOS
     assert [row.features.descriptors.shape for row in rows] == [(count, DIMENSION) for count in COUNTS]
     assert rows[4].size == 47152  # of the row that superseded an older one
+    assert [row.features.domain for row in rows] == [None] * 5  # 0.1 did not know it
     assert store.check() == []
     assert [run.outcome for run in store.runs()] == ["finished"] * 3
 
@@ -126,6 +127,7 @@ def test_an_index_finds_its_photos(folder: str, made: Path, extractor: delf_jax.
     (features,) = extractor([demo_photos / "graf1.jpg"])
     index = retrieval.open_index(made / folder)
     assert list(index.names) == PHOTOS
+    assert index.features(PHOTOS[0]).domain is None
     with index if isinstance(index, retrieval.ShardedIndex) else contextlib.nullcontext():
         result = index.search(features)
     assert result.matches[0].image == PHOTOS[0]

@@ -46,10 +46,7 @@ class Searcher:
         ((_, features),) = cropped_features.extract_inside_boxes(self._extractor, [photo], [box])
         if isinstance(features, ImageError):
             raise features
-        max_side = self._extractor.settings.max_side
-        return SearchAnswer(
-            features, self.index.search(features, verify=self._verify, top=self._top, max_side=max_side)
-        )
+        return SearchAnswer(features, self.index.search(features, verify=self._verify, top=self._top))
 
     def record(self, answer: SearchAnswer) -> dict[str, Any]:
         """The answer for JSON; photos of the index have their display name and their place in the index."""

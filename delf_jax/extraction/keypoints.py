@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-_BORDER_CELLS = 1.6
+BORDER_CELLS = 1.6
 
 
 class Candidates(NamedTuple):
@@ -69,7 +69,7 @@ def clear_of_border(
     """
     from_low = (keypoints + 0.5) / pitch
     from_high = valid_hw[:, None, None, ::-1] / pitch - from_low
-    return (jnp.minimum(from_low, from_high) > _BORDER_CELLS).all(axis=-1)
+    return (jnp.minimum(from_low, from_high) > BORDER_CELLS).all(axis=-1)
 
 
 def sample(dense: Float[Array, "b h w c"], positions: Float[Array, "b k 2"]) -> Float[Array, "b k c"]:

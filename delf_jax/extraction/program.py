@@ -18,10 +18,10 @@ from jaxtyping import Array, Bool, Float, Int, Num
 from delf_jax.extraction.atlas import Atlas, lay_out, pack
 from delf_jax.extraction.attention import score
 from delf_jax.extraction.descriptors import describe
-from delf_jax.extraction.keypoints import Candidates, above, clear_of_border, peaks, sample
+from delf_jax.extraction.keypoints import BORDER_CELLS, Candidates, above, clear_of_border, peaks, sample
 from delf_jax.extraction.pyramid import Size, canvas_size, scaled_size
 from delf_jax.extraction.texture import Content, find_content, has_content
-from delf_jax.features import LocalFeatures
+from delf_jax.features import Domain, LocalFeatures
 from delf_jax.models.architectures import network_of
 from delf_jax.models.backbone import BackboneConfig, feature_maps
 from delf_jax.models.receptive_field import cell_offset, receptive_field
@@ -105,12 +105,13 @@ def select(
     settings = config.settings
     photos = _batch(images, valid_hw)
     cells = _cells(photos, features, _usable_scales(_size_of(images), config), config)
-    best = _best_cells(params, photos, cells, config)
+    best, domain = _best_cells(params, photos, cells, config)
     valid = jnp.isfinite(best.scores)
     descriptors = describe(best.features, params["head"])
     rows = {"keypoints": best.keypoints, "scales": best.scales, "scores": best.scores, "descriptors": descriptors}
     padded: dict[str, Any] = {name: _padded_rows(array, valid, settings.max_features) for name, array in rows.items()}
-    return LocalFeatures(**padded, image_size=photos.valid_hw, valid=_padded_rows(valid, valid, settings.max_features))
+    valid = _padded_rows(valid, valid, settings.max_features)
+    return LocalFeatures(**padded, image_size=photos.valid_hw, valid=valid, domain=domain)
 
 
 def dense_maps(
@@ -266,11 +267,12 @@ def _cells(photos: _Batch, features: Array, scales: Sequence[float], config: Pro
     return _Cells(cells, features, centres, usable, stride * ratio_of[..., ::-1], scale_of)
 
 
-def _best_cells(params: Params, photos: _Batch, cells: _Cells, config: ProgramConfig) -> Candidates:
-    """The best cells of all scales, by descending score."""
+def _best_cells(params: Params, photos: _Batch, cells: _Cells, config: ProgramConfig) -> tuple[Candidates, Domain]:
+    """The best cells of all scales, by descending score, and where they might have been."""
     batch, height, width, _ = cells.features.shape
     scores = score(cells.features, params["head"], config.settings.scorer)
-    detected, offsets = _detect(cells._replace(usable=cells.usable & (scores > 0)), photos.valid_hw, config)
+    cells = cells._replace(usable=cells.usable & (scores > 0))
+    detected, offsets = _detect(cells, photos.valid_hw, config)
     keypoints = _moved(cells, offsets)
     scores, detected = scores.reshape(batch, -1), detected.reshape(batch, -1)
     kept = above(scores, where=detected, threshold=config.settings.threshold, quantile=config.settings.quantile)
@@ -278,12 +280,35 @@ def _best_cells(params: Params, photos: _Batch, cells: _Cells, config: ProgramCo
     take = jax.vmap(lambda array, rows: array.reshape(-1, 2)[rows])
     positions = jnp.stack([best // width, best % width], axis=-1) + take(offsets, best)
     box = photos.content.box
-    return Candidates(
+    candidates = Candidates(
         scores=scores,
         keypoints=jnp.clip(take(keypoints, best), box[:, None, 0], box[:, None, 1]),
         scales=jnp.asarray(cells.scales.reshape(-1))[best],
         features=sample(cells.features, positions),
     )
+    return candidates, _domain(cells, photos.valid_hw, config)
+
+
+def _domain(cells: _Cells, valid_hw: Int[Array, "b 2"], config: ProgramConfig) -> Domain:
+    """The places that the cells cover which may become features, in pixels of the given images.
+
+    The levels of the pyramid cover different places. A feature is of a level with the share that the level has of all
+    cells, so at a place that all of them cover one of n features has the density sum(1 / cell area) / n.
+    """
+    margin = BORDER_CELLS * cells.pitch if config.settings.detection == "peaks" else 0
+    low = jnp.maximum(cells.centres + 0.5 - cells.pitch / 2, margin)
+    high = jnp.minimum(cells.centres + 0.5 + cells.pitch / 2, valid_hw[:, None, None, ::-1] - margin)
+    cell = cells.pitch.prod(axis=-1)
+    covered = jnp.where(cells.usable, jnp.maximum(high - low, 0).prod(axis=-1) / jnp.maximum(cell, 1e-6), 0)
+    count, density = jnp.zeros(len(valid_hw)), jnp.zeros(len(valid_hw))
+    for scale in np.unique(cells.scales):
+        of_level = (covered > 0) & (cells.scales == scale)
+        count += jnp.sum(covered, axis=(1, 2), where=of_level)
+        density += 1 / jnp.min(cell, axis=(1, 2), where=of_level, initial=jnp.inf)
+    any_place = (count > 0)[:, None]
+    x0, y0 = jnp.where(any_place, jnp.min(low, axis=(1, 2), where=(covered > 0)[..., None], initial=jnp.inf), 0).T
+    x1, y1 = jnp.where(any_place, jnp.max(high, axis=(1, 2), where=(covered > 0)[..., None], initial=0), 0).T
+    return Domain(x0, y0, x1, y1, count / jnp.maximum(density, 1e-12), jnp.ones(len(valid_hw)))
 
 
 def _detect(

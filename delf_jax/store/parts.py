@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from delf_jax.features import LocalFeatures
+from delf_jax.features import Domain, LocalFeatures
 from delf_jax.files import json_files
 
 UNREADABLE = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError)
@@ -28,6 +28,7 @@ SCHEMA = pa.schema(
         "scores": _FLOATS,
         "descriptors": pa.list_(pa.field("element", pa.float16())),
         "model": pa.string(),
+        "domain": _FLOATS,
     }
 )
 """The columns of a part; ``encode`` says what they hold."""
@@ -57,16 +58,16 @@ def encode(
     """The Parquet file of ``photos``. Its metadata has ``origin``, what made them.
 
     Columns: path, size, mtime_ns, content_hash, height, width, keypoints (x, y, x, y, ...), scales, scores, descriptors
-    (float16, ``dimension`` values for each feature, one feature after another) and model. A photo has as many features
-    as ``scores`` has values. Flat lists are written and read several times faster than lists of lists.
+    (float16, ``dimension`` values for each feature, one feature after another), model and domain (``Domain``, or
+    nothing). A photo has as many features as ``scores`` has values. Flat lists are written and read several times
+    faster than lists of lists.
     """
     features = [photo.features for photo in photos]
-    counts = np.array([len(f) for f in features], np.int64)
 
-    def lists(values: list[np.ndarray], dtype: type, width: int) -> pa.ListArray:
-        offsets = np.concatenate([[0], np.cumsum(counts * width)])
-        flat = np.concatenate([np.asarray(v, dtype).ravel() for v in values])
-        return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(flat))
+    def lists(values: list[Any], dtype: type) -> pa.ListArray:
+        flat: list[np.ndarray] = [np.asarray(v, dtype).ravel() for v in values]
+        offsets = np.concatenate([[0], np.cumsum([len(v) for v in flat])])
+        return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(np.concatenate(flat)))
 
     table = pa.table(
         {
@@ -76,11 +77,12 @@ def encode(
             "content_hash": pa.array([photo.content_hash for photo in photos], pa.string()),
             "height": pa.array([f.image_size[0] for f in features], pa.int32()),
             "width": pa.array([f.image_size[1] for f in features], pa.int32()),
-            "keypoints": lists([f.keypoints for f in features], np.float32, 2),
-            "scales": lists([f.scales for f in features], np.float32, 1),
-            "scores": lists([f.scores for f in features], np.float32, 1),
-            "descriptors": lists([f.descriptors for f in features], np.float16, dimension),
+            "keypoints": lists([f.keypoints for f in features], np.float32),
+            "scales": lists([f.scales for f in features], np.float32),
+            "scores": lists([f.scores for f in features], np.float32),
+            "descriptors": lists([f.descriptors for f in features], np.float16),
             "model": pa.array([fingerprint] * len(photos), pa.string()),
+            "domain": lists([f.domain or () for f in features], np.float32),
         }
     ).replace_schema_metadata({"delf_jax": json.dumps({"dimension": dimension, **(origin or {})})})
     sink = pa.BufferOutputStream()
@@ -101,6 +103,8 @@ def decode(
     file = pq.ParquetFile(pa.BufferReader(data))
     _require_honest(file, len(data))
     table = file.read(use_threads=False).combine_chunks()
+    if "domain" not in table.column_names:  # a part of an earlier version
+        table = table.append_column(SCHEMA.field("domain"), pa.array([[]] * len(table), _FLOATS))
     for field in SCHEMA:
         column = table.column(field.name)
         if str(column.type) != str(field.type) or column.null_count:
@@ -114,6 +118,9 @@ def decode(
     if not all(np.array_equal(ends, column_ends) for column_ends, _ in columns):
         raise ValueError("its columns have different lengths")
     scales, keypoints, descriptors = (values for _, values in columns)
+    known, domains = _lists(table, "domain", len(Domain._fields))
+    if not np.isfinite(domains).all() or (np.diff(known) > 1).any():
+        raise ValueError("its column domain does not hold one domain for each photo")
     for row in range(len(table)):
         if row in skip:
             continue
@@ -124,6 +131,7 @@ def decode(
             scores[here, 0],
             descriptors[here] if as_kept else _unit(descriptors[here]),
             image_size=(heights[row], widths[row]),
+            domain=Domain(*domains[known[row]].tolist()) if known[row] < known[row + 1] else None,
         )
         yield StoredPhoto(**{name: values[row] for name, values in scalars.items()}, features=features)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -148,8 +149,10 @@ def _features_of(
 
 
 def _copied(features: LocalFeatures) -> LocalFeatures:
-    columns = ("keypoints", "scales", "scores", "descriptors")
-    return dataclasses.replace(features, **{name: np.array(getattr(features, name)) for name in columns})
+    columns: dict[str, Any] = {
+        name: np.array(getattr(features, name)) for name in ("keypoints", "scales", "scores", "descriptors")
+    }
+    return dataclasses.replace(features, **columns)
 
 
 def _verified(

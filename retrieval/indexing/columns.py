@@ -10,11 +10,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from delf_jax.errors import SearchIndexError, one_line
-from delf_jax.features import LocalFeatures
+from delf_jax.features import Domain, LocalFeatures
 from delf_jax.files import json_files
 from delf_jax.files.growing_array import GrowingArray
 
-_ARRAYS = ("image_sizes", "offsets", "keypoints", "scales", "scores", "descriptors")
+_ARRAYS = ("image_sizes", "offsets", "domains", "keypoints", "scales", "scores", "descriptors")
 _FEATURES: dict[str, type[np.generic]] = {
     "keypoints": np.float32,
     "scales": np.float32,
@@ -33,6 +33,7 @@ class PhotoColumns:
         names: p names.
         image_sizes: int32 [p, 2], (height, width) of the upright original photos.
         offsets: int64 [p + 1].
+        domains: float32 [p, 6], the ``Domain`` of each photo; NaN where it is not known.
         keypoints: float32 [n, 2], (x, y) in pixels of the upright original photo.
         scales: float32 [n].
         scores: float32 [n].
@@ -44,6 +45,7 @@ class PhotoColumns:
     names: tuple[str, ...]
     image_sizes: Int[np.ndarray, "p 2"]
     offsets: Int[np.ndarray, " p+1"]
+    domains: Float[np.ndarray, "p 6"]
     keypoints: Float[np.ndarray, "n 2"]
     scales: Float[np.ndarray, " n"]
     scores: Float[np.ndarray, " n"]
@@ -65,7 +67,13 @@ class PhotoColumns:
                     parts[column].append(np.asarray(getattr(features, column), dtype))
         table.require_features()
         joined = {column: np.concatenate(parts.pop(column)) for column in _FEATURES}
-        return cls(names=tuple(table.sizes), image_sizes=table.image_sizes, offsets=table.offsets, **joined)
+        return cls(
+            names=tuple(table.sizes),
+            image_sizes=table.image_sizes,
+            offsets=table.offsets,
+            domains=table.domains,
+            **joined,
+        )
 
     def __iter__(self) -> Iterator[tuple[str, LocalFeatures]]:
         """Photos in order, as ``gather`` takes them."""
@@ -81,6 +89,7 @@ class PhotoColumns:
             self.scores[rows],
             self.descriptors[rows],
             (int(height), int(width)),
+            domain=Domain(*self.domains[photo].tolist()) if np.isfinite(self.domains[photo]).all() else None,
         )
 
     def photo_of(self, rows: Int[np.ndarray, "*n"]) -> Int[np.ndarray, "*n"]:
@@ -102,8 +111,14 @@ class PhotoColumns:
         """Reads what ``save`` or a ``ColumnWriter`` wrote; SearchIndexError if files are damaged or inconsistent."""
         try:
             # Mapped before they are read: a header that claims too many rows then fails without using memory.
-            columns = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
             names = json_files.loads((folder / "names.json").read_bytes())
+            columns: dict[str, np.ndarray] = {
+                name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+                for name in _ARRAYS
+                if name != "domains" or (folder / "domains.npy").exists()
+            }
+            # Indexes of earlier versions do not know the domains of their photos.
+            columns.setdefault("domains", np.full((len(names), len(Domain._fields)), np.nan, np.float32))
             _require_fit(names, columns)
             columns |= {name: np.array(columns[name]) for name in _ARRAYS if name not in _FEATURES}
         except Exception as error:  # NumPy's parser of headers raises errors of many kinds
@@ -117,6 +132,7 @@ def _require_fit(names: Any, columns: Mapping[str, np.ndarray]) -> None:
     shapes = {
         "image_sizes": ("<i4", (len(names), 2)),
         "offsets": ("<i8", (len(names) + 1,)),
+        "domains": ("<f4", (len(names), len(Domain._fields))),
         "keypoints": ("<f4", (rows, 2)),
         "scales": ("<f4", (rows,)),
         "scores": ("<f4", (rows,)),
@@ -143,6 +159,7 @@ class IndexedPhotoList:
         self.sizes: dict[str, tuple[int, int]] = {}
         self.features = 0
         self._counts: list[int] = []
+        self._domains: list[Domain | None] = []
         self._dimension: int | None = None
 
     def add(self, name: str, features: LocalFeatures) -> None:
@@ -154,6 +171,7 @@ class IndexedPhotoList:
             require_dimension_of_others(name, features, self._dimension)
         self.sizes[name] = (int(features.image_size[0]), int(features.image_size[1]))
         self._counts.append(len(features))
+        self._domains.append(features.domain)
         self.features += len(features)
 
     def require_features(self) -> None:
@@ -171,6 +189,12 @@ class IndexedPhotoList:
     def offsets(self) -> Int[np.ndarray, " n"]:
         """int64 [p + 1], the row at which the features of each photo begin."""
         return np.cumsum([0, *self._counts], dtype=np.int64)
+
+    @property
+    def domains(self) -> Float[np.ndarray, "p 6"]:
+        """float32 [p, 6]; NaN where a domain is not known."""
+        unknown = Domain(*[np.nan] * len(Domain._fields))
+        return np.array([domain or unknown for domain in self._domains], np.float32).reshape(-1, len(unknown))
 
 
 def require_dimension_of_others(name: str, features: LocalFeatures, dimension: int) -> None:
@@ -213,5 +237,6 @@ class ColumnWriter:
             file.finish()
         np.save(self._folder / "image_sizes.npy", self.photos.image_sizes, allow_pickle=False)
         np.save(self._folder / "offsets.npy", self.photos.offsets, allow_pickle=False)
+        np.save(self._folder / "domains.npy", self.photos.domains, allow_pickle=False)
         (self._folder / "names.json").write_text(json.dumps(list(self.photos.sizes)))
         return PhotoColumns.open(self._folder)

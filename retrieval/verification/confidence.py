@@ -26,16 +26,20 @@ class NfaSettings(NamedTuple):
     """What the number of false alarms depends on beside the matches.
 
     Attributes:
-        target_size: (height, width) of the target photo in pixels, [2] or one a candidate [..., 2].
+        target_size: (height, width) of the box around all places of the target photo where features can lie, in pixels;
+            [2] or one a candidate [..., 2].
         photos_verified: number of photos verified for one query, over which false alarms are expected: one number, or
             one a candidate [...].
         cell: side in pixels of the square cells in which only one match counts: one number, or (source, target) as [2]
             or [..., 2].
+        target_area: of these places in square pixels, one number or one a candidate [...]; that of the box if not
+            given.
     """
 
     target_size: ArrayLike | Sequence[ArrayLike] | None = None
     photos_verified: ArrayLike | None = None
     cell: ArrayLike | Sequence[ArrayLike] = 32.0
+    target_area: ArrayLike | None = None
 
 
 def log10_false_alarms(
@@ -130,15 +134,16 @@ def log10_nfa(
     """Smallest ``log10_false_alarms`` of one transform over the radii ``RADII`` of ``threshold``.
 
     ``residuals`` [n] and ``threshold`` are in pixels of the target photo. A random match lies within r of a point with
-    p = pi r² / area, and within r of an epipolar line with p = 2 r D / area, where D is the diagonal of the photo.
-    Matches are counted by ``count_separate``. Lower is surer; the value is finite for every input, masked ones
-    included. All fields of ``nfa`` must be given.
+    p = pi r² / area, and within r of an epipolar line with p = 2 r D / area, where D is the diagonal of the box.
+    Matches are counted by ``count_separate``; those that lie on a line in one of the photos count as none. Lower is
+    surer; the value is finite for every input, masked ones included. All fields of ``nfa`` but the area must be given.
     """
-    size = jnp.asarray(nfa.target_size)
-    putative, separate = count_separate(src, dst, where, residuals, cell=jnp.asarray(nfa.cell))
+    size, cell = jnp.asarray(nfa.target_size), jnp.asarray(nfa.cell)
+    putative, separate = count_separate(src, dst, where, residuals, cell=cell)
     radii = threshold * jnp.asarray(RADII, jnp.float32)
-    inliers = jnp.sum(separate & (residuals < radii[:, None]), axis=1)
-    area = jnp.maximum(size[0] * size[1], 1.0)
+    agree = separate & (residuals < radii[:, None])
+    inliers = jnp.where(on_a_line(src, dst, agree, cell=cell), 0, jnp.sum(agree, axis=1))
+    area = jnp.maximum(size[0] * size[1] if nfa.target_area is None else jnp.asarray(nfa.target_area), 1.0)
     likely = 2.0 * radii * jnp.hypot(size[0], size[1]) if model == "fundamental" else jnp.pi * radii**2
     log10_p = jnp.log10(jnp.maximum(likely / area, 1e-30))
     return jnp.min(
@@ -150,6 +155,31 @@ def log10_nfa(
             photos_verified=jnp.asarray(nfa.photos_verified),
         )
     )
+
+
+def on_a_line(
+    src: Float[Array, "n 2"], dst: Float[Array, "n 2"], chosen: Bool[Array, "*t n"], *, cell: Float[Array, " 2"]
+) -> Bool[Array, "*t"]:
+    """Whether the ``chosen`` matches fill no more than a strip one ``cell`` wide, in one of the photos or in both.
+
+    They would fix a similarity, but no affine transform or homography, and a line of text resembles any other.
+    """
+
+    def is_strip(points: Float[Array, "n 2"], side: Float[Array, ""]) -> Bool[Array, "*t"]:
+        among = chosen.astype(jnp.float32)
+        count = jnp.maximum(jnp.sum(among, axis=-1), 1.0)
+        # Near the first of them, squares of coordinates keep their digits.
+        x, y = (points - points[jnp.argmax(jnp.any(chosen.reshape(-1, len(points)), axis=0))]).T
+
+        def mean(values: Float[Array, " n"]) -> Float[Array, "*t"]:
+            return jnp.sum(jnp.where(chosen, values, 0.0), axis=-1) / count
+
+        across, along, both = mean(x * x) - mean(x) ** 2, mean(y * y) - mean(y) ** 2, mean(x * y) - mean(x) * mean(y)
+        # The smaller eigenvalue of the covariance; points spread evenly over a strip have a twelfth of its width².
+        least = (across + along - jnp.hypot(across - along, 2.0 * both)) / 2.0
+        return least <= side**2 / 12.0
+
+    return is_strip(src, cell[0]) | is_strip(dst, cell[1])
 
 
 def _log10_choose(n: Float[Array, "..."], k: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -39,8 +39,8 @@ def mutual_nearest(
 ) -> Matches:
     """Matches descriptors that are each other's nearest neighbour.
 
-    Of equal distances, the lower row is the nearest. The function is pure: it runs under ``jit``, and under ``vmap``
-    for a batch of pairs.
+    Of equal distances, the lower row is the nearest. Descriptors with NaN or infinite values never match. The function
+    is pure: it runs under ``jit``, and under ``vmap`` for a batch of pairs.
 
     Args:
         a: descriptors [n, d] of the first photo, of unit length, so that distance² = 2 - 2 cosine.
@@ -59,10 +59,12 @@ def mutual_nearest(
     n, m = a.shape[0], b.shape[0]
     if n == 0 or m == 0:
         return Matches(jnp.zeros(n, jnp.int32), jnp.zeros(n, bool), jnp.full(n, jnp.inf, jnp.float32))
-    known_a = jnp.ones(n, bool) if where_a is None else jnp.asarray(where_a)
-    known_b = jnp.ones(m, bool) if where_b is None else jnp.asarray(where_b)
+    a, b = jnp.asarray(a, jnp.float32), jnp.asarray(b, jnp.float32)
+    known_a, known_b = (jnp.isfinite(rows).all(axis=1) for rows in (a, b))
+    known_a = known_a if where_a is None else known_a & where_a
+    known_b = known_b if where_b is None else known_b & where_b
     # Accelerators round the factors by default, which would change the order of near neighbours.
-    cosine = jnp.matmul(jnp.asarray(a, jnp.float32), jnp.asarray(b, jnp.float32).T, precision=lax.Precision.HIGHEST)
+    cosine = jnp.matmul(a, b.T, precision=lax.Precision.HIGHEST)
     cosine = jnp.where(known_a[:, None] & known_b, cosine, -jnp.inf)
     nearest, nearest_back = _first_largest(cosine, axis=1), _first_largest(cosine, axis=0)
     rows = jnp.arange(n)

@@ -13,7 +13,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
 
-from retrieval.verification.confidence import NfaSettings, log10_nfa
+from retrieval.verification.confidence import NfaSettings, log10_nfa, on_a_line
 from retrieval.verification.cpu_threads import map_rows_in_threads, with_lapack_lock
 from retrieval.verification.residuals import NormalisedMatches, normalised, without_gaps
 from retrieval.verification.transforms import SAMPLE_SIZE, Model, in_pixels
@@ -23,6 +23,8 @@ __all__ = ["NfaSettings", "Verification", "estimate"]
 
 # Candidates that are searched at once: their hypotheses stay in the cache of a CPU.
 CANDIDATES_AT_ONCE = 128
+# Pixels. Points beyond it, infinite ones and NaN lie in no photo, and one of them would spoil the frame of the others.
+_FURTHEST = 1e7
 
 
 class Verification(NamedTuple):
@@ -61,8 +63,8 @@ def estimate(
     """Fits ``model`` to the putative matches of a whole batch of candidate photos.
 
     ``src`` and ``dst`` [..., n, 2] are matched points (x, y) in pixels of each photo. Rows where ``mask`` [..., n] is
-    False are padding and never count. Put the likelier matches first: they are sampled more often. The leading axes run
-    over candidates, whose results do not depend on one another.
+    False are padding and never count, nor do points that are NaN or infinite. Put the likelier matches first: they are
+    sampled more often. The leading axes run over candidates, whose results do not depend on one another.
 
     Hypotheses come from minimal samples; for planar models also from pairs of matches and, with ``scales``, from single
     matches. The MSAC cost ranks them, and weighted least squares on the inliers refines the best. The same key gives
@@ -100,6 +102,7 @@ def estimate(
     padding = [(0, 0)] * len(batch) + [(0, _rows(n) - n)]
     nfa = NfaSettings() if nfa is None else nfa
     target_size = 0.0 if nfa.target_size is None else nfa.target_size
+    target_area = None if nfa.target_area is None else _broadcast(_plain(nfa.target_area, np.float32), batch)
     photos_verified = math.prod(batch) if nfa.photos_verified is None else nfa.photos_verified
     photo = _Candidate(
         src=_padded(src, [*padding, (0, 0)]),
@@ -111,6 +114,7 @@ def estimate(
             target_size=_broadcast(_plain(target_size, np.float32), (*batch, 2)),
             photos_verified=_broadcast(_plain(photos_verified, np.float32), batch),
             cell=_broadcast(_plain(nfa.cell, np.float32), (*batch, 2)),
+            target_area=target_area,
         ),
     )
     options = {"model": model, "trials": trials, "sized": nfa.target_size is not None}
@@ -169,6 +173,7 @@ def _verify_all(photo: _Candidate, key: Array, *, model: Model, trials: int, siz
     candidates = math.prod(batch)
 
     photo = jax.tree.map(lambda x: x.reshape(candidates, *x.shape[len(batch) :]), photo)
+    photo = _placed(photo)
     if not sized:
         photo = photo._replace(nfa=photo.nfa._replace(target_size=_bounding_box(photo.dst, photo.where)))
     draws = jax.random.uniform(key, (SAMPLE_SIZE[model], trials))
@@ -186,6 +191,14 @@ def _verify_all(photo: _Candidate, key: Array, *, model: Model, trials: int, siz
         found = lax.map(partial(_verify_chunk, draws=draws, model=model), photo)
         found = jax.tree.map(lambda x: x.reshape(chunks * size, *x.shape[2:])[:candidates], found)
     return jax.tree.map(lambda x: x.reshape(*batch, *x.shape[1:]), found)
+
+
+def _placed(photo: _Candidate) -> _Candidate:
+    """Without the matches that have no place in a photo, and without scales that are no numbers."""
+    placed = jnp.all((jnp.abs(photo.src) < _FURTHEST) & (jnp.abs(photo.dst) < _FURTHEST), axis=-1)
+    src, dst = (jnp.where(placed[..., None], points, 0.0) for points in (photo.src, photo.dst))
+    scales = jax.tree.map(lambda each: jnp.where(jnp.isfinite(each), each, 0.0), photo.scales)
+    return photo._replace(src=src, dst=dst, where=photo.where & placed, scales=scales)
 
 
 def _verify_chunk(photo: _Candidate, draws: Float[Array, "m trials"], *, model: Model) -> Verification:
@@ -206,6 +219,7 @@ def _proven(photo: _Candidate, transform: Float[Array, "3 3"], cost: Float[Array
     inliers = matches.where & (squared < matches.squared_threshold) & found
     # A sample always agrees with itself: that alone is no model.
     found &= jnp.sum(inliers) > SAMPLE_SIZE[model]
+    found &= ~on_a_line(photo.src, photo.dst, inliers, cell=jnp.asarray(photo.nfa.cell))
     inliers &= found
     confidence = log10_nfa(
         photo.src,

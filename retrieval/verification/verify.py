@@ -8,10 +8,10 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from delf_jax.features import LocalFeatures
+from delf_jax.features import Domain, LocalFeatures
 from delf_jax.settings import ExtractionSettings
 from retrieval.verification import ransac
-from retrieval.verification.acceptance_threshold import DEFAULT_THRESHOLD
+from retrieval.verification.acceptance_threshold import DEFAULT_THRESHOLD, in_words, threshold_of
 from retrieval.verification.confidence import NfaSettings
 from retrieval.verification.matching import nearest_in_photos
 from retrieval.verification.transforms import Model
@@ -38,7 +38,7 @@ class VerificationSettings:
     Attributes:
         model: kind of transform: "similarity", "affine", "homography" or "fundamental".
         threshold: a match is accepted at or below this ``log10_nfa``.
-        max_side: longest side in pixels that the features of the candidates were computed at.
+        max_side: longest side in pixels that the features of the candidates were computed at, if they do not know it.
         query_max_side: the same for the query; ``max_side`` if not given.
         seed: of the random samples.
         photos_verified: number of photos verified for the query; give it if other calls verify some of them.
@@ -66,6 +66,7 @@ class Match:
         transform: float32 [3, 3], from (x, y, 1) of the query to the photo, in pixels of the upright originals (for
             ``fundamental``, F with photo^T F query = 0); None if the photo was not verified.
         log10_nfa: log10 of the expected number of false alarms, lower is surer; None if the photo was not verified.
+        threshold: a match is accepted at or below this ``log10_nfa``.
         accepted: ``log10_nfa`` is at or below the threshold.
         query_points: float32 [putative, 2], the matched keypoints of the query.
         points: float32 [putative, 2], their partners in the photo.
@@ -80,6 +81,7 @@ class Match:
     model: Model
     transform: Float[np.ndarray, "3 3"] | None
     log10_nfa: float | None
+    threshold: float
     accepted: bool
     query_points: Float[np.ndarray, "m 2"]
     points: Float[np.ndarray, "m 2"]
@@ -87,11 +89,30 @@ class Match:
     rows: Int[np.ndarray, "m 2"]
 
     @classmethod
-    def unverified(cls, image: str, score: float, *, model: Model) -> "Match":
+    def unverified(cls, image: str, score: float, settings: VerificationSettings) -> "Match":
         """A photo ranked by the first stage alone."""
         points = np.zeros((0, 2), np.float32)
         rows = np.zeros((0, 2), np.int32)
-        return cls(image, score, 0, 0, model, None, None, False, points, points, np.zeros(0, bool), rows)
+        return cls(
+            image=image,
+            score=score,
+            putative=0,
+            inliers=0,
+            model=settings.model,
+            transform=None,
+            log10_nfa=None,
+            threshold=settings.threshold,
+            accepted=False,
+            query_points=points,
+            points=points,
+            is_inlier=np.zeros(0, bool),
+            rows=rows,
+        )
+
+    @property
+    def confidence(self) -> str:
+        """How sure the match is, in words and numbers; see ``acceptance_threshold.in_words``."""
+        return in_words(self.log10_nfa, self.threshold)
 
     def rank(self) -> tuple[bool, int, float]:
         """What verified matches are sorted by: accepted ones first, then by inliers, then by the first stage."""
@@ -102,7 +123,7 @@ def match(
     features_a: LocalFeatures,
     features_b: LocalFeatures,
     *,
-    threshold: float = DEFAULT_THRESHOLD,
+    threshold: float | None = None,
     model: Model = "affine",
     max_side: int = ExtractionSettings.max_side,
     seed: int = 0,
@@ -111,12 +132,15 @@ def match(
     """Matches two photos and verifies the matches, as ``Index.search`` does with one candidate.
 
     Args:
-        threshold: the match is accepted at or below this ``log10_nfa``.
+        threshold: the match is accepted at or below this ``log10_nfa``; if not given, that of the features' model, or
+            ``DEFAULT_THRESHOLD`` if they do not know it.
         model: "similarity", "affine", "homography" or "fundamental"; the transform leads from a to b.
-        max_side: longest side in pixels that the features were computed at.
+        max_side: longest side in pixels that the features were computed at, if they do not know it.
         seed: of the random samples.
         name: of the second photo, for the result.
     """
+    if threshold is None:
+        threshold = threshold_of(features_a, features_b)
     settings = VerificationSettings(model=model, threshold=threshold, max_side=max_side, seed=seed)
     return verify_candidates(features_a, [(name, 0.0, features_b)], settings)[0]
 
@@ -151,6 +175,7 @@ def verify_candidates(
             target_size=pairs.sizes[::-1].reshape(2 * count, 2),
             photos_verified=2 * photos_verified,
             cell=CELL * np.stack([pairs.pixel.reshape(2 * count), pairs.pixel[::-1].reshape(2 * count)], axis=1),
+            target_area=pairs.areas[::-1].reshape(2 * count),
         ),
     )
     results = [ransac.Verification(*fields) for fields in zip(*map(np.asarray, found), strict=True)]
@@ -167,7 +192,8 @@ class _PaddedPairs(NamedTuple):
         where: bool [c, m], the matches.
         points: float32 [2, c, m, 2], their keypoints.
         scales: float32 [2, c, m], their scales.
-        sizes: float32 [2, c, 2], (height, width) of the photos.
+        sizes: float32 [2, c, 2], (height, width) of the box around the photos' domains.
+        areas: float32 [2, c], of the domains.
         pixel: float32 [2, c], side of a pixel of the reduced photos, in pixels of the original ones.
     """
 
@@ -175,6 +201,7 @@ class _PaddedPairs(NamedTuple):
     points: Float[np.ndarray, "2 c m 2"]
     scales: Float[np.ndarray, "2 c m"]
     sizes: Float[np.ndarray, "2 c 2"]
+    areas: Float[np.ndarray, "2 c"]
     pixel: Float[np.ndarray, "2 c"]
 
 
@@ -189,15 +216,16 @@ def _padded_pairs(
     count, room = _padded_candidates(len(photos)), bucket(max(len(rows) for rows in matched), smallest=MATCHES)
     where = np.zeros((count, room), bool)
     points, scales = np.zeros((2, count, room, 2), np.float32), np.ones((2, count, room), np.float32)
-    sizes, pixel = np.ones((2, count, 2), np.float32), np.ones((2, count), np.float32)
+    sizes, areas, pixel = (np.ones((2, count, *shape), np.float32) for shape in ((2,), (), ()))
     for i, (photo, rows) in enumerate(zip(photos, matched, strict=True)):
         where[i, : len(rows)] = True
         for side, features, reduced_to in ((0, query, query_max_side), (1, photo, settings.max_side)):
             points[side, i, : len(rows)] = features.keypoints[rows[:, side]]
             scales[side, i, : len(rows)] = features.scales[rows[:, side]]
-            sizes[side, i] = features.image_size
-            pixel[side, i] = reduction(features.image_size, reduced_to)
-    return _PaddedPairs(where, points, scales, sizes, pixel)
+            domain = domain_of(features, reduced_to)
+            sizes[side, i] = domain.y1 - domain.y0, domain.x1 - domain.x0
+            areas[side, i], pixel[side, i] = domain.area, domain.pixel
+    return _PaddedPairs(where, points, scales, sizes, areas, pixel)
 
 
 def _surer_match(
@@ -221,6 +249,7 @@ def _surer_match(
         model=settings.model,
         transform=_reversed(transform, settings.model) if is_back else transform,
         log10_nfa=float(surer.log10_nfa),
+        threshold=settings.threshold,
         accepted=bool(surer.log10_nfa <= settings.threshold),
         query_points=np.asarray(query.keypoints[rows[:, 0]], np.float32),
         points=np.asarray(photo.keypoints[rows[:, 1]], np.float32),
@@ -246,9 +275,11 @@ def putative_matches(query: LocalFeatures, photos: Sequence[LocalFeatures]) -> l
     theirs = np.zeros((count, room, dimension), photos[0].descriptors.dtype)
     for place, photo in enumerate(photos):
         theirs[place, : len(photo)] = photo.descriptors
-    counts = np.zeros(count, np.int32)
-    counts[: len(photos)] = [len(photo) for photo in photos]
-    found = nearest_in_photos(ours, np.arange(rows) < len(query), theirs, np.arange(room) < counts[:, None])
+    ours_where, theirs_where = np.zeros(rows, bool), np.zeros((count, room), bool)
+    ours_where[: len(query)] = query.is_finite()
+    for place, photo in enumerate(photos):
+        theirs_where[place, : len(photo)] = photo.is_finite()
+    found = nearest_in_photos(ours, ours_where, theirs, theirs_where)
     index, order = np.asarray(found.index), np.argsort(np.asarray(found.distance), axis=1, kind="stable")
     likeliest = [order[i, :n] for i, n in enumerate(np.sum(np.asarray(found.where), axis=1))]
     return [np.stack([likeliest[i], index[i][likeliest[i]]], axis=1).astype(np.int32) for i in range(len(photos))]
@@ -263,6 +294,6 @@ def bucket(count: int, *, smallest: int) -> int:
     return max(smallest, 1 << max(count - 1, 0).bit_length())
 
 
-def reduction(image_size: tuple[int, int], max_side: int) -> float:
-    """Side of a pixel of the reduced photo, in pixels of the original one."""
-    return max(1.0, max(image_size) / max_side)
+def domain_of(features: LocalFeatures, max_side: int) -> Domain:
+    """Where the features can lie; for those that do not know it, the whole photo, reduced to ``max_side`` pixels."""
+    return Domain.whole(features.image_size, max_side) if features.domain is None else features.domain

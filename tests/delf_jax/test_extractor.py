@@ -171,6 +171,11 @@ def test_keypoints_are_in_pixels_of_the_original(tiny_model: Path, paths: list[P
     assert reduced.keypoints.max() > 192
     ratio = full.original_size[1] / 192
     assert np.isclose(reduced.scales.max() * ratio, 1.0, rtol=0.01)
+    assert reduced.domain is not None
+    assert np.isclose(reduced.domain.pixel, ratio, rtol=0.01)
+    low, high = reduced.domain[:2], reduced.domain[2:4]
+    assert ((reduced.keypoints + 0.5 >= low) & (reduced.keypoints + 0.5 <= high)).all()
+    assert reduced.domain.area <= full.original_size[0] * full.original_size[1]
 
 
 @pytest.mark.parametrize(

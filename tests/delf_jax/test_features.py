@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from delf_jax.features import LocalFeatures
+from delf_jax.features import Domain, LocalFeatures
 
 
 def features(count: int = 3) -> LocalFeatures:
@@ -38,3 +38,15 @@ def test_features_are_a_pytree() -> None:
     assert isinstance(double, LocalFeatures)
     assert (double.scores == 2).all()
     assert double.image_size == (20, 40)
+
+
+def test_the_domain_of_a_part_in_its_photo() -> None:
+    # A part of 400 x 300 pixels was reduced to 100 x 100; its corner is at (1000, 500) of the photo.
+    part = Domain(x0=10, y0=0, x1=90, y1=100, area=6000, pixel=1)
+    placed = part.placed(np.array([4, 3], np.float32), (1000, 500))
+    assert placed == Domain(1040, 500, 1360, 800, 6000 * 12, np.sqrt(12))
+
+
+def test_the_domain_of_a_whole_photo() -> None:
+    assert Domain.whole((3000, 4000), 1000) == Domain(0, 0, 4000, 3000, 12e6, 4)
+    assert Domain.whole((30, 40), 1000).pixel == 1

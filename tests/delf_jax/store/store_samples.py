@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from delf_jax.features import LocalFeatures
+from delf_jax.features import Domain, LocalFeatures
 from delf_jax.files.envelope import decode_envelope, encode_envelope
 from delf_jax.settings import ExtractionSettings
 from delf_jax.store.commit_log import VERSION
@@ -30,6 +30,7 @@ def photo(name: str, *, count: int = 7, seed: int = 0) -> StoredPhoto:
         scores=-np.sort(-random.uniform(0, 9, count).astype(np.float32)),
         descriptors=descriptors,
         image_size=(3000, 4000),
+        domain=Domain(0.5, 100, 4000, 2900.25, 9e6, 3.90625) if seed % 2 else None,
     )
     return StoredPhoto(name, 1000 + seed, 123_456_789_012_345_678, f"{seed:064x}", features)
 
@@ -37,6 +38,7 @@ def photo(name: str, *, count: int = 7, seed: int = 0) -> StoredPhoto:
 def assert_same(a: StoredPhoto, b: StoredPhoto) -> None:
     assert a[:4] == b[:4]
     assert a.features.image_size == b.features.image_size
+    assert a.features.domain == b.features.domain
     for name in ("keypoints", "scales", "scores"):
         np.testing.assert_array_equal(getattr(a.features, name), getattr(b.features, name))
         assert getattr(a.features, name).dtype == np.float32

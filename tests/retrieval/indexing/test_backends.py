@@ -46,6 +46,14 @@ def test_exact_is_the_sorted_matrix_product(count: int) -> None:
     np.testing.assert_allclose(similarities, np.take_along_axis(scores, truth, axis=1), atol=1e-6)
 
 
+def test_exact_leaves_out_products_that_are_no_numbers() -> None:
+    rows, queries = np.eye(4, dtype=np.float32), np.eye(4, dtype=np.float32)[:2]
+    rows[3], queries[1] = np.nan, np.inf
+    ids, similarities = ExactBackend.build(rows).search(queries, 4)
+    assert ids.tolist() == [[0, 1, 2, -1], [-1] * 4]
+    np.testing.assert_array_equal(similarities, [[1, 0, 0, -np.inf], [-np.inf] * 4])
+
+
 def test_exact_puts_the_lower_id_first_among_equals() -> None:
     rows = np.tile(np.eye(4, dtype=np.float32), (ROWS, 1))
     ids, similarities = ExactBackend.build(rows).search(np.eye(4, dtype=np.float32), 5)

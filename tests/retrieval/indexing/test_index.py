@@ -1,5 +1,6 @@
 """The index on disk and in change: the same answers after every way of getting to the same photos."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import retrieval
 from delf_jax.errors import SearchIndexError
 from delf_jax.extraction.head import Head
-from delf_jax.features import LocalFeatures
+from delf_jax.features import Domain, LocalFeatures
 from delf_jax.files.envelope import encode_envelope
 from delf_jax.settings import ExtractionSettings
 from delf_jax.store.parts import StoredPhoto
@@ -27,6 +28,7 @@ NAMES = ("graf1", "leuvenA", "box", "coffee", "camera")
 @pytest.fixture(scope="module")
 def photos(demo_photos: Path) -> dict[str, LocalFeatures]:
     features = {name: sift_features(demo_photos / f"{name}.jpg") for name in (*NAMES, "leuvenB")}
+    features["box"] = dataclasses.replace(features["box"], domain=Domain(2, 3, 300.5, 200, 50_000, 1.25))
     return features | {"nothing": LocalFeatures.empty((60, 80), 128)}
 
 
@@ -46,6 +48,39 @@ def answer(index: retrieval.Index, query: LocalFeatures) -> list[tuple[str, int,
     return [(match.image, match.inliers, match.log10_nfa, match.score) for match in index.search(query).matches]
 
 
+def spoilt(photo: LocalFeatures) -> LocalFeatures:
+    """The photo with four more features, which are no numbers."""
+    added = dataclasses.replace(
+        photo,
+        **{
+            name: np.concatenate([getattr(photo, name)[:4], getattr(photo, name)]).copy()
+            for name in ("keypoints", "scales", "scores", "descriptors")
+        },
+    )
+    added.descriptors[0], added.descriptors[1, 3], added.keypoints[2, 0], added.scales[3] = (
+        np.nan,
+        np.inf,
+        np.nan,
+        np.inf,
+    )
+    return added
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_features_that_are_no_numbers_change_no_answer(backend: str, photos: dict[str, LocalFeatures]) -> None:
+    index, query = build(photos, backend=backend), photos["leuvenB"]
+    expected = answer(index, query)
+    assert answer(index, spoilt(query)) == expected
+    again = build({name: spoilt(photos[name]) for name in NAMES}, backend=backend)
+    assert answer(again, query) == expected
+    again.add([("box", spoilt(photos["box"]))])
+    assert again.feature_count == index.feature_count
+    match, clean = (
+        retrieval.match(*pair) for pair in ((spoilt(query), spoilt(photos["leuvenA"])), (query, photos["leuvenA"]))
+    )
+    assert (match.putative, match.inliers, match.log10_nfa) == (clean.putative, clean.inliers, clean.log10_nfa)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_the_same_answers_after_save_and_open(backend: str, photos: dict[str, LocalFeatures], tmp_path: Path) -> None:
     index = build(photos, (*NAMES, "nothing"), backend)
@@ -63,6 +98,7 @@ def test_the_same_answers_after_save_and_open(backend: str, photos: dict[str, Lo
         np.testing.assert_array_equal(kept.scores, given.scores)
         np.testing.assert_allclose(kept.descriptors, given.descriptors, atol=5e-4)
         assert kept.image_size == given.image_size
+        assert kept.domain == given.domain
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -28,10 +28,11 @@ def test_formula_against_exact_integers(k, n, m, photos):
     assert float(value) == pytest.approx(by_hand(k, n, m, p, photos), rel=1e-4, abs=1e-3)
 
 
+@pytest.mark.parametrize("area", [None, 200_000.0])
 @pytest.mark.parametrize(("model", "m"), [("affine", 3), ("fundamental", 7)])
-def test_best_radius_is_taken(model, m):
-    # 12 matches in cells of their own, residuals spread so that an inner radius wins.
-    src = jnp.stack([jnp.arange(12) * 80.0, jnp.arange(12) * 60.0], axis=1)
+def test_best_radius_is_taken(model, m, area):
+    # 12 matches in cells of their own, not on a line, residuals spread so that an inner radius wins.
+    src = jnp.stack([jnp.arange(12) * 80.0, jnp.arange(12) * 5 % 12 * 60.0], axis=1)
     residuals = np.array([0.1] * 10 + [19.0, 300.0], np.float32)
     value = log10_nfa(
         src,
@@ -40,12 +41,12 @@ def test_best_radius_is_taken(model, m):
         jnp.asarray(residuals),
         model=model,
         threshold=jnp.float32(20),
-        nfa=NfaSettings(SIZE, photos_verified=3, cell=jnp.array([32.0, 32.0])),
+        nfa=NfaSettings(SIZE, photos_verified=3, cell=jnp.array([32.0, 32.0]), target_area=area),
     )
     expected = []
     for fraction in RADII:
         r, k = 20 * fraction, int((residuals < 20 * fraction).sum())
-        p = 2 * r * math.hypot(768, 1024) / (768 * 1024) if model == "fundamental" else math.pi * r * r / (768 * 1024)
+        p = (2 * r * math.hypot(768, 1024) if model == "fundamental" else math.pi * r * r) / (area or 768 * 1024)
         expected.append(by_hand(k, 12, m, p, 3))
     assert min(expected) < expected[0] - 1
     assert float(value) == pytest.approx(min(expected), abs=1e-3)
@@ -60,6 +61,17 @@ def test_a_bare_sample_is_never_evidence():
 
 def test_certain_chance_gives_no_evidence():
     assert float(log10_false_alarms(50, 50, 0.7, sample_size=3, photos_verified=1)) >= 0
+
+
+@pytest.mark.parametrize(("width", "expected"), [(0, True), (15, True), (17, False), (300, False)])
+def test_a_strip_as_wide_as_a_cell_is_a_line(width, expected):
+    # Points spread evenly over a strip that leans by 3 in 4, in cells of 16 pixels.
+    along, across = (part.ravel() for part in np.meshgrid(np.linspace(0, 900, 40), np.linspace(-0.5, 0.5, 60) * width))
+    strip = np.stack([0.8 * along - 0.6 * across, 0.6 * along + 0.8 * across], axis=1).astype("f") + 100
+    spread = np.random.default_rng(0).uniform(0, 700, strip.shape).astype("f")
+    strip, spread, chosen = jnp.asarray(strip), jnp.asarray(spread), jnp.ones(len(strip), bool)
+    for pair in ((strip, spread), (spread, strip), (strip, strip)):
+        assert confidence.on_a_line(*pair, chosen, cell=jnp.array([16.0, 16.0])).item() is expected
 
 
 def nfa_of(src, dst, residuals):

@@ -53,6 +53,19 @@ def test_each_partner_is_used_once():
     assert len(set(used.tolist())) == len(used) == 10
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_descriptor_that_is_not_finite_hides_no_other(value):
+    rng = np.random.default_rng(3)
+    a = unit(rng, 6)
+    spoilt = a.copy()
+    spoilt[2, 5] = value
+    expected = [True, True, False, True, True, True]
+    for first, second in ((spoilt, a), (a, spoilt), (spoilt, spoilt)):
+        matches = mutual_nearest(first, second, ratio=0.99)
+        assert matches.where.tolist() == expected
+        assert matches.index.tolist() == [0, 1, 0, 3, 4, 5]
+
+
 def test_masked_and_empty_rows_never_match():
     rng = np.random.default_rng(2)
     a = unit(rng, 6)

@@ -4,6 +4,7 @@ Tests share one shape, so that each model is compiled once: compiling takes many
 that need other programs draw few trials, whose programs are compiled in a third of the time.
 """
 
+import functools
 import re
 from pathlib import Path
 
@@ -80,8 +81,11 @@ def test_planted_epipolar_geometry_is_recovered(outliers, recall):
 def test_single_correspondences_find_what_few_samples_cannot():
     truth = planted.planar("affine", pairs=PAIRS, matches=MATCHES, outliers=0.8, turn=0.2)
     scales = truth.src_scales, truth.dst_scales
-    # A scale of 0 is not known.
+    # A scale of 0 is not known, nor one that is no number.
     blind = verify(truth, trials=2, scales=(scales[0] * 0, scales[1]))
+    for no_number in (np.nan, np.inf):
+        again = verify(truth, trials=2, scales=(scales[0], np.full_like(scales[1], no_number)))
+        np.testing.assert_array_equal(again.inliers, blind.inliers)
     seeing = verify(truth, trials=2, scales=scales)
     assert (error(blind, truth) < 3).mean() < 0.4
     assert (error(seeing, truth) < 3).mean() > 0.8
@@ -130,6 +134,19 @@ def test_padding_never_counts():
         np.testing.assert_allclose(found.log10_nfa, last.log10_nfa, atol=2)
 
 
+@pytest.mark.parametrize("model", ["similarity", "affine", "homography", "fundamental"])
+def test_matches_without_a_place_do_not_silence_the_others(model):
+    plant = planted.two_views if model == "fundamental" else functools.partial(planted.planar, model)
+    truth = plant(pairs=PAIRS, matches=MATCHES, outliers=0.4)
+    src, dst, mask = truth.src.copy(), truth.dst.copy(), EVERY.copy()
+    mask[:, :4] = False
+    src[:, 0, 0], dst[:, 1, 1], src[:, 2], dst[:, 3, 0] = np.nan, np.inf, -np.inf, 1e30
+    expected = verify(truth, model=model, mask=mask)
+    assert expected.count.min() > 20
+    for given, found in zip(expected, verify(truth._replace(src=src, dst=dst), model=model)):
+        np.testing.assert_array_equal(found, given)
+
+
 def test_runs_under_jit_and_vmap_and_alone():
     truth = planted.planar("affine", pairs=PAIRS, matches=MATCHES, outliers=0.5)
 
@@ -173,12 +190,13 @@ def test_degenerate_matches_prove_nothing(model):
     src[11], mask[11] = src[11] * 0 + np.arange(MATCHES)[:, None] % 2, EVERY[11]  # two points
     dst[11] = src[11]
     dst[12] = src[12] * [-1, 1] + [700, 0]  # mirrored
+    src[13] = dst[13] = src[9] + rng.normal(scale=5, size=(MATCHES, 2))  # a line, up to noise below one cell of 32
+    dst[14], mask[14] = np.nan, EVERY[14]
     found = verify(planted.Planted(src, dst, EVERY, src, mask, mask), model=model, mask=mask)
     for field in found:
         assert np.isfinite(field).all()
-    nothing = [0, 1, 2, 3, 4, 5, 6] + ([7] if model != "similarity" else []) + ([8] if model == "homography" else [])
-    if model in ("affine", "homography"):
-        nothing += [9, 11]
+    nothing = [0, 1, 2, 3, 4, 5, 6, 9, 11, 13, 14]
+    nothing += ([7] if model != "similarity" else []) + ([8] if model == "homography" else [])
     assert not found.count[nothing].any()
     assert not found.inliers[nothing].any()
     np.testing.assert_array_equal(found.transform[nothing], np.broadcast_to(np.eye(3), (len(nothing), 3, 3)))
@@ -201,6 +219,29 @@ def test_random_matches_are_rarely_significant():
         significant += (values[-1] < -1).sum()
     assert significant <= 0.1 * 5 * PAIRS
     assert np.median(values) > 0
+
+
+@pytest.mark.parametrize("model", ["similarity", "affine", "homography", "fundamental"])
+def test_random_matches_in_domains_of_many_shapes_are_as_rare_as_they_say(model):
+    rng = np.random.default_rng(0)
+    sides = rng.uniform(60, 1000, (2, PAIRS, 1, 2))  # from strips and crops to whole photos
+    radius = np.sqrt(rng.uniform(rng.choice([0, 0.8], (2, PAIRS, 1)), 1, (2, PAIRS, MATCHES)))  # discs and rings
+    turn = rng.uniform(0, 2 * np.pi, radius.shape)
+    places = np.stack([radius * np.cos(turn), radius * np.sin(turn)], axis=-1)
+    round_one = rng.random((2, PAIRS)) < 0.5
+    places = np.where(round_one[..., None, None], places, rng.uniform(-1, 1, places.shape))
+    src, dst = (places * sides / 2).astype("f")
+    ring = radius.min(axis=2) ** 2 > 0.79
+    share = np.where(round_one, np.where(ring, 0.2, 1) * np.pi / 4, 1)[1]
+    size = sides[1, :, 0, ::-1]
+    nfa = NfaSettings(size.astype("f"), 1, 16.0, (share * size.prod(axis=1)).astype("f"))
+    truth = planted.Planted(src, dst, EVERY, src, EVERY, EVERY)
+    values = np.concatenate(
+        [verify(truth, seed=seed, model=model, nfa=nfa, threshold=20.0).log10_nfa for seed in (0, 1)]
+    )
+    # Of 200, 20 and 2 are expected at most; more than these come once in 10 000 times.
+    assert (values <= -1).sum() <= 37
+    assert (values <= -2).sum() <= 9
 
 
 def test_confidence_counts_the_photos_and_guesses_an_unknown_size():

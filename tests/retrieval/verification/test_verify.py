@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import retrieval
-from delf_jax.features import LocalFeatures
+from delf_jax.features import Domain, LocalFeatures
 from retrieval.verification import verify
 from retrieval.verification.verify import VerificationSettings, verify_candidates
 from tests.retrieval.sift import sift_features
@@ -68,6 +68,19 @@ def test_settings_of_verification(photos: dict[str, LocalFeatures]) -> None:
     assert not verified(threshold=found.log10_nfa - 0.1).accepted
 
 
+def test_the_features_know_the_threshold_of_their_model(photos: dict[str, LocalFeatures]) -> None:
+    pair = photos["leuvenB"], photos["leuvenA"]
+    assert retrieval.match(*pair).threshold == retrieval.DEFAULT_THRESHOLD
+    mild, strict = (dataclasses.replace(photo, log10_nfa_threshold=t) for photo, t in zip(pair, (-2.0, -3000.0)))
+    assert retrieval.match(mild, pair[1]).threshold == -2
+    found = retrieval.match(mild, strict)
+    assert (found.threshold, found.accepted) == (-3000, False)
+    assert found.confidence.startswith("refused: chance does as well once in 10^")
+    given = retrieval.match(mild, strict, threshold=-4.0)
+    assert (given.threshold, given.accepted) == (-4, True)
+    assert given.confidence.endswith(" tries (limit: once in 10000)")
+
+
 def test_other_geometry(photos: dict[str, LocalFeatures], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verify, "TRIALS", 100)  # its program is compiled sooner
     found = retrieval.match(photos["leuvenB"], photos["leuvenA"], model="similarity")
@@ -91,6 +104,51 @@ def test_large_photos_are_judged_at_the_size_that_they_were_reduced_to(photos: d
     large = retrieval.match(enlarged(photos["leuvenB"]), enlarged(photos["leuvenA"]), max_side=512)
     assert large.inliers == small.inliers
     assert large.log10_nfa == pytest.approx(small.log10_nfa, abs=0.01)
+
+
+def scattered(rng: np.random.Generator, domain: Domain) -> LocalFeatures:
+    """80 features at random in the box of a domain, in a photo of 4000 x 3000 pixels; descriptors pair at random."""
+    size = np.array([domain.x1 - domain.x0, domain.y1 - domain.y0])
+    return LocalFeatures(
+        keypoints=(rng.uniform(size=(80, 2)) * size + domain[:2]).astype("f"),
+        scales=(2 ** rng.uniform(-1, 1, 80) / domain.pixel).astype("f"),
+        scores=np.ones(80, "f"),
+        descriptors=np.eye(80, 128, dtype="f")[rng.permutation(80)],
+        image_size=(3000, 4000),
+        domain=domain,
+    )
+
+
+def test_random_matches_of_a_part_of_a_photo_are_refused() -> None:
+    rng = np.random.default_rng(0)
+    part, whole = Domain(1500, 1000, 2000, 1500, 500 * 500, 1), Domain.whole((3000, 4000), 1024)
+    for query, photo in ((part, whole), (whole, part), (part, part)):
+        candidates = [("", 0.0, scattered(rng, photo)) for _ in range(9)]
+        settings = VerificationSettings(photos_verified=1)
+        found = verify_candidates(scattered(rng, query), candidates, settings)
+        assert min(match.log10_nfa for match in found) > -1
+    # Judged by the whole photo, its matches would lie within 78 pixels of an affine transform into 500.
+    query = dataclasses.replace(scattered(rng, part), domain=None)
+    found = verify_candidates(query, candidates, VerificationSettings(photos_verified=1, max_side=1024))
+    assert min(match.log10_nfa for match in found) < -2
+
+
+def test_what_the_features_know_of_their_domain_counts(photos: dict[str, LocalFeatures]) -> None:
+    def seen(features: LocalFeatures, area: float, pixel: float = 1.0) -> LocalFeatures:
+        whole = Domain.whole(features.image_size, 10_000)
+        return dataclasses.replace(features, domain=whole._replace(area=area * whole.area, pixel=pixel))
+
+    query, photo = photos["leuvenB"], photos["leuvenA"]
+    found = retrieval.match(query, photo)
+    assert retrieval.match(seen(query, 1), seen(photo, 1)).log10_nfa == found.log10_nfa
+    # p is twice as large for each inlier beyond the sample of three that counts at the best radius.
+    half = retrieval.match(seen(query, 0.5), seen(photo, 0.5))
+    assert half.inliers == found.inliers
+    assert 3 * math.log10(2) < half.log10_nfa - found.log10_nfa < math.log10(2) * (found.inliers - 3)
+    # The size at which they were looked at is as if it were handed over.
+    reduced = retrieval.match(query, photo, max_side=375)
+    known = (seen(features, 1, max(features.image_size) / 375) for features in (query, photo))
+    assert retrieval.match(*known, max_side=99).log10_nfa == reduced.log10_nfa
 
 
 def test_photos_without_features_do_not_match(photos: dict[str, LocalFeatures]) -> None:
