@@ -23,7 +23,7 @@ from delf_jax.extraction.pyramid import Size, canvas_size, scaled_size
 from delf_jax.extraction.texture import Content, find_content, has_content
 from delf_jax.features import Domain, LocalFeatures
 from delf_jax.models.architectures import network_of
-from delf_jax.models.backbone import BackboneConfig, feature_maps
+from delf_jax.models.backbone import BackboneConfig, feature_maps, normalised
 from delf_jax.models.receptive_field import cell_offset, receptive_field
 from delf_jax.models.regions import Regions
 from delf_jax.settings import ExtractionSettings
@@ -132,7 +132,8 @@ def dense_maps(
         The maps up to ``last``, float32 or bfloat16 as ``precision`` says, [B, h, w, C], zero outside each photo.
     """
     last = last or config.backbone.map_names[-1]
-    return _maps(params, jnp.asarray(images, jnp.float32), jnp.asarray(valid_hw, jnp.int32), last, config)
+    valid_hw = jnp.asarray(valid_hw, jnp.int32)
+    return _maps(params, normalised(images, valid_hw, config.backbone), valid_hw, last, config)
 
 
 class DenseLevel(NamedTuple):
@@ -210,10 +211,11 @@ def _pixels(
     scales: Sequence[float],
     config: ProgramConfig,
 ) -> Float[Array, "b h w 3"]:
-    """The photos at each of ``scales``, on the atlas for the map ``config.layer``."""
+    """What the network sees of the photos at each of ``scales``, on the atlas for the map ``config.layer``."""
     atlas, _ = _places(_size_of(images), valid_hw, scales, config)
-    images, valid_hw = jnp.asarray(images), jnp.asarray(valid_hw, jnp.int32)
-    return lay_out(images, valid_hw, scales, atlas, dtype=jnp.dtype(config.settings.precision))
+    valid_hw = jnp.asarray(valid_hw, jnp.int32)
+    photos = normalised(images, valid_hw, config.backbone)
+    return lay_out(photos, valid_hw, scales, atlas, dtype=jnp.dtype(config.settings.precision))
 
 
 def _maps(

@@ -14,9 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int, Num
-
-from delf_jax.models.layers import valid_cells
+from jaxtyping import Array, Float, Int
 
 Size = tuple[int, int]
 
@@ -40,69 +38,54 @@ def canvas_size(size: Size, scale: float) -> Size:
     return math.ceil(size[0] * scale), math.ceil(size[1] * scale)
 
 
-def pyramid(
-    images: Num[Array, "b H W c"], valid_hw: Int[Array, "b 2"], scales: Sequence[float], *, dtype: Any = jnp.float32
-) -> list[Float[Array, "b _h _w c"]]:
-    """Every photo of a padded batch resized by each of ``scales``, to the sizes that ``scaled_size`` says.
-
-    Args:
-        images: uint8 or float32 [b, H, W, c]; pixels outside ``valid_hw`` are never read.
-        valid_hw: int32 [b, 2], (height, width) of each photo.
-        scales: factors of both sides.
-        dtype: float32 or bfloat16: the type of the factors of matrix products on accelerators. Pixels of uint8 are
-            exact in both; in bfloat16, weights and what the first of two products gives are rounded.
-
-    Returns:
-        For each scale float32 [b, h, w, c] on the canvas that ``canvas_size`` says, zero outside the resized photos.
-    """
-    photos = without_padding(images, valid_hw)
-    others = [scale for scale in scales if scale != 1]
-    if not others:
-        return [photos for _ in scales]
-    levels = iter(
-        lax.platform_dependent(
-            photos,
-            valid_hw,
-            cpu=partial(resize_by_taps, scales=others),
-            default=partial(resize_by_matrices, scales=others, dtype=dtype),
-        )
-    )
-    return [photos if scale == 1 else next(levels) for scale in scales]
-
-
-def without_padding(images: Num[Array, "b H W c"], valid_hw: Int[Array, "b 2"]) -> Float[Array, "b H W c"]:
-    """A padded batch in float32, zero outside the photos."""
-    return jnp.where(valid_cells(valid_hw, *images.shape[1:3])[..., None], images.astype(jnp.float32), 0)
-
-
 def resize_by_matrices(
     photos: Float[Array, "b H W c"], valid_hw: Int[Array, "b 2"], *, scales: Sequence[float], dtype: Any = jnp.float32
-) -> list[Float[Array, "b _h _w c"]]:
-    """As ``pyramid``, by matrix products, which are quick on accelerators."""
-    sizes = [(scaled_size(valid_hw, scale), canvas_size((photos.shape[1], photos.shape[2]), scale)) for scale in scales]
-    return [resize(photos, valid_hw, out_hw, canvas, dtype=dtype) for out_hw, canvas in sizes]
+) -> list[Float[Array, "b c 2 2 _h _w"]]:
+    """Every photo resized by each of ``scales``, by matrix products, which are quick on accelerators.
+
+    Args:
+        photos: zero outside ``valid_hw``.
+        valid_hw: (height, width) of each photo.
+        scales: factors of both sides.
+        dtype: float32 or bfloat16: the type of the factors of the products, and of what they give.
+
+    Returns:
+        For each scale every second row and column by itself: entry [b, c, i, j, y, x] belongs to the pixel
+        (2 y + i, 2 x + j). Zero outside the resized photos, whose sizes ``scaled_size`` says.
+    """
+    canvases = [canvas_size((photos.shape[1], photos.shape[2]), scale) for scale in scales]
+    out_hw = jnp.stack([scaled_size(valid_hw, scale) for scale in scales], axis=1)
+    sides = [[-(-canvas[axis] // 2) for canvas in canvases] for axis in (0, 1)]
+
+    def matrices(axis: int) -> Float[Array, "b 2 n m"]:
+        level = np.repeat(np.arange(len(scales)), sides[axis])
+        number = 2 * np.concatenate([np.arange(side) for side in sides[axis]]) + np.arange(2)[:, None]
+        of_photo = jax.vmap(lambda valid, out: _matrix(valid, out[level], photos.shape[1 + axis], number))
+        return of_photo(valid_hw[:, axis], out_hw[..., axis]).astype(dtype)
+
+    # Plane by plane, both are plain products of matrices, and no accelerator has to move pixels between them.
+    planes = photos.transpose(0, 3, 1, 2).astype(dtype)
+    product = partial(jnp.einsum, precision=lax.Precision.HIGHEST, preferred_element_type=jnp.float32)
+    reduced, columns = product("biph,bchw->bcipw", matrices(0), planes).astype(dtype), matrices(1)
+    levels, top, left = [], 0, 0
+    for height, width in zip(*sides):
+        rows = reduced[:, :, :, top : top + height]
+        levels.append(product("bjqw,bcipw->bcijpq", columns[:, :, left : left + width], rows).astype(dtype))
+        top, left = top + height, left + width
+    return levels
 
 
 def resize(
-    photos: Float[Array, "b H W c"],
-    valid_hw: Int[Array, "b 2"],
-    out_hw: Int[Array, "b 2"],
-    canvas: Size,
-    *,
-    dtype: Any = jnp.float32,
+    photos: Float[Array, "b H W c"], valid_hw: Int[Array, "b 2"], out_hw: Int[Array, "b 2"], canvas: Size
 ) -> Float[Array, "b h w c"]:
     """Every photo resized from ``valid_hw`` to ``out_hw`` inside a ``canvas`` (height, width), by matrix products.
 
-    ``photos`` is as ``without_padding`` returns it.
+    ``photos`` is zero outside ``valid_hw``.
     """
     matrices = jax.vmap(interpolation_matrix, (0, 0, None, None))
     rows = matrices(valid_hw[:, 0], out_hw[:, 0], photos.shape[1], canvas[0])
     columns = matrices(valid_hw[:, 1], out_hw[:, 1], photos.shape[2], canvas[1])
-    # Plane by plane, both are plain products of matrices, and no accelerator has to move pixels between them.
-    planes = photos.transpose(0, 3, 1, 2).astype(dtype)
-    product = partial(jnp.einsum, precision=lax.Precision.HIGHEST, preferred_element_type=jnp.float32)
-    resized = product("bph,bchw->bcpw", rows.astype(dtype), planes).astype(dtype)
-    return product("bqw,bcpw->bcpq", columns.astype(dtype), resized).transpose(0, 2, 3, 1)
+    return jnp.einsum("bph,bhwc,bqw->bpqc", rows, photos, columns, precision=lax.Precision.HIGHEST)
 
 
 def interpolation_matrix(
@@ -112,15 +95,21 @@ def interpolation_matrix(
 
     Output sample q lies at ``(q + 1/2) * valid_in / valid_out - 1/2``. Rows sum to 1; rows from ``valid_out`` on are 0.
     """
-    number = jnp.arange(size_out)
+    return _matrix(valid_in, valid_out, size_in, np.arange(size_out))
+
+
+def _matrix(
+    valid_in: Int[Array, ""], valid_out: Any, size_in: int, number: Int[np.ndarray, "*n"]
+) -> Float[Array, "*n {size_in}"]:
+    """The rows ``number`` of the matrix; each may have a ``valid_out`` of its own."""
     centre, reach = _centres(number, valid_in, valid_out)
-    return _weights(jnp.arange(size_in)[None], centre, reach, valid_in) * (number < valid_out)[:, None]
+    return _weights(np.arange(size_in), centre, reach, valid_in) * (number < valid_out)[..., None]
 
 
 def resize_by_taps(
     photos: Float[Array, "b H W c"], valid_hw: Int[Array, "b 2"], *, scales: Sequence[float]
 ) -> list[Float[Array, "b _h _w c"]]:
-    """As ``pyramid``, as sums over the few input samples on which an output sample depends.
+    """The same as float32 [b, h, w, c], as sums over the few input samples on which an output sample depends.
 
     The matrices would consist mostly of zeros: on a CPU this takes a quarter of the time. The rows of all levels are
     made in one loop, and the program stays small.
@@ -177,14 +166,14 @@ def _sum_of_taps(
     return lax.fori_loop(1, source.shape[1], add, add(0, 0.0))
 
 
-def _centres(number: Any, valid_in: Int[Array, ""], valid_out: Any) -> tuple[Float[Array, " n"], Any]:
+def _centres(number: Any, valid_in: Int[Array, ""], valid_out: Any) -> tuple[Float[Array, "*n"], Any]:
     """Positions of the output samples among the input samples, and the distance up to which inputs count."""
     ratio = valid_in.astype(jnp.float32) / jnp.maximum(valid_out, 1)
     return (number + np.float32(0.5)) * ratio - np.float32(0.5), jnp.maximum(ratio, 1.0)
 
 
-def _weights(source: Any, centre: Float[Array, " n"], reach: Any, valid_in: Int[Array, ""]) -> Float[Array, "n t"]:
+def _weights(source: Any, centre: Float[Array, "*n"], reach: Any, valid_in: Int[Array, ""]) -> Float[Array, "*n t"]:
     """Weights of the input samples ``source`` for each output sample; all inputs that count have to be among them."""
-    distance = jnp.abs(source - centre[:, None]) / jnp.broadcast_to(reach, centre.shape)[:, None]
+    distance = jnp.abs(source - centre[..., None]) / jnp.broadcast_to(reach, centre.shape)[..., None]
     weights = jnp.where((source >= 0) & (source < valid_in), jnp.maximum(1 - distance, 0), 0)
-    return weights / jnp.maximum(weights.sum(axis=1, keepdims=True), 1e-6)
+    return weights / jnp.maximum(weights.sum(axis=-1, keepdims=True), 1e-6)

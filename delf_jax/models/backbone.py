@@ -6,10 +6,11 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Num
 
 from delf_jax.models.architectures import Config, network_of
-from delf_jax.models.regions import Regions
+from delf_jax.models.layers import valid_cells
+from delf_jax.models.regions import Regions, regions_of
 from delf_jax.settings import Precision
 
 
@@ -41,6 +42,15 @@ class BackboneConfig:
         return network_of(self.network).map_size(valid_hw, name, self.network)
 
 
+def normalised(
+    images: Num[Array | np.ndarray, "b H W 3"], valid_hw: Int[Array | np.ndarray, "b 2"], config: BackboneConfig
+) -> Float[Array, "b H W 3"]:
+    """What the network sees of a padded batch of photos, RGB in 0-255: float32, zero outside the photos."""
+    mean, std = np.asarray(config.mean, np.float32), np.asarray(config.std, np.float32)
+    pixels = (jnp.asarray(images, jnp.float32) - mean) / std
+    return jnp.where(valid_cells(valid_hw, *images.shape[1:3])[..., None], pixels, 0)
+
+
 def feature_maps(
     params: Mapping[str, Any],
     images: Float[Array, "b h w 3"],
@@ -54,7 +64,7 @@ def feature_maps(
 
     Args:
         params: nested dict of float32 arrays, as the network's ``fold`` gives them.
-        images: float32 RGB in 0-255; whatever lies outside the photos is ignored.
+        images: from ``normalised``, or resized from there; zero outside the photos.
         regions: where photos lie on the canvases; or int32 [B, 2], the (height, width) of one photo in the top-left
             corner of each canvas.
         config: the network and its normalisation.
@@ -64,9 +74,8 @@ def feature_maps(
     Returns:
         The maps up to ``last``, in the order of ``config.map_names``, zero outside each photo.
     """
-    mean, std = np.asarray(config.mean, np.float32), np.asarray(config.std, np.float32)
     dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
     maps: dict[str, Array] = network_of(config.network).forward(
-        params, (images - mean) / std, regions, config=config.network, last=last, dtype=dtype
+        params, images, regions_of(regions, images), config=config.network, last=last, dtype=dtype
     )
     return maps

@@ -14,8 +14,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from delf_jax.errors import ModelError
-from delf_jax.models import winograd
-from delf_jax.models.regions import Regions
+from delf_jax.models import space_to_depth, winograd
+from delf_jax.models.regions import Regions, regions_of
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,14 @@ def valid_cells(
 def mask_padding(x: Float[Array, "b h w c"], regions: Regions) -> Float[Array, "b h w c"]:
     """Sets the cells outside the photos to zero, even if they are NaN."""
     return jnp.where(regions.mask(*x.shape[1:3])[..., None], x, jnp.zeros((), x.dtype))
+
+
+def placed(
+    images: Float[Array, "b h w c"], regions: Regions | Int[Array, "b 2"]
+) -> tuple[Float[Array, "b h w c"], Regions]:
+    """Images and their regions as they are; for sizes, photos in the top-left corners of images cleared around them."""
+    found = regions_of(regions, images)
+    return (images if isinstance(regions, Regions) else mask_padding(images, found)), found
 
 
 def align(x: Float[Array, "b h w c"], regions: Regions, layer: Layer) -> Float[Array, "b _ _ c"]:
@@ -107,16 +115,16 @@ class Convolution(nnx.Module):
             )
 
         kernel = jnp.asarray(self.kernel[...], x.dtype)
+        quicker: dict[str, Callable[[Array, Array], Array]] = {}
         if (
             self.layer == Layer(kernel=3, stride=1, padding=1)
             and x.dtype == jnp.float32
             and winograd.is_faster(*x.shape[1:])
         ):
-            y = lax.platform_dependent(
-                x, kernel, cpu=functools.partial(winograd.convolve, precision=precision), default=plain
-            )
-        else:
-            y = plain(x, kernel)
+            quicker["cpu"] = functools.partial(winograd.convolve, precision=precision)
+        elif stride == 2 and x.shape[-1] == 3:
+            quicker["tpu"] = functools.partial(space_to_depth.convolve, padding=padding, precision=precision)
+        y = lax.platform_dependent(x, kernel, **quicker, default=plain) if quicker else plain(x, kernel)
         return y + self.bias[...].astype(x.dtype)
 
 

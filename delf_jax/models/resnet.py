@@ -14,9 +14,9 @@ from jaxtyping import Array, Float, Int
 
 from delf_jax.errors import ModelError
 from delf_jax.models import layers
-from delf_jax.models.layers import Convolution, Layer, align, mask_padding, max_pool
+from delf_jax.models.layers import Convolution, Layer, align, mask_padding, max_pool, placed
 from delf_jax.models.parts import OfCells, sum_of_cells
-from delf_jax.models.regions import Regions, regions_of
+from delf_jax.models.regions import Regions
 
 MAP_NAMES = ("conv1", "conv2", "conv3", "conv4", "conv5")
 STAGE_NAMES = MAP_NAMES[1:]
@@ -233,7 +233,7 @@ class ResNet(nnx.Module):
         if last not in self.names:
             raise ModelError(f"{last}: these weights have no such map; they have {', '.join(self.names)}")
         stem = self.conv1.layer
-        x = nnx.relu(self.conv1(align(mask_padding(images, regions), regions, stem), precision))
+        x = nnx.relu(self.conv1(align(images, regions, stem), precision))
         regions = regions.after(stem)
         maps: dict[str, Array] = {"conv1": mask_padding(x, regions)}
         if last == "conv1":
@@ -267,9 +267,9 @@ def forward(
 
     Args:
         params: nested dict of float32 arrays, as ``fold`` returns it.
-        images: [B, H, W, 3], RGB, normalised; see ``backbone.feature_maps``.
-        regions: where photos lie on the canvases; or int32 [B, 2], the (height, width) of one photo in the top-left
-            corner of each canvas.
+        images: [B, H, W, 3], RGB, normalised; see ``backbone.normalised``.
+        regions: where photos lie on canvases that are zero elsewhere; or int32 [B, 2], the (height, width) of one photo
+            in the top-left corner of each canvas, which may have anything around it.
         last: the deepest map wanted; layers behind it are not computed.
         dtype: float32 or bfloat16: the type of all computations and of the maps.
         precision: of products of float32 on accelerators; the default is full float32.
@@ -281,7 +281,8 @@ def forward(
         ModelError: the weights end before ``last``.
     """
     network = nnx.merge(layers.structure(ResNet, config)[0], dict(params))
-    return network(images.astype(dtype), regions_of(regions, images), last=last, precision=precision)
+    images, regions = placed(images.astype(dtype), regions)
+    return network(images, regions, last=last, precision=precision)
 
 
 def fold(tensors: Mapping[str, np.ndarray], config: ResNetConfig) -> dict[str, Any]:

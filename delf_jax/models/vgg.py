@@ -11,8 +11,8 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from delf_jax.models import layers
-from delf_jax.models.layers import Convolution, Layer, mask_padding, max_pool
-from delf_jax.models.regions import Regions, regions_of
+from delf_jax.models.layers import Convolution, Layer, mask_padding, max_pool, placed
+from delf_jax.models.regions import Regions
 
 STAGE_NAMES = ("conv1", "conv2", "conv3", "conv4", "conv5")
 MAP_NAMES = (*STAGE_NAMES, "pool5")
@@ -106,7 +106,7 @@ class Vgg(nnx.Module):
 
     def __call__(self, images: Array, regions: Regions, *, last: str, precision: lax.PrecisionLike) -> dict[str, Array]:
         """The maps from conv1 to ``last``; see ``forward``."""
-        x = mask_padding(images, regions)
+        x = images
         maps: dict[str, Array] = {}
         for name, pool in zip(STAGE_NAMES, self.pools, strict=True):
             maps[name] = getattr(self, name)(x, regions, precision)
@@ -139,7 +139,8 @@ def forward(
     the localization variant has the pools of VGG16 in the wsolevaluation code.
     """
     network = nnx.merge(layers.structure(Vgg, config)[0], dict(params))
-    return network(images.astype(dtype), regions_of(regions, images), last=last, precision=precision)
+    images, regions = placed(images.astype(dtype), regions)
+    return network(images, regions, last=last, precision=precision)
 
 
 def fold(tensors: Mapping[str, np.ndarray], config: VggConfig) -> dict[str, Any]:

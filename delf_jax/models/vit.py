@@ -12,8 +12,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from delf_jax.models import layers
-from delf_jax.models.layers import Layer, Linear, mask_padding, take, valid_cells
-from delf_jax.models.regions import Regions, regions_of
+from delf_jax.models.layers import Layer, Linear, mask_padding, placed, take, valid_cells
+from delf_jax.models.regions import Regions
 
 MAP_NAMES = ("tokens", "relu")
 
@@ -145,7 +145,6 @@ class Vit(nnx.Module):
     def __call__(self, images: Array, regions: Regions, *, last: str, precision: lax.PrecisionLike) -> dict[str, Array]:
         """The maps from ``tokens`` to ``last``; see ``forward``."""
         cells = regions.after(layers_to(self.config, last)[0])
-        images = mask_padding(images, regions)
         if len(regions.slots) == 1:
             tokens = self._tokens(images, cells.sizes[:, 0], precision)
         else:
@@ -257,7 +256,8 @@ def forward(
     Oquab et al., 2023; Darcet et al., ICLR 2024.
     """
     network = nnx.merge(layers.structure(Vit, config)[0], dict(params))
-    return network(images.astype(dtype), regions_of(regions, images), last=last, precision=precision)
+    images, regions = placed(images.astype(dtype), regions)
+    return network(images, regions, last=last, precision=precision)
 
 
 def fold(tensors: Mapping[str, np.ndarray], config: VitConfig) -> dict[str, Any]:

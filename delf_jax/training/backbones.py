@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
-from delf_jax.extraction.pyramid import resize, without_padding
+from delf_jax.extraction.pyramid import resize
 from delf_jax.files import model_file
 from delf_jax.import_weights.imported_backbone import ImportedBackbone, pack_backbone
 from delf_jax.loading import model_paths, read_backbone
-from delf_jax.models.backbone import BackboneConfig, feature_maps
+from delf_jax.models.backbone import BackboneConfig, feature_maps, normalised
 from delf_jax.models.layers import split_units, valid_cells
 from delf_jax.models.vit import VitConfig
 from delf_jax.settings import Precision
@@ -74,12 +74,10 @@ class Backbone(NamedTuple):
         Returns:
             The maps, and the reduced photos' sizes.
         """
+        pixels = normalised(images, valid_hw, self.config)
         if gamma is not None and canvas is not None:
             reduced_hw = jnp.maximum(jnp.round(valid_hw * gamma), jnp.minimum(valid_hw, 1)).astype(jnp.int32)
-            photos = without_padding(images, valid_hw)
-            pixels, valid_hw = resize(photos, valid_hw, reduced_hw, (canvas, canvas)), reduced_hw
-        else:
-            pixels = images.astype(jnp.float32)
+            pixels, valid_hw = resize(pixels, valid_hw, reduced_hw, (canvas, canvas)), reduced_hw
         maps = feature_maps(parameters, pixels, valid_hw, config=self.config, last=last, precision=precision)
         return maps, valid_hw
 

@@ -8,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from delf_jax.extraction import atlas
 from delf_jax.extraction.atlas import pack
 from delf_jax.extraction.pyramid import canvas_size
 from delf_jax.models import resnet, vgg, vit
 from delf_jax.models.architectures import Config, network_of
+from delf_jax.models.layers import valid_cells
 from delf_jax.models.receptive_field import receptive_field
 from delf_jax.models.regions import Regions
 from delf_jax.models.resnet import ResNetConfig
@@ -28,13 +30,13 @@ def test_levels_lie_apart_on_multiples_of_the_stride(
     canvas: tuple[int, int], scales: tuple[float, ...], stride: int
 ) -> None:
     sizes = tuple(canvas_size(canvas, scale) for scale in scales)
-    atlas = pack(sizes, stride)
-    assert tuple((slot.height, slot.width) for slot in atlas.slots) == sizes
-    for slot in atlas.slots:
+    layout = pack(sizes, stride)
+    assert tuple((slot.height, slot.width) for slot in layout.slots) == sizes
+    for slot in layout.slots:
         assert slot.top % stride == slot.left % stride == 0
-        assert slot.top + slot.height <= atlas.height
-        assert slot.left + slot.width <= atlas.width
-    for a, b in itertools.combinations(atlas.slots, 2):
+        assert slot.top + slot.height <= layout.height
+        assert slot.left + slot.width <= layout.width
+    for a, b in itertools.combinations(layout.slots, 2):
         # A whole cell of the coarsest map lies between the last cell of one level and the first cell of another.
         below, right = -(-a.height // stride) + 1, -(-a.width // stride) + 1
         above, left = -(-b.height // stride) + 1, -(-b.width // stride) + 1
@@ -49,8 +51,25 @@ def test_levels_lie_apart_on_multiples_of_the_stride(
 def test_little_of_the_canvas_is_left_empty() -> None:
     for canvas in ((480, 640), (768, 1024), (1024, 1024), (1024, 768)):
         sizes = tuple(canvas_size(canvas, scale) for scale in SEVEN)
-        atlas = pack(sizes, 16)
-        assert sum(height * width for height, width in sizes) > 0.88 * atlas.height * atlas.width
+        layout = pack(sizes, 16)
+        assert sum(height * width for height, width in sizes) > 0.88 * layout.height * layout.width
+
+
+def test_photos_are_laid_out_alike_by_taps_and_by_products() -> None:
+    sizes = jnp.array([(31, 47), (40, 48), (0, 0)])
+    photos = jnp.asarray(np.random.default_rng(0).standard_normal((3, 40, 48, 3)), jnp.float32)
+    photos = jnp.where(valid_cells(sizes, 40, 48)[..., None], photos, 0)
+    scales = (0.7071, 1.0, 1.4142)
+    layout = pack(tuple(canvas_size((40, 48), scale) for scale in scales), 15)
+    laid = (
+        jax.jit(functools.partial(pixels, scales=scales, atlas=layout, dtype=jnp.float32))(photos, sizes)
+        for pixels in (atlas.pixels_by_taps, atlas.pixels_by_matrices)
+    )
+    by_taps, by_matrices = map(np.asarray, laid)
+    np.testing.assert_allclose(by_matrices, by_taps, atol=1e-5)
+    top, left = layout.slots[1][:2]
+    np.testing.assert_array_equal(by_taps[:, top : top + 40, left : left + 48], photos)
+    assert not by_taps[2].any()
 
 
 @pytest.mark.parametrize(
@@ -71,18 +90,18 @@ def test_a_photo_on_the_atlas_gives_what_it_gives_alone(config: Config, name: st
     generator = np.random.default_rng(0)
     sizes = np.array([[(70, 66), (45, 33)], [(64, 71), (46, 34)]])
     stride = receptive_field(config, name).stride
-    atlas = pack(((70, 71), (46, 34)), stride)
-    canvas = np.full((2, atlas.height, atlas.width, 3), np.nan, np.float32)
+    layout = pack(((70, 71), (46, 34)), stride)
+    canvas = np.zeros((2, layout.height, layout.width, 3), np.float32)
     photos = [[generator.standard_normal((*size, 3)).astype(np.float32) for size in row] for row in sizes]
     for row, levels in enumerate(photos):
-        for photo, slot in zip(levels, atlas.slots, strict=True):
+        for photo, slot in zip(levels, layout.slots, strict=True):
             canvas[row, slot.top : slot.top + photo.shape[0], slot.left : slot.left + photo.shape[1]] = photo
     forward = functools.partial(network.forward, params, config=config, last=name)
-    together = jax.jit(lambda images, sizes: forward(images, Regions(sizes, atlas.slots)))
+    together = jax.jit(lambda images, sizes: forward(images, Regions(sizes, layout.slots)))
     found = np.asarray(together(jnp.asarray(canvas), jnp.asarray(sizes))[name])
     filled = np.zeros(found.shape[:3], bool)
     for row, levels in enumerate(photos):
-        for photo, slot in zip(levels, atlas.slots, strict=True):
+        for photo, slot in zip(levels, layout.slots, strict=True):
             alone = forward(jnp.asarray(photo[None]), jnp.array([photo.shape[:2]]))[name][0]
             top, left = slot.top // stride, slot.left // stride
             height, width = network.map_size(np.array(photo.shape[:2]), name, config)
