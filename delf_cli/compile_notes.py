@@ -4,6 +4,7 @@ import functools
 import logging
 import sys
 import threading
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from delf_jax.compiling import purpose
 
 # Programs that take less are compiled in silence.
 _SECONDS = 1.0
+_SECONDS_TO_WRITE = 60.0
 _FINISHED = "/jax/core/compile/backend_compile_duration"
 _NOT_FOUND = "PERSISTENT COMPILATION CACHE MISS"
 
@@ -59,6 +61,8 @@ class _CompileNotes:
     def _remove_rejected(self, entry: Path) -> None:
         """Removes a program that is there but was not loaded: JAX would compile it in every run and not replace it."""
         try:
+            if time.time() - entry.stat().st_mtime < _SECONDS_TO_WRITE:  # another process writes it just now
+                return
             entry.unlink()
         except OSError:  # nearly always it is not there
             return

@@ -42,6 +42,7 @@ def test_programs_are_compiled_once_and_again_when_they_are_damaged(
 
     for entry in Path(folder["folder"]).glob("jit_apply-*-cache"):
         entry.write_bytes(b"not a program")
+        os.utime(entry, (0, 0))
     repaired = in_a_new_process(tmp_path, "compile", "--sizes", canvas, *settings)
     assert repaired.stdout.startswith(f"{canvas}: compiled in ")
     assert repaired.stderr.count("damaged or made for another processor") == 1
