@@ -249,6 +249,7 @@ _COLUMNS = (
     "scales.npy",
     "scores.npy",
     "descriptors.npy",
+    "domains.npy",
 )
 
 

@@ -328,5 +328,5 @@ def test_building_into_a_folder_is_building_and_saving(photos: dict[str, LocalFe
     assert files[0] == files[1]
     for file in files[0]:
         if (tmp_path / "saved" / file).is_file() and file.suffix == ".npy":
-            assert np.array_equal(np.load(tmp_path / "saved" / file), np.load(tmp_path / "direct" / file))
+            np.testing.assert_array_equal(np.load(tmp_path / "saved" / file), np.load(tmp_path / "direct" / file))
     assert answer(direct, photos["leuvenB"]) == answer(retrieval.Index.open(tmp_path / "direct"), photos["leuvenB"])
