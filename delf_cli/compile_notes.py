@@ -2,13 +2,13 @@
 
 import functools
 import logging
-import sys
 import threading
 import time
 import warnings
 from pathlib import Path
 from typing import Any
 
+from delf_cli import streams
 from delf_jax.compiling import purpose
 
 # Programs that take less are compiled in silence.
@@ -47,7 +47,7 @@ class _CompileNotes:
             self._remove_rejected(self._folder / f"{key}-cache")
             name = module.removeprefix("jit_").strip("_").replace("_", " ")
             line = f"compiling {f'for {purpose()}' if purpose() else name}, once"
-            timer = threading.Timer(_SECONDS, _say, [line])
+            timer = threading.Timer(_SECONDS, streams.say, [line])
             timer.daemon = True
             timer.start()
             self._timers[threading.get_ident()] = timer
@@ -68,8 +68,6 @@ class _CompileNotes:
             return
         if not self._has_rejected:
             self._has_rejected = True
-            _say(f"{self._folder}: programs there are damaged or made for another processor; they are compiled again")
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+            streams.say(
+                f"{self._folder}: programs there are damaged or made for another processor; they are compiled again"
+            )

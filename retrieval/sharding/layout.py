@@ -67,14 +67,17 @@ class ShardEntry:
 
     def damage(self, root: Path) -> list[str]:
         """One line for every damaged file; empty if nothing is wrong."""
-        found = [
-            manifest.file_damage(root, f"{self.folder}/{manifest.NAME}", self.index),
-            manifest.file_damage(root, self.numbers_file, self.numbers),
-        ]
-        reasons = [reason for reason in found if reason]
-        if not found[0]:
-            folder = root / self.folder
-            reasons += [f"{self.folder}/{reason}" for reason in manifest.damage(folder, manifest.read(folder))]
+        folder = root / self.folder
+        try:
+            found = [
+                manifest.file_damage(root, f"{self.folder}/{manifest.NAME}", self.index),
+                manifest.file_damage(root, self.numbers_file, self.numbers),
+            ]
+            reasons = [reason for reason in found if reason]
+            if not found[0]:
+                reasons += [f"{self.folder}/{reason}" for reason in manifest.damage(folder, manifest.read(folder))]
+        except (OSError, SearchIndexError) as error:  # a change that ended meanwhile removes the older generation
+            reasons = [f"{self.folder} cannot be read ({one_line(error)})"]
         return reasons
 
 

@@ -4,6 +4,7 @@ import shutil
 import weakref
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -174,6 +175,16 @@ def test_shards_that_are_open_and_others_are_of_one_time(photos: dict[str, Local
     assert answer(opened, photos["leuvenB"]) == answer(single(photos, left), photos["leuvenB"])
     assert (opened.names, len(opened)) == (tuple(left), len(left))
     assert answer(pinned, photos["leuvenB"]) == answer(single(photos), photos["leuvenB"])
+
+
+def test_a_generation_may_go_while_it_is_compared(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(folder: Path, described: dict[str, Any]) -> list[str]:
+        raise FileNotFoundError(2, "No such file or directory", str(folder / "backend"))
+
+    entry = Layout.read(copy).shards[0]
+    monkeypatch.setattr(manifest, "damage", gone)
+    (reason,) = entry.damage(copy)
+    assert reason.startswith(f"{entry.folder} cannot be read ([Errno 2] No such file or directory")
 
 
 def test_one_search_asks_shards_of_one_time(
