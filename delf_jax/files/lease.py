@@ -103,7 +103,8 @@ class Lease:
                     self._folder.path.mkdir(exist_ok=True)
                 lock = os.open(place, os.O_RDWR | os.O_CREAT, 0o666)
             except OSError as error:
-                if self._is_passing and isinstance(error, FileNotFoundError) and self._folder.path.parent.is_dir():
+                can_be = self._folder.path.parent.is_dir() and not self._folder.path.is_file()
+                if self._is_passing and can_be and isinstance(error, (FileNotFoundError, FileExistsError)):
                     continue  # the writer before has just removed it
                 raise StoreError(
                     f"{self._name}: cannot be written ({reason_of(error)}); "
