@@ -6,13 +6,14 @@ The threshold to accept at is in ``acceptance_threshold``. The formula is explai
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.scipy.special import gammaln
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
 
-from retrieval.verification.transforms import SAMPLE_SIZE, Model
+from retrieval.verification.transforms import HIGHEST, SAMPLE_SIZE, Model
 
 # Radii that are tried, as fractions of the threshold; with 20 pixels, down to 2.5 pixels.
 RADII = (1.0, 0.707, 0.5, 0.354, 0.25, 0.177, 0.125)
@@ -56,7 +57,9 @@ def log10_false_alarms(
     k = jnp.maximum(jnp.asarray(inliers, jnp.float32), m)
     n = jnp.maximum(jnp.asarray(putative, jnp.float32), k)
     tests = jnp.log10(jnp.asarray(photos_verified, jnp.float32)) + jnp.log10(jnp.maximum(n - m, 1.0))
-    return tests + _log10_choose(n, k) + _log10_choose(k, jnp.asarray(m)) + (k - m) * jnp.minimum(log10_p, 0.0)
+    n, k = jnp.broadcast_arrays(n, k)
+    choices = _log10_choose(jnp.stack([n, k]), jnp.stack([k, jnp.full_like(k, m)]))
+    return tests + choices[0] + choices[1] + (k - m) * jnp.minimum(log10_p, 0.0)
 
 
 def count_separate(
@@ -166,22 +169,21 @@ def on_a_line(
     """
 
     def is_strip(points: Float[Array, "n 2"], side: Float[Array, ""]) -> Bool[Array, "*t"]:
-        among = chosen.astype(jnp.float32)
-        count = jnp.maximum(jnp.sum(among, axis=-1), 1.0)
         # Near the first of them, squares of coordinates keep their digits.
-        x, y = (points - points[jnp.argmax(jnp.any(chosen.reshape(-1, len(points)), axis=0))]).T
-
-        def mean(values: Float[Array, " n"]) -> Float[Array, "*t"]:
-            return jnp.sum(jnp.where(chosen, values, 0.0), axis=-1) / count
-
-        across, along, both = mean(x * x) - mean(x) ** 2, mean(y * y) - mean(y) ** 2, mean(x * y) - mean(x) * mean(y)
+        used = jnp.any(chosen.reshape(-1, len(points)), axis=0)
+        x, y = jnp.where(used[:, None], points - points[jnp.argmax(used)], 0.0).T
+        products = jnp.stack([jnp.ones_like(x), x, y, x * x, y * y, x * y], axis=1)
+        sums = jnp.matmul(chosen.astype(jnp.float32), products, precision=HIGHEST)
+        x, y, xx, yy, xy = jnp.moveaxis(sums[..., 1:] / jnp.maximum(sums[..., :1], 1.0), -1, 0)
+        across, along, both = xx - x * x, yy - y * y, xy - x * y
         # The smaller eigenvalue of the covariance; points spread evenly over a strip have a twelfth of its width².
         least = (across + along - jnp.hypot(across - along, 2.0 * both)) / 2.0
         return least <= side**2 / 12.0
 
-    return is_strip(src, cell[0]) | is_strip(dst, cell[1])
+    return jnp.any(jax.vmap(is_strip)(jnp.stack([src, dst]), cell), axis=0)
 
 
 def _log10_choose(n: Float[Array, "..."], k: Float[Array, "..."]) -> Float[Array, "..."]:
     # Rounding may leave the logarithm of 1 slightly below 0.
-    return jnp.maximum(gammaln(n + 1.0) - gammaln(k + 1.0) - gammaln(n - k + 1.0), 0.0) / jnp.log(10.0)
+    whole, part, rest = gammaln(jnp.stack([n, k, n - k]) + 1.0)
+    return jnp.maximum(whole - part - rest, 0.0) / jnp.log(10.0)

@@ -5,10 +5,10 @@ F [t, 3, 3] maps a source point x to its epipolar line F x in the target photo: 
 """
 
 import jax.numpy as jnp
-from jax import Array
-from jaxtyping import Bool, Float
+from jax import Array, lax
+from jaxtyping import Bool, Float, Int
 
-from retrieval.verification.transforms import HIGHEST, MIN_SPREAD, Hypotheses, matrix, scaled_shift
+from retrieval.verification.transforms import HIGHEST, MIN_SPREAD, Hypotheses, scaled_shift
 
 
 def from_seven(src: Float[Array, "t 7 2"], dst: Float[Array, "t 7 2"]) -> Hypotheses:
@@ -76,29 +76,31 @@ def _pencil(rows: Float[Array, "t 7 9"]) -> tuple[Array, Array, Bool[Array, " t"
 
     It is written out so that it runs over all samples at once; LAPACK would take them one by one.
     """
-    rows = rows / jnp.maximum(jnp.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
-    reflections = []
-    regular = jnp.ones(rows.shape[0], bool)
-    for k in range(7):
-        tail = rows[:, k, :].at[:, :k].set(0.0)
-        length = jnp.sqrt(jnp.sum(tail**2, axis=-1))
-        regular &= length > 1e-4
-        axis = tail.at[:, k].add(jnp.where(tail[:, k] < 0, -length, length))
-        axis = axis / jnp.maximum(jnp.sqrt(jnp.sum(axis**2, axis=-1, keepdims=True)), 1e-12)
-        reflections.append(axis)
-        rows = rows - 2.0 * jnp.sum(rows * axis[:, None], axis=-1, keepdims=True) * axis[:, None]
-    basis = jnp.broadcast_to(jnp.eye(9)[7:], (rows.shape[0], 2, 9))
-    for axis in reversed(reflections):
-        basis = basis - 2.0 * jnp.sum(basis * axis[:, None], axis=-1, keepdims=True) * axis[:, None]
-    basis = basis.reshape(-1, 2, 3, 3)
-    return basis[:, 0], basis[:, 1], regular
+    rows = jnp.moveaxis(rows / jnp.maximum(jnp.linalg.norm(rows, axis=-1, keepdims=True), 1e-12), 0, -1)
+
+    def reflected(vectors: Float[Array, "k 9 t"], axis: Float[Array, "9 t"]) -> Float[Array, "k 9 t"]:
+        return vectors - 2.0 * jnp.sum(vectors * axis, axis=1, keepdims=True) * axis
+
+    def forth(rows: Float[Array, "7 9 t"], k: Int[Array, ""]) -> tuple[Array, tuple[Array, Array]]:
+        place = jnp.arange(9)[:, None]
+        tail = jnp.where(place < k, 0.0, rows[k])
+        length = jnp.sqrt(jnp.sum(tail**2, axis=0))
+        axis = jnp.where(place == k, tail + jnp.where(tail < 0, -length, length), tail)
+        axis = axis / jnp.maximum(jnp.sqrt(jnp.sum(axis**2, axis=0)), 1e-12)
+        return reflected(rows, axis), (axis, length > 1e-4)
+
+    _, (axes, regular) = lax.scan(forth, rows, jnp.arange(7))
+    basis = jnp.broadcast_to(jnp.eye(9)[7:, :, None], (2, 9, rows.shape[-1]))
+    basis, _ = lax.scan(lambda basis, axis: (reflected(basis, axis), None), basis, axes, reverse=True)
+    basis = jnp.moveaxis(basis, -1, 0).reshape(-1, 2, 3, 3)
+    return basis[:, 0], basis[:, 1], jnp.all(regular, axis=0)
 
 
 def _determinant_cubic(
     first: Float[Array, "t 3 3"], second: Float[Array, "t 3 3"]
 ) -> tuple[Float[Array, " t"], Float[Array, " t"], Float[Array, " t"], Float[Array, " t"]]:
     """Coefficients of det(x ``first`` + ``second``), highest power first."""
-    cofactors, second_cofactors = _cofactors(first), _cofactors(second)
+    cofactors, second_cofactors = _cofactors(jnp.stack([first, second]))
     return (
         jnp.sum(first[:, 0] * cofactors[:, 0], axis=-1),
         jnp.sum(second * cofactors, axis=(1, 2)),
@@ -107,12 +109,10 @@ def _determinant_cubic(
     )
 
 
-def _cofactors(m: Float[Array, "t 3 3"]) -> Float[Array, "t 3 3"]:
-    def cofactor(i: int, j: int) -> Float[Array, " t"]:
-        p, q, r, s = (i + 1) % 3, (i + 2) % 3, (j + 1) % 3, (j + 2) % 3
-        return m[:, p, r] * m[:, q, s] - m[:, p, s] * m[:, q, r]
-
-    return matrix([[cofactor(i, j) for j in range(3)] for i in range(3)])
+def _cofactors(m: Float[Array, "*t 3 3"]) -> Float[Array, "*t 3 3"]:
+    # Rows and columns go on with the first ones, so that all nine entries are one expression.
+    m = jnp.pad(m, [(0, 0)] * (m.ndim - 2) + [(0, 2), (0, 2)], mode="wrap")
+    return m[..., 1:4, 1:4] * m[..., 2:, 2:] - m[..., 1:4, 2:] * m[..., 2:, 1:4]
 
 
 def _cubic_roots(
@@ -136,10 +136,14 @@ def _cubic_roots(
     depressed = jnp.where(three[:, None], trigonometric, single[:, None])
     roots = depressed - (b / 3.0)[:, None]
     b, c, d = b[:, None], c[:, None], d[:, None]
-    for _ in range(2):
+
+    def newton(roots: Float[Array, "t 3"], _: None) -> tuple[Float[Array, "t 3"], None]:
         slope = (3.0 * roots + 2.0 * b) * roots + c
         value = ((roots + b) * roots + c) * roots + d
-        roots = roots - jnp.where(jnp.abs(slope) > 1e-6, value / jnp.where(jnp.abs(slope) > 1e-6, slope, 1.0), 0.0)
+        steep = jnp.abs(slope) > 1e-6
+        return roots - jnp.where(steep, value / jnp.where(steep, slope, 1.0), 0.0), None
+
+    roots, _ = lax.scan(newton, roots, length=2)
     real = known[:, None] & (three[:, None] | (jnp.arange(3) == 0))
     finite = ~swap[:, None] | (jnp.abs(roots) > 1e-6)
     roots = jnp.where(swap[:, None], 1.0 / jnp.where(jnp.abs(roots) > 1e-6, roots, 1.0), roots)

@@ -8,8 +8,8 @@ from jax import Array, lax
 from jaxtyping import Float, Int
 
 from retrieval.verification import epipolar, planar
-from retrieval.verification.residuals import BLOCK, NormalisedMatches
-from retrieval.verification.transforms import SAMPLE_SIZE, Hypotheses, Model
+from retrieval.verification.residuals import BLOCK, Kind, NormalisedMatches
+from retrieval.verification.transforms import SAMPLE_SIZE, Hypotheses, Model, rows_of
 
 # Hypotheses of each kind that are refined. Several, because the best by chance is often not the best after refinement.
 PROPOSED = 8
@@ -42,14 +42,13 @@ class Proposals(NamedTuple):
     approximate: ScoredTransforms | None
 
 
-def propose(matches: NormalisedMatches, draws: Float[Array, "m trials"], *, model: Model, singles: bool) -> Proposals:
+def propose(matches: NormalisedMatches, draws: Float[Array, "m trials"], *, model: Model) -> Proposals:
     """The hypotheses of least cost for each candidate, in a batch of matches without gaps.
 
     Args:
         matches: of the candidates.
         draws: uniform numbers in [0, 1) for every sample.
         model: kind of the transforms.
-        singles: let single correspondences propose too.
     """
     # Blocks that are padding in all candidates cost no time.
     blocks = (jnp.max(matches.valid) + BLOCK - 1) // BLOCK
@@ -61,11 +60,14 @@ def propose(matches: NormalisedMatches, draws: Float[Array, "m trials"], *, mode
         drawn = draw_samples(draws, jnp.maximum(first, jnp.minimum(2 * SAMPLE_SIZE[model], matches.valid)))
         src, dst = _picked(matches.src, drawn), _picked(matches.dst, drawn)
         exact = epipolar.from_seven(src, dst) if model == "fundamental" else planar.from_samples(src, dst, model=model)
-        approximate = _approximate(matches, src, dst, model=model, singles=singles)
-        return Proposals(
-            _best(matches, exact, blocks, model=model),
-            None if approximate is None else _best(matches, approximate, blocks, APPROACH[0], model=model),
-        )
+        approximate = _approximate(matches, src, dst, model=model)
+        kinds = [Kind(exact, model, 1.0)]
+        if approximate is not None:
+            kinds.append(Kind(approximate, "similarity", APPROACH[0]))
+        best = [
+            _best(kind.hypotheses, cost) for kind, cost in zip(kinds, matches.cost_of_many(kinds, blocks), strict=True)
+        ]
+        return Proposals(best[0], best[1] if approximate is not None else None)
 
     return jax.vmap(one)(matches)
 
@@ -77,8 +79,7 @@ def better_of(first: Proposals, second: Proposals) -> Proposals:
         if b is None:
             return a
         both = ScoredTransforms(*(jnp.concatenate(pair, axis=1) for pair in zip(a, b, strict=True)))
-        chosen = lax.top_k(-both.cost, a.cost.shape[1])[1]
-        return jax.tree.map(lambda x: jax.vmap(lambda row, i: row[i])(x, chosen), both)
+        return jax.vmap(rows_of)(both, lax.top_k(-both.cost, a.cost.shape[1])[1])
 
     approximate = None if first.approximate is None else merge(first.approximate, second.approximate)
     return Proposals(merge(first.exact, second.exact), approximate)
@@ -86,16 +87,15 @@ def better_of(first: Proposals, second: Proposals) -> Proposals:
 
 def _picked(points: Float[Array, "n 2"], drawn: Int[Array, "m trials"]) -> Float[Array, "trials m 2"]:
     # Coordinate by coordinate, so that each stays contiguous: see transforms.matrix.
-    return jnp.moveaxis(jnp.stack([points[:, i].at[drawn].get(mode="clip") for i in range(2)]), (0, 1), (2, 1))
+    return jnp.moveaxis(jnp.stack([rows_of(points[:, i], drawn) for i in range(2)]), (0, 1), (2, 1))
 
 
-def _best(
-    matches: NormalisedMatches, hypotheses: Hypotheses, blocks: Int[Array, ""], factor: float = 1.0, *, model: Model
-) -> ScoredTransforms:
-    """The ``PROPOSED`` hypotheses of least cost; of equal costs the earlier one."""
-    cost = matches.cost_of_many(hypotheses, blocks, factor, model=model)
-    chosen = lax.top_k(-cost, min(PROPOSED, cost.shape[0]))[1]
-    return ScoredTransforms(hypotheses.transform[chosen], cost[chosen])
+def _best(hypotheses: Hypotheses, cost: Float[Array, " t"]) -> ScoredTransforms:
+    """The ``PROPOSED`` hypotheses of least cost; of equal costs the earlier one. Those that lack have infinite cost."""
+    few = max(0, PROPOSED - len(cost))
+    least, chosen = lax.top_k(-jnp.pad(cost, (0, few), constant_values=jnp.inf), PROPOSED)
+    chosen = jnp.minimum(chosen, len(cost) - 1) if few else chosen
+    return ScoredTransforms(rows_of(hypotheses.transform, chosen), -least)
 
 
 def _approximate(
@@ -104,7 +104,6 @@ def _approximate(
     dst: Float[Array, "trials m 2"],
     *,
     model: Model,
-    singles: bool,
 ) -> Hypotheses | None:
     """Similarities near a planar model: through two matches of each sample, and of single matches with known scales.
 
@@ -113,7 +112,7 @@ def _approximate(
     kinds = []
     if model in ("affine", "homography"):
         kinds.append(planar.from_samples(src[:, :2], dst[:, :2], model="similarity"))
-    if singles and matches.magnification is not None:
+    if matches.magnification is not None:
         kinds.append(
             planar.from_single_correspondences(
                 matches.src[:SINGLES], matches.dst[:SINGLES], matches.magnification[:SINGLES], matches.where[:SINGLES]

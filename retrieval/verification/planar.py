@@ -3,8 +3,12 @@
 Points are in the frames of ``transforms.normalisation``. Weights are [t, n], matches last.
 """
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
-from jax import Array
+import numpy as np
+from jax import Array, lax
+from jax.typing import ArrayLike
 from jaxtyping import Bool, Float
 
 from retrieval.verification.transforms import (
@@ -28,6 +32,8 @@ MAX_MAGNIFICATION = 16.0
 MIN_SINE = 0.02
 # Rounding error of a second moment of coordinates near 1 in float32.
 ROUNDING = 4e-7
+# The products of two of (1, x, y, u, v) that least squares sum: 1, x, y, u, v, xx, xy, yy, xu, xv, yu, yv, uu, vv.
+_FACTORS = np.array([[0, 0, 0, 0, 0, 1, 1, 2, 1, 1, 2, 2, 3, 4], [0, 1, 2, 3, 4, 1, 2, 2, 3, 4, 3, 4, 3, 4]])
 
 
 def from_single_correspondences(
@@ -52,23 +58,27 @@ def from_samples(src: Float[Array, "t m 2"], dst: Float[Array, "t m 2"], *, mode
     solve = {"similarity": _similarity_of_two, "affine": _affine_of_three, "homography": _homography_of_four}[model]
     transform, regular = solve(src, dst)
     # The sum over the small axis is written out, because the compiler vectorises only sums of whole arrays.
-    at = jnp.stack([sum(src[:, i, j] for i in range(1, src.shape[1])) + src[:, 0, j] for j in range(2)], axis=-1)
-    usable = regular & plausible(transform, at / src.shape[1]) & finite(transform)
+    x, y = ((sum(src[:, i, j] for i in range(1, src.shape[1])) + src[:, 0, j]) / src.shape[1] for j in range(2))
+    usable = regular & plausible(transform, (x, y), model=model) & finite(transform)
     return Hypotheses(jnp.where(usable[:, None, None], transform, jnp.eye(3)), usable)
 
 
-def plausible(transform: Float[Array, "t 3 3"], at: Float[Array, "t 2"]) -> Bool[Array, " t"]:
-    """Whether a transform, linearised at the source point ``at``, is a view of the same surface from the same side.
+def plausible(
+    transform: Float[Array, "t 3 3"], at: tuple[Float[Array, " t"], Float[Array, " t"]], *, model: Model
+) -> Bool[Array, " t"]:
+    """Whether a transform, linearised at the source points (x, y), is a view of the same surface from the same side.
 
     It is not for reflections, for points on or behind the horizon, if the ratio of the singular values is above
     ``MAX_ANISOTROPY``, or if the magnification is above ``MAX_MAGNIFICATION`` or below its inverse.
     """
-    x, y = at[:, 0], at[:, 1]
-    u, v, w = (transform[:, i, 0] * x + transform[:, i, 1] * y + transform[:, i, 2] for i in range(3))
-    ahead = w > 1e-6
-    w = jnp.where(ahead, w, 1.0)
-    a, b = ((transform[:, 0, i] - u / w * transform[:, 2, i]) / w for i in range(2))
-    c, d = ((transform[:, 1, i] - v / w * transform[:, 2, i]) / w for i in range(2))
+    (a, b, _), (c, d, _), _ = rows = entries(transform)
+    ahead = jnp.ones_like(a, bool)
+    if model == "homography":
+        u, v, w = (row[0] * at[0] + row[1] * at[1] + row[2] for row in rows)
+        ahead = w > 1e-6
+        inverse = 1.0 / jnp.where(ahead, w, 1.0)
+        a, b = ((rows[0][i] - u * inverse * rows[2][i]) * inverse for i in range(2))
+        c, d = ((rows[1][i] - v * inverse * rows[2][i]) * inverse for i in range(2))
     determinant = a * d - b * c
     # With singular values s and t: (s² + t²) / (s t) = s/t + t/s.
     round_enough = a * a + b * b + c * c + d * d <= determinant * (MAX_ANISOTROPY + 1.0 / MAX_ANISOTROPY)
@@ -83,57 +93,61 @@ def refit(
     weights: Float[Array, "t n"],
     *,
     model: Model,
+    as_affine: ArrayLike = False,
 ) -> Hypotheses:
     """Improves each transform by one step of weighted least squares over all matches.
 
-    Similarities and affine transforms are solved exactly; a homography takes one Gauss-Newton step on its geometric
-    error. A result is not usable if too few matches have a weight, if they lie on a line, or if it is not
-    ``plausible``; then the given transform is returned.
+    Similarities and affine transforms are solved exactly. A homography takes one Gauss-Newton step on its geometric
+    error; with ``as_affine`` it becomes the best affine transform. A result is not usable if too few matches have a
+    weight, if they lie on a line, or if it is not ``plausible``; then the given transform is returned.
     """
-    x, y, u, v = src[:, 0], src[:, 1], dst[:, 0], dst[:, 1]
-    products = [x, y, u, v, x * x, x * y, y * y, x * u, x * v, y * u, y * v]
-    # One product of matrices is faster than twelve sums.
-    sums = jnp.matmul(jnp.stack([jnp.ones_like(x), *products]), weights.T, precision=HIGHEST)
-    x, y, u, v, xx, xy, yy, xu, xv, yu, yv = sums[1:] / jnp.maximum(sums[0], 1e-12)
+    # One product of matrices is faster than fourteen sums.
+    factors = jnp.concatenate([jnp.ones_like(src[:, :1]), src, dst], axis=1).T
+    products = factors[_FACTORS[0]] * factors[_FACTORS[1]]
+    sums = jnp.matmul(products, weights.T, precision=HIGHEST)
+    total = jnp.maximum(sums[0], 1e-12)
+    x, y, u, v, xx, xy, yy, xu, xv, yu, yv, uu, vv = sums[1:] / total
     xx, xy, yy = xx - x * x, xy - x * y, yy - y * y
-    middle = jnp.stack([x, y], axis=-1), jnp.stack([u, v], axis=-1)
     spread = xx + yy
     # Fewer matches than a minimal sample are a point or a line.
     regular = spread > MIN_SPREAD**2
     if model != "similarity":
         regular &= xx * yy - xy * xy > (MIN_SINE * spread) ** 2 + ROUNDING * spread
-    if model == "homography":
-        regular &= jnp.sum(weights > 0, axis=1) >= SAMPLE_SIZE[model]
-        x, y, u, v = (points[:, i] - middle[j][:, i, None] for j, points in enumerate((src, dst)) for i in range(2))
-        share = weights / jnp.maximum(sums[0], 1e-12)[:, None]
-        improved = _gauss_newton(transform, (x, y), (u, v), share, middle, jnp.where(regular, spread, 1.0))
+    xu, xv, yu, yv = xu - x * u, xv - x * v, yu - y * u, yv - y * v
+    inverse = 1.0 / jnp.where(regular, spread if model == "similarity" else xx * yy - xy * xy, 1.0)
+    if model == "similarity":
+        a, b = (xu + yv) * inverse, (xv - yu) * inverse
+        linear = a, -b, b, a
     else:
-        xu, xv, yu, yv = xu - x * u, xv - x * v, yu - y * u, yv - y * v
-        if model == "similarity":
-            scale = jnp.where(regular, spread, 1.0)
-            a, b = (xu + yv) / scale, (xv - yu) / scale
-            linear = a, -b, b, a
-        else:
-            determinant = jnp.where(regular, xx * yy - xy * xy, 1.0)
-            linear = (
-                (xu * yy - yu * xy) / determinant,
-                (yu * xx - xu * xy) / determinant,
-                (xv * yy - yv * xy) / determinant,
-                (yv * xx - xv * xy) / determinant,
-            )
-        improved = _affine(linear, *middle)
-    usable = regular & plausible(improved, middle[0]) & finite(improved)
+        linear = (
+            (xu * yy - yu * xy) * inverse,
+            (yu * xx - xu * xy) * inverse,
+            (xv * yy - yv * xy) * inverse,
+            (yv * xx - xv * xy) * inverse,
+        )
+    improved = _affine(linear, (x, y), (u, v))
+    if model == "homography":
+        regular &= as_affine | (jnp.sum(weights > 0, axis=1) >= SAMPLE_SIZE[model])
+        sizes = jnp.sqrt(jnp.where(regular, spread, 1.0)), jnp.sqrt(jnp.maximum(uu - u * u + vv - v * v, MIN_SPREAD**2))
+        middles = jnp.stack([x, y], axis=-1), jnp.stack([u, v], axis=-1)
+        share = weights / total[:, None]
+        improved = lax.cond(
+            as_affine,
+            lambda: improved,
+            lambda: _gauss_newton(transform, src, dst, share, middles, sizes),
+        )
+    usable = regular & plausible(improved, (x, y), model=model) & finite(improved)
     return Hypotheses(jnp.where(usable[:, None, None], improved, transform), usable)
 
 
 def _affine(
-    linear: tuple[Array, Array, Array, Array], src: Float[Array, "t 2"], dst: Float[Array, "t 2"]
+    linear: tuple[Array, Array, Array, Array], src: tuple[Array, Array], dst: tuple[Array, Array]
 ) -> Float[Array, "t 3 3"]:
-    """The affine transforms with the given linear part (row by row) that move ``src`` to ``dst``."""
+    """The affine transforms with the given linear part (row by row) that move (x, y) of ``src`` to ``dst``."""
     a, b, c, d = linear
     zero, one = jnp.zeros_like(a), jnp.ones_like(a)
-    x = dst[:, 0] - a * src[:, 0] - b * src[:, 1]
-    y = dst[:, 1] - c * src[:, 0] - d * src[:, 1]
+    x = dst[0] - a * src[0] - b * src[1]
+    y = dst[1] - c * src[0] - d * src[1]
     return matrix([[a, b, x], [c, d, y], [zero, zero, one]])
 
 
@@ -141,10 +155,10 @@ def _similarity_of_two(src: Float[Array, "t 2 2"], dst: Float[Array, "t 2 2"]) -
     s, d = src[:, 1] - src[:, 0], dst[:, 1] - dst[:, 0]
     squared = s[:, 0] ** 2 + s[:, 1] ** 2
     regular = squared > MIN_SPREAD**2
-    squared = jnp.where(regular, squared, 1.0)
-    a = (s[:, 0] * d[:, 0] + s[:, 1] * d[:, 1]) / squared
-    b = (s[:, 0] * d[:, 1] - s[:, 1] * d[:, 0]) / squared
-    return _affine((a, -b, b, a), src[:, 0], dst[:, 0]), regular
+    inverse = 1.0 / jnp.where(regular, squared, 1.0)
+    a = (s[:, 0] * d[:, 0] + s[:, 1] * d[:, 1]) * inverse
+    b = (s[:, 0] * d[:, 1] - s[:, 1] * d[:, 0]) * inverse
+    return _affine((a, -b, b, a), (src[:, 0, 0], src[:, 0, 1]), (dst[:, 0, 0], dst[:, 0, 1])), regular
 
 
 def _affine_of_three(src: Float[Array, "t 3 2"], dst: Float[Array, "t 3 2"]) -> tuple[Array, Array]:
@@ -152,10 +166,10 @@ def _affine_of_three(src: Float[Array, "t 3 2"], dst: Float[Array, "t 3 2"]) -> 
     determinant = s[:, 0, 0] * s[:, 1, 1] - s[:, 0, 1] * s[:, 1, 0]
     longest = jnp.maximum(*(s[:, i, 0] ** 2 + s[:, i, 1] ** 2 for i in range(2)))
     regular = (longest > MIN_SPREAD**2) & (jnp.abs(determinant) > MIN_SINE * longest)
-    determinant = jnp.where(regular, determinant, 1.0)
-    a, c = ((d[:, 0, i] * s[:, 1, 1] - d[:, 1, i] * s[:, 0, 1]) / determinant for i in range(2))
-    b, e = ((d[:, 1, i] * s[:, 0, 0] - d[:, 0, i] * s[:, 1, 0]) / determinant for i in range(2))
-    return _affine((a, b, c, e), src[:, 0], dst[:, 0]), regular
+    inverse = 1.0 / jnp.where(regular, determinant, 1.0)
+    a, c = ((d[:, 0, i] * s[:, 1, 1] - d[:, 1, i] * s[:, 0, 1]) * inverse for i in range(2))
+    b, e = ((d[:, 1, i] * s[:, 0, 0] - d[:, 0, i] * s[:, 1, 0]) * inverse for i in range(2))
+    return _affine((a, b, c, e), (src[:, 0, 0], src[:, 0, 1]), (dst[:, 0, 0], dst[:, 0, 1])), regular
 
 
 def _homography_of_four(src: Float[Array, "t 4 2"], dst: Float[Array, "t 4 2"]) -> tuple[Array, Array]:
@@ -198,74 +212,68 @@ def _homogeneous(points: Float[Array, "t k 2"]) -> Float[Array, "t k 3"]:
 
 def _gauss_newton(
     transform: Float[Array, "t 3 3"],
-    src: tuple[Array, Array],
-    dst: tuple[Array, Array],
+    src: Float[Array, "n 2"],
+    dst: Float[Array, "n 2"],
     share: Float[Array, "t n"],
-    middle: tuple[Array, Array],
-    spread: Float[Array, " t"],
+    middles: tuple[Float[Array, "t 2"], Float[Array, "t 2"]],
+    sizes: tuple[Float[Array, " t"], Float[Array, " t"]],
 ) -> Float[Array, "t 3 3"]:
     """One Gauss-Newton step on the weighted transfer error, in frames centred on the weighted points.
 
-    The horizon is far away in these frames.
+    The horizon is far away in these frames. ``share`` are weights that sum to 1, ``middles`` and ``sizes`` those of the
+    weighted points in both photos.
     """
-    size = jnp.sqrt(spread)
-    dst_size = jnp.maximum(jnp.sqrt(jnp.sum(share * (dst[0] ** 2 + dst[1] ** 2), axis=1)), MIN_SPREAD)
-    (x, y), (u, v) = (c / size[:, None] for c in src), (c / dst_size[:, None] for c in dst)
-    into = scaled_shift(1 / size, -middle[0][:, 0] / size, -middle[0][:, 1] / size)
-    back = scaled_shift(size, middle[0][:, 0], middle[0][:, 1])
-    target_into = scaled_shift(1 / dst_size, -middle[1][:, 0] / dst_size, -middle[1][:, 1] / dst_size)
-    target_back = scaled_shift(dst_size, middle[1][:, 0], middle[1][:, 1])
-    local = jnp.matmul(jnp.matmul(target_into, transform, precision=HIGHEST), back, precision=HIGHEST)
+    local = _in_frames(transform, middles, sizes)
     corner = local[:, 2, 2]
     local = local / jnp.where(corner > 1e-6, corner, 1.0)[:, None, None]
-
+    (x, y), (u, v) = (
+        [(points[:, i] - middle[:, i, None]) / size[:, None] for i in range(2)]
+        for points, middle, size in zip((src, dst), middles, sizes)
+    )
     (a, b, c), (d, e, f), (g, h, _) = ([entry[:, None] for entry in row] for row in entries(local))
     w = g * x + h * y + 1.0
+    root = jnp.sqrt(jnp.where(w > 1e-3, share, 0.0))
     inverse = 1.0 / jnp.where(w > 1e-3, w, 1.0)
     fit_u, fit_v = (a * x + b * y + c) * inverse, (d * x + e * y + f) * inverse
-    root = jnp.sqrt(jnp.where(w > 1e-3, share, 0.0))
-    x, y, one = x * inverse * root, y * inverse * root, inverse * root
-    zero = jnp.zeros_like(x)
-    columns = [
-        [x, y, one, zero, zero, zero, -fit_u * x, -fit_u * y],
-        [zero, zero, zero, x, y, one, -fit_v * x, -fit_v * y],
+    one = inverse * root
+    x, y, zero = x * one, y * one, jnp.zeros_like(one)
+    # Derivatives of the errors by the eight entries, and the errors themselves.
+    rows = [
+        [x, y, one, zero, zero, zero, -fit_u * x, -fit_u * y, (u - fit_u) * root],
+        [zero, zero, zero, x, y, one, -fit_v * x, -fit_v * y, (v - fit_v) * root],
     ]
-    rows = jnp.concatenate([jnp.stack(column, axis=1) for column in columns], axis=2)
-    errors = jnp.concatenate([(u - fit_u) * root, (v - fit_v) * root], axis=1)
-    normal = jnp.einsum("tin,tjn->tij", rows, rows, precision=HIGHEST)
-    right = jnp.einsum("tin,tn->ti", rows, errors, precision=HIGHEST)
+    stacked = jnp.stack([column for pair in zip(*rows) for column in pair], axis=1).reshape(len(share), 9, -1)
+    normal = jnp.einsum("tin,tjn->tij", stacked, stacked, precision=HIGHEST)[:, :8]
     # A little damping keeps what few or clustered inliers do not determine.
     damping = 1e-6 * jnp.trace(normal, axis1=1, axis2=2) + 1e-12
-    step = _solved(normal + damping[:, None, None] * jnp.eye(8), right)
+    step = _solved(normal + damping[:, None, None] * jnp.eye(8, 9))
     local = local + jnp.pad(step, ((0, 0), (0, 1))).reshape(-1, 3, 3)
-    return jnp.matmul(jnp.matmul(target_back, local, precision=HIGHEST), into, precision=HIGHEST)
+    return _in_frames(local, [-middle / size[:, None] for middle, size in zip(middles, sizes)], [1 / s for s in sizes])
 
 
-def _solved(matrix: Float[Array, "t n n"], right: Float[Array, "t n"]) -> Float[Array, "t n"]:
-    """Solutions of symmetric positive definite systems, all at once, by L D L^T factors.
+def _in_frames(
+    transform: Float[Array, "t 3 3"],
+    middles: Sequence[Float[Array, "t 2"]],
+    sizes: Sequence[Float[Array, " t"]],
+) -> Float[Array, "t 3 3"]:
+    """The transforms between frames with the origin at ``middles`` and ``sizes`` as unit, of the source and target."""
+    last = transform[:, :, 2] + transform[:, :, 0] * middles[0][:, :1] + transform[:, :, 1] * middles[0][:, 1:]
+    columns = jnp.concatenate([transform[:, :, :2] * sizes[0][:, None, None], last[:, :, None]], axis=2)
+    rows = (columns[:, :2] - middles[1][:, :, None] * columns[:, 2:]) / sizes[1][:, None, None]
+    return jnp.concatenate([rows, columns[:, 2:]], axis=1)
 
-    LAPACK would solve them one by one, and two programs that call it at once can deadlock (see ``cpu_threads``).
+
+def _solved(system: Float[Array, "t n n+1"]) -> Float[Array, "t n"]:
+    """Solutions of symmetric positive definite systems with their right sides in the last column, all at once.
+
+    LAPACK would solve them one by one, and two programs that call it at once can deadlock (see ``cpu_threads``). Such
+    systems need no pivoting.
     """
-    size = right.shape[1]
-    lower: list[list[Array]] = [[] for _ in range(size)]
-    pivot: list[Array] = []
-    found: list[Array] = []
-    for i in range(size):
-        # Row i of L D, minus what the columns before it account for.
-        scaled: list[Array] = []
-        for j in range(i):
-            entry = matrix[:, i, j]
-            for k in range(j):
-                entry = entry - scaled[k] * lower[j][k]
-            scaled.append(entry)
-            lower[i].append(entry / pivot[j])
-        rest, value = matrix[:, i, i], right[:, i]
-        for k in range(i):
-            rest, value = rest - scaled[k] * lower[i][k], value - lower[i][k] * found[k]
-        pivot.append(jnp.maximum(rest, jnp.finfo(rest.dtype).tiny))
-        found.append(value)
-    for i in reversed(range(size)):
-        found[i] = found[i] / pivot[i]
-        for k in range(i + 1, size):
-            found[i] = found[i] - lower[k][i] * found[k]
-    return jnp.stack(found, axis=1)
+    size = system.shape[1]
+
+    def eliminate(system: Array, k: Array) -> tuple[Array, None]:
+        row = system[:, k] / jnp.maximum(system[:, k, k], jnp.finfo(system.dtype).tiny)[:, None]
+        rest = system - system[:, :, k, None] * row[:, None]
+        return jnp.where((jnp.arange(size) == k)[:, None], row[:, None], rest), None
+
+    return lax.scan(eliminate, system, jnp.arange(size))[0][:, :, -1]

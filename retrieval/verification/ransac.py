@@ -203,18 +203,22 @@ def _placed(photo: _Candidate) -> _Candidate:
 
 def _verify_chunk(photo: _Candidate, draws: Float[Array, "m trials"], *, model: Model) -> Verification:
     """Verifies so many candidates at once that their hypotheses fit into the cache."""
-    matches = without_gaps(jax.vmap(_normalised)(photo))
-    return jax.vmap(partial(_proven, model=model))(photo, *best_transforms(matches, draws, model=model))
+    framed = jax.vmap(normalised)(photo.src, photo.dst, photo.where, photo.scales, photo.threshold)
+    best = best_transforms(without_gaps(framed[2]), draws, model=model)
+    return jax.vmap(partial(_proven, model=model))(photo, framed, *best)
 
 
-def _normalised(photo: _Candidate) -> NormalisedMatches:
-    return normalised(photo.src, photo.dst, photo.where, photo.scales, photo.threshold)[2]
-
-
-def _proven(photo: _Candidate, transform: Float[Array, "3 3"], cost: Float[Array, ""], *, model: Model) -> Verification:
-    """What the best transform of one candidate proves."""
+def _proven(
+    photo: _Candidate,
+    framed: tuple[Float[Array, "3 3"], Float[Array, "3 3"], NormalisedMatches],
+    transform: Float[Array, "3 3"],
+    cost: Float[Array, ""],
+    *,
+    model: Model,
+) -> Verification:
+    """What the best transform of one candidate proves; ``framed`` is what ``normalised`` returns for it."""
     found = jnp.isfinite(cost)
-    into_src, into_dst, matches = normalised(photo.src, photo.dst, photo.where, photo.scales, photo.threshold)
+    into_src, into_dst, matches = framed
     squared = matches.squared_residuals(transform[None], model=model)[0]
     inliers = matches.where & (squared < matches.squared_threshold) & found
     # A sample always agrees with itself: that alone is no model.

@@ -3,16 +3,18 @@
 Source: Chum, Matas and Kittler, DAGM 2003.
 """
 
+from functools import partial
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.typing import ArrayLike
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from retrieval.verification import epipolar, planar
 from retrieval.verification.hypotheses import APPROACH, Proposals, ScoredTransforms
 from retrieval.verification.residuals import NormalisedMatches
-from retrieval.verification.transforms import Hypotheses, Model
+from retrieval.verification.transforms import Hypotheses, Model, rows_of
 
 # Hypotheses that take all steps: the best ones after the first step.
 KEPT = 8
@@ -20,62 +22,94 @@ KEPT = 8
 POLISH = (1.5, 1.2, 1.0, 1.0)
 
 
+class _State(NamedTuple):
+    """Where k hypotheses of each candidate stand: refined so far, with squared residuals, and the best on its way."""
+
+    transform: Float[Array, "*c k 3 3"]
+    squared: Float[Array, "*c k n"]
+    best: ScoredTransforms
+
+
 def refine(
     matches: NormalisedMatches, proposals: Proposals, *, model: Model
 ) -> tuple[Float[Array, "c 3 3"], Float[Array, " c"]]:
-    """The transform of least cost for each candidate, and that cost; infinite if there is none."""
+    """The transform of least cost for each candidate, and that cost; infinite if there is none.
 
-    def one(matches: NormalisedMatches, proposals: Proposals) -> tuple[Array, Array]:
-        start = Hypotheses(proposals.exact.transform, jnp.isfinite(proposals.exact.cost))
-        if proposals.approximate is not None:
-            approached = _approach(matches, proposals.approximate, model=model)
-            start = Hypotheses(*(jnp.concatenate(pair) for pair in zip(start, approached, strict=True)))
-        return _polish(matches, start, model=model)
-
-    return jax.vmap(one)(matches, proposals)
-
-
-def _approach(matches: NormalisedMatches, approximate: ScoredTransforms, *, model: Model) -> Hypotheses:
-    """Fits each similarity to the matches around it, as an affine transform unless ``model`` is a similarity.
-
-    A hypothesis is not usable if those matches do not determine the model: points on a line agree with many affine
-    transforms.
+    All steps are turns of one loop, because every copy of a step takes a second to compile. A turn takes at most
+    ``KEPT`` hypotheses. Similarities near a planar model first approach it: they are fitted to the matches around
+    them, as affine transforms unless ``model`` is a similarity. Then all take the first step, and the best the others.
     """
-    towards: Model = "similarity" if model == "similarity" else "affine"
+    start = proposals.exact
+    exact = start.cost.shape[1]
+    approach: tuple[float, ...] = ()
+    if proposals.approximate is not None:
+        start = jax.tree.map(lambda *kinds: jnp.concatenate(kinds, axis=1), start, proposals.approximate)
+        approach = APPROACH
+    total = start.cost.shape[1]
+    width = min(total, KEPT)
+    parts = [*range(0, total, width)]
+    # Of each turn: the tolerance, the first hypothesis, and whether it is an approach.
+    turns = [
+        *((factor, parts[-1]) for factor in approach),
+        *((POLISH[0], part) for part in parts),
+        *((factor, 0) for factor in POLISH[1:]),
+    ]
+    factors, places = jnp.asarray([turn[0] for turn in turns]), jnp.asarray([turn[1] for turn in turns])
+    last = len(approach) + len(parts)
 
-    def step(transform: Array, factor: Array) -> tuple[Array, Array]:
-        weights = matches.weights(matches.squared_residuals(transform, model=towards), factor)
-        return planar.refit(transform, matches.src, matches.dst, weights, model=towards)
+    def turn(i: Array, state: _State) -> _State:
+        if width < total:
+            state = lax.cond(i == last, _best_first, lambda state: state, state)
+        part, usable = jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, places[i], width, axis=1), (state, known))
+        approaching = i < len(approach)
+        is_start = approaching & (places[i] + jnp.arange(width) >= exact)
+        step = partial(_step, factor=factors[i], approaching=approaching, is_start=is_start, model=model)
+        part = jax.vmap(step)(matches, part, usable)
+        return jax.tree.map(lambda x, new: lax.dynamic_update_slice_in_dim(x, new, places[i], axis=1), state, part)
 
-    transform, determined = lax.scan(step, approximate.transform, jnp.asarray(APPROACH))
-    return Hypotheses(transform, jnp.isfinite(approximate.cost) & determined[-1])
+    known = jnp.isfinite(start.cost)
+    squared = jax.vmap(partial(NormalisedMatches.squared_residuals, model=model))(matches, start.transform)
+    best = lax.fori_loop(0, len(turns), turn, _State(start.transform, squared, start)).best
+    least = jax.vmap(rows_of)(best, jnp.argmin(best.cost, axis=1))
+    return least.transform, least.cost
 
 
-def _polish(
-    matches: NormalisedMatches, start: Hypotheses, *, model: Model
-) -> tuple[Float[Array, "3 3"], Float[Array, ""]]:
-    """The least-cost transform among ``start`` and all steps of its refinement, and its cost."""
+def _best_first(state: _State) -> _State:
+    """The state with the best hypotheses copied over the first ones."""
+    kept = lax.top_k(-state.best.cost, KEPT)[1]
+    return jax.tree.map(lambda x, first: x.at[:, :KEPT].set(first), state, jax.vmap(rows_of)(state, kept))
 
-    def step(
-        carry: tuple[Array, Array, Array, Array], factor: ArrayLike
-    ) -> tuple[tuple[Array, Array, Array, Array], None]:
-        transform, squared, best, cost = carry
-        weights = matches.weights(squared, factor)
-        if model == "fundamental":
-            transform, usable = epipolar.refit_fundamental(transform, matches.src, matches.dst, weights)
-        else:
-            transform, usable = planar.refit(transform, matches.src, matches.dst, weights, model=model)
-        squared = matches.squared_residuals(transform, model=model)
-        step_cost = matches.cost(squared, usable & start.usable)
-        better = step_cost < cost
-        best, cost = jnp.where(better[:, None, None], transform, best), jnp.where(better, step_cost, cost)
-        return (transform, squared, best, cost), None
 
-    squared = matches.squared_residuals(start.transform, model=model)
-    state = start.transform, squared, start.transform, matches.cost(squared, start.usable)
-    state, _ = step(state, POLISH[0])
-    kept = lax.top_k(-state[3], min(KEPT, state[3].shape[0]))[1]
-    state, start = jax.tree.map(lambda x: x[kept], (state, start))
-    (_, _, best, cost), _ = lax.scan(step, state, jnp.asarray(POLISH[1:]))
-    first = jnp.argmin(cost)
-    return best[first], cost[first]
+def _step(
+    matches: NormalisedMatches,
+    state: _State,
+    usable: Bool[Array, " k"],
+    *,
+    factor: Float[Array, ""],
+    approaching: Bool[Array, ""],
+    is_start: Bool[Array, " k"],
+    model: Model,
+) -> _State:
+    """One step of least squares.
+
+    The result of an approach is where a hypothesis starts (``is_start``). It is not usable if its matches do not
+    determine the model: points on a line agree with many affine transforms. Hypotheses that are exact already wait.
+    """
+    best, cost = state.best
+    weights = matches.weights(state.squared, factor)
+    transform, determined = _refit(matches, state.transform, weights, approaching, model=model)
+    transform = jnp.where((is_start | ~approaching)[:, None, None], transform, state.transform)
+    usable = determined & jnp.where(is_start, usable, jnp.isfinite(cost))
+    squared = matches.squared_residuals(transform, model=model)
+    step_cost = matches.cost(squared, usable)
+    better = is_start | (~approaching & (step_cost < cost))
+    best = jnp.where(better[:, None, None], transform, best)
+    return _State(transform, squared, ScoredTransforms(best, jnp.where(better, step_cost, cost)))
+
+
+def _refit(
+    matches: NormalisedMatches, transform: Array, weights: Array, approaching: Bool[Array, ""], *, model: Model
+) -> Hypotheses:
+    if model == "fundamental":
+        return epipolar.refit_fundamental(transform, matches.src, matches.dst, weights)
+    return planar.refit(transform, matches.src, matches.dst, weights, model=model, as_affine=approaching)

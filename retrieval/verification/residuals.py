@@ -1,5 +1,6 @@
 """Residuals of transforms: their distances to the matches of a candidate photo, and the costs made of them."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -8,10 +9,27 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
 
-from retrieval.verification.transforms import HIGHEST, Entries, Hypotheses, Model, entries, in_frame, normalisation
+from retrieval.verification.transforms import (
+    HIGHEST,
+    Entries,
+    Hypotheses,
+    Model,
+    entries,
+    in_frame,
+    normalisation,
+    rows_of,
+)
 
 # A hypothesis is compared with so many matches at a time: its residuals stay in registers.
 BLOCK = 8
+
+
+class Kind(NamedTuple):
+    """Hypotheses of one kind, and the tolerance of their cost in units of the threshold."""
+
+    hypotheses: Hypotheses
+    model: Model
+    factor: float
 
 
 class NormalisedMatches(NamedTuple):
@@ -54,27 +72,31 @@ class NormalisedMatches(NamedTuple):
         # A product of matrices is several times faster than a sum.
         return jnp.where(usable, jnp.matmul(cut, jnp.ones(cut.shape[1]), precision=HIGHEST), jnp.inf)
 
-    def cost_of_many(
-        self, hypotheses: Hypotheses, blocks: Int[Array, ""], factor: float, *, model: Model
-    ) -> Float[Array, " t"]:
-        """``cost`` at ``factor`` times the threshold, over the first ``blocks`` blocks of ``BLOCK`` matches.
+    def cost_of_many(self, kinds: Sequence[Kind], blocks: Int[Array, ""]) -> list[Float[Array, " t"]]:
+        """``cost`` of hypotheses of each kind, over the first ``blocks`` blocks of ``BLOCK`` matches.
 
         It never holds the residuals of all matches, so many hypotheses fit into the cache of a CPU.
         """
-        limit = jnp.where(self.where, self.squared_threshold * factor**2, 0.0)
-        fields = (*self.src.T, *self.dst.T, limit)
-        fields = tuple(jnp.pad(field, (0, -limit.shape[0] % BLOCK)) for field in fields)
+        within = jnp.where(self.where, self.squared_threshold, 0.0)
+        fields = jnp.stack([*self.src.T, *self.dst.T, *(within * kind.factor**2 for kind in kinds)])
+        fields = jnp.pad(fields, ((0, 0), (0, -fields.shape[1] % BLOCK)))
         # Without the barrier the compiler may fuse the solvers into the loop and solve anew for every block.
-        transform = lax.optimization_barrier(entries(hypotheses.transform))
+        transforms = lax.optimization_barrier([entries(kind.hypotheses.transform) for kind in kinds])
 
-        def add(block: Int[Array, ""], cost: Float[Array, " t"]) -> Float[Array, " t"]:
-            part = [lax.dynamic_slice_in_dim(field, block * BLOCK, BLOCK) for field in fields]
-            for x, y, u, v, most in zip(*part, strict=True):
-                cost += jnp.minimum(self._squared_distance(transform, (x, y), (u, v), model), most)
-            return cost
+        def add(block: Int[Array, ""], costs: list[Float[Array, " t"]]) -> list[Float[Array, " t"]]:
+            part = lax.dynamic_slice_in_dim(fields, block * BLOCK, BLOCK, axis=1)
+            return [
+                self._add_block(cost, transform, part[:4], part[4 + i], kind.model)
+                for i, (cost, transform, kind) in enumerate(zip(costs, transforms, kinds, strict=True))
+            ]
 
-        total = lax.fori_loop(0, blocks, add, jnp.zeros(hypotheses.usable.shape))
-        return jnp.where(hypotheses.usable, total, jnp.inf)
+        totals = lax.fori_loop(0, blocks, add, [jnp.zeros(kind.hypotheses.usable.shape) for kind in kinds])
+        return [jnp.where(kind.hypotheses.usable, total, jnp.inf) for kind, total in zip(kinds, totals, strict=True)]
+
+    def _add_block(self, cost: Array, transform: Entries, points: Array, limit: Array, model: Model) -> Array:
+        for (x, y, u, v), most in zip(points.T, limit, strict=True):
+            cost += jnp.minimum(self._squared_distance(transform, (x, y), (u, v), model), most)
+        return cost
 
     def weights(self, squared: Float[Array, "t n"], factor: ArrayLike) -> Float[Array, "t n"]:
         """Tukey's biweight at ``factor`` times the threshold."""
@@ -130,8 +152,7 @@ def normalised(
     threshold: Float[Array, ""],
 ) -> tuple[Float[Array, "3 3"], Float[Array, "3 3"], NormalisedMatches]:
     """The normalisations of both photos, and the matches in their frames; ``threshold`` is in pixels of the target."""
-    into_src = normalisation(src, where)
-    into_dst = normalisation(dst, where)
+    into_src, into_dst = jax.vmap(normalisation, in_axes=(0, None))(jnp.stack([src, dst]), where)
     ratio = into_dst[0, 0] / into_src[0, 0]
     magnification = None
     if scales is not None:
@@ -155,9 +176,10 @@ def without_gaps(matches: NormalisedMatches) -> NormalisedMatches:
 
     def closed(matches: NormalisedMatches) -> NormalisedMatches:
         def one(matches: NormalisedMatches) -> NormalisedMatches:
-            rows = jnp.minimum(jnp.searchsorted(jnp.cumsum(matches.where), jnp.arange(1, n + 1)), n - 1)
-            magnification = None if matches.magnification is None else matches.magnification[rows]
-            return matches._replace(src=matches.src[rows], dst=matches.dst[rows], magnification=magnification)
+            # The row of match k has k matches before it.
+            places = jnp.sum(jnp.cumsum(matches.where) <= jnp.arange(n)[:, None], axis=1)
+            moved = rows_of((matches.src, matches.dst, matches.magnification), jnp.minimum(places, n - 1))
+            return matches._replace(src=moved[0], dst=moved[1], magnification=moved[2])
 
         return jax.vmap(one)(matches)._replace(where=jnp.arange(n) < matches.valid[:, None])
 

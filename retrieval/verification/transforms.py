@@ -4,11 +4,12 @@ Transforms are [t, 3, 3] from source to target points (x, y). They are computed 
 because float32 needs coordinates near 1.
 """
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 Model = Literal["similarity", "affine", "homography", "fundamental"]
 # Matches of a minimal sample.
@@ -20,6 +21,7 @@ MIN_SPREAD = 1e-3
 HIGHEST = lax.Precision.HIGHEST
 
 Entries = list[list[Array]]
+Rows = TypeVar("Rows")
 
 
 class Hypotheses(NamedTuple):
@@ -52,7 +54,14 @@ def scaled_shift(scale: Float[Array, "..."], x: Float[Array, "..."], y: Float[Ar
 def matrix(rows: list[list[Array]]) -> Float[Array, "... 3 3"]:
     """Matrices [..., 3, 3] from nine equal-shaped entries."""
     # The compiler keeps the order in memory in which they are stacked: an entry of all matrices stays contiguous.
-    return jnp.moveaxis(jnp.stack([jnp.stack(row) for row in rows]), (0, 1), (-2, -1))
+    stacked = jnp.stack([entry for row in rows for entry in row])
+    return jnp.moveaxis(stacked.reshape(3, 3, *stacked.shape[1:]), (0, 1), (-2, -1))
+
+
+def rows_of(tree: Rows, rows: Int[Array, "..."]) -> Rows:
+    """The given rows of all arrays; the rows must exist."""
+    found: Rows = jax.tree.map(lambda x: x.at[rows].get(mode="promise_in_bounds"), tree)
+    return found
 
 
 def in_frame(into: Float[Array, "3 3"], points: Float[Array, "n 2"]) -> Float[Array, "n 2"]:

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from retrieval.verification.hypotheses import Proposals, better_of, propose
 from retrieval.verification.refinement import refine
 from retrieval.verification.residuals import NormalisedMatches
-from retrieval.verification.transforms import SAMPLE_SIZE, Model
+from retrieval.verification.transforms import SAMPLE_SIZE, Model, rows_of
 
 # Samples that every candidate gets. It gets no more if the best transform so far has at least ``CLEAR`` inliers, and if
 # so large a share of all matches are inliers that ``ENOUGH`` of as many pairs of matches consist of inliers alone (for
@@ -40,7 +40,7 @@ def best_transforms(matches: NormalisedMatches, draws: Float[Array, "m trials"],
         draws: uniform numbers in [0, 1), m a sample.
         model: kind of the transforms.
     """
-    proposals = propose(matches, draws[:, :FIRST_TRIALS], model=model, singles=True)
+    proposals = propose(matches, draws[:, :FIRST_TRIALS], model=model)
     if draws.shape[1] <= FIRST_TRIALS:
         return refine(matches, proposals, model=model)
     found = refine(matches, jax.tree.map(lambda x: x[:, :JUDGED], proposals), model=model)
@@ -65,15 +65,17 @@ def _search_on(
     candidates = in_doubt.shape[0]
     group = min(IN_DOUBT_AT_ONCE, candidates)
     order = jnp.argsort(~in_doubt, stable=True)
+    # Single matches have proposed already.
+    matches = matches._replace(magnification=None)
     # Rows beyond the last one are read as the last and never written.
     order = jnp.concatenate([order, jnp.full(-candidates % group, candidates)])
 
     def search(state: tuple[Array, Any]) -> tuple[Array, Any]:
         done, found = state
         rows = lax.dynamic_slice(order, (done,), (group,))
-        here, so_far = jax.tree.map(lambda x: x.at[rows].get(mode="clip"), (matches, proposals))
-        new = refine(here, better_of(so_far, propose(here, draws, model=model, singles=False)), model=model)
-        better = in_doubt.at[rows].get(mode="clip") & (new[1] < found[1].at[rows].get(mode="clip"))
+        here, so_far, best = rows_of((matches, proposals, found), jnp.minimum(rows, candidates - 1))
+        new = refine(here, better_of(so_far, propose(here, draws, model=model)), model=model)
+        better = (done + jnp.arange(group) < jnp.sum(in_doubt)) & (new[1] < best[1])
         rows = jnp.where(better, rows, candidates)
         return done + group, jax.tree.map(lambda x, new: x.at[rows].set(new, mode="drop"), found, new)
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from retrieval.verification.residuals import BLOCK, normalised, squared_epipolar_distance, without_gaps
+from retrieval.verification.residuals import BLOCK, Kind, normalised, squared_epipolar_distance, without_gaps
 from retrieval.verification.transforms import Hypotheses, entries
 
 rng = np.random.default_rng(0)
@@ -51,7 +51,7 @@ def test_cost_over_blocks_is_the_plain_cost(model):
     transform = jnp.asarray(np.eye(3) + 0.1 * rng.normal(size=(5, 3, 3)), jnp.float32)
     usable = jnp.array([True, True, False, True, True])
     plain = found.cost(found.squared_residuals(transform, model=model), usable)
-    quick = found.cost_of_many(Hypotheses(transform, usable), jnp.int32(2), 1.0, model=model)
+    quick = found.cost_of_many([Kind(Hypotheses(transform, usable), model, 1.0)], jnp.int32(2))[0]
     np.testing.assert_allclose(quick, plain, rtol=1e-5)
 
 
