@@ -72,7 +72,7 @@ class NormalisedMatches(NamedTuple):
         # A product of matrices is several times faster than a sum.
         return jnp.where(usable, jnp.matmul(cut, jnp.ones(cut.shape[1]), precision=HIGHEST), jnp.inf)
 
-    def cost_of_many(self, kinds: Sequence[Kind], blocks: Int[Array, ""]) -> list[Float[Array, " t"]]:
+    def cost_of_many(self, kinds: Sequence[Kind], blocks: Int[Array, ""]) -> list[Float[Array, " _"]]:
         """``cost`` of hypotheses of each kind, over the first ``blocks`` blocks of ``BLOCK`` matches.
 
         It never holds the residuals of all matches, so many hypotheses fit into the cache of a CPU.
@@ -83,7 +83,7 @@ class NormalisedMatches(NamedTuple):
         # Without the barrier the compiler may fuse the solvers into the loop and solve anew for every block.
         transforms = lax.optimization_barrier([entries(kind.hypotheses.transform) for kind in kinds])
 
-        def add(block: Int[Array, ""], costs: list[Float[Array, " t"]]) -> list[Float[Array, " t"]]:
+        def add(block: Int[Array, ""], costs: list[Float[Array, " _"]]) -> list[Float[Array, " _"]]:
             part = lax.dynamic_slice_in_dim(fields, block * BLOCK, BLOCK, axis=1)
             return [
                 self._add_block(cost, transform, part[:4], part[4 + i], kind.model)
