@@ -41,7 +41,7 @@ def main(job: str, *arguments: str) -> None:
         print(match(*map(extract, arguments), LightGlue(features="aliked").eval()))
     elif job == "search":
         query, matcher = extract(arguments[1]), LightGlue(features="aliked").eval()
-        photos = {path.stem: torch.load(path) for path in sorted(Path(arguments[0]).iterdir())}
+        photos = {path.stem: torch.load(path, weights_only=True) for path in sorted(Path(arguments[0]).iterdir())}
         print(max(photos, key=lambda name: match(query, photos[name], matcher)))
     else:
         for photo in arguments[1:]:

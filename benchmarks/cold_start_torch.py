@@ -111,7 +111,7 @@ def inliers(a: np.ndarray, b: np.ndarray) -> int:
 
 def search(query: Features, folder: Path) -> str:
     """The photo of the folder with the most inliers, among the hundred with the most votes."""
-    photos = {path.stem: dict(np.load(path)) for path in sorted(folder.iterdir())}
+    photos = {path.stem: dict(np.load(path, allow_pickle=False)) for path in sorted(folder.iterdir())}
     owner = np.repeat(np.arange(len(photos)), [len(one["keypoints"]) for one in photos.values()])
     cosines = query["descriptors"] @ np.concatenate([one["descriptors"] for one in photos.values()]).T
     neighbours = np.argpartition(-cosines, min(_NEIGHBOURS, cosines.shape[1] - 1), axis=1)[:, :_NEIGHBOURS]

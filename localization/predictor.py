@@ -286,7 +286,8 @@ class Predictor:
                 before.require_last(path, predictor_files.MANIFEST, PredictorError)
             predictor_files.write(path, parts)
             version = Version.of(path, predictor_files.MANIFEST)
-            self._versions[version.path] = version
+            # Predictors made from this one keep the state that they began with.
+            object.__setattr__(self, "_versions", self._versions | {version.path: version})
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, encoder: Any = None) -> "Predictor":

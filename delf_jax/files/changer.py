@@ -21,7 +21,7 @@ _HELD: ContextVar[frozenset[Path]] = ContextVar("held", default=frozenset())
 def only_changer(path: str | os.PathLike[str], error: type[DelfError]) -> Iterator[None]:
     """Holds the lease of what is at ``path``, or will be, during the block: others cannot change it.
 
-    The lease lies beside ``path``, because what is there is replaced. Within a block, blocks of the same path hold
+    The lease lies beside ``path``, because what is there is replaced; in it where only it can be written. Within a block, blocks of the same path hold
     the lease already.
 
     Raises:
@@ -37,9 +37,10 @@ def only_changer(path: str | os.PathLike[str], error: type[DelfError]) -> Iterat
         return
     is_new = not target.parent.exists()
     target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.parent / fitting(f".{target.name}", suffix=".lease")
+    place = target if target.is_dir() and not os.access(target.parent, os.W_OK) else target.parent
+    folder = place / fitting(f".{target.name}", suffix=".lease")
     try:
-        lease = Lease(Folder(beside), holds=path)
+        lease = Lease(Folder(folder), holds=path)
     except StoreError as refused:
         raise error(str(refused)) from refused
     entered = _HELD.set(held | {target})

@@ -84,9 +84,10 @@ class Lease:
         self._thread.join()
         try:
             held = self._read()
-            if held is not None and held["owner"] == self._owner:
+            is_own = held is not None and held["owner"] == self._owner
+            if is_own:
                 self._folder.remove(FILE)
-            if self._is_passing and self._folder.path is not None:
+            if is_own and self._is_passing and self._folder.path is not None:
                 with contextlib.suppress(OSError):  # the next writer has begun
                     (self._folder.path / _LOCK).unlink(missing_ok=True)
                     self._folder.path.rmdir()

@@ -23,7 +23,8 @@ def read_text(path: str | os.PathLike[str]) -> str:
         data = Path(path).read_bytes()
     except OSError as error:
         raise FileFormatError(f"{os.fspath(path)}: cannot be read ({reason_of(error)}); check the path") from None
-    encoding = "utf-16" if data.startswith(_UTF_16) else "utf-8-sig"
+    encoding = "utf-16" if data.startswith(_UTF_16) else "utf-8"
+    data = data.removeprefix(codecs.BOM_UTF8)
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
@@ -58,7 +59,7 @@ def read_table(path: str | os.PathLike[str], columns: Sequence[str]) -> Iterator
             raise FileFormatError(
                 f"{path}: no column {lacking[0]}; the first line must name the columns {','.join(columns)}"
             )
-        if repeated := [name for place, name in enumerate(names) if name in names[:place]]:
+        if repeated := [name for place, name in enumerate(names) if name and name in names[:place]]:
             raise FileFormatError(f"{path}: line 1 has two columns {repeated[0]}; rename one")
         for cells in rows:
             if len(cells) > len(names):

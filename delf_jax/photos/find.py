@@ -44,7 +44,7 @@ _Found = PhotoFile | ImageError | _Unread
 def find_photos(
     names: Iterable[str | os.PathLike[str]], *, left_out: Counter[str] | None = None
 ) -> Iterator[PhotoFile | ImageError]:
-    """Every photo that ``names`` stand for, each file once, in a fixed order; an ImageError for each name without any.
+    """Every photo that ``names`` stand for, each path once, in a fixed order; an ImageError for each name without any.
 
     A file that is named is always taken. A shard (.tar, .parquet) stands for the photos in it, see ``tar_and_parquet``.
     Folders are searched with all their subfolders for files with a photo's extension; hidden entries are left out.
@@ -55,6 +55,7 @@ def find_photos(
             names the column of photos.
         left_out: if given, counts the photos of kinds that are not read, by suffix, as they are passed.
     """
+    _real_folder.cache_clear()  # links may lead elsewhere by now
     seen = KeySet()
     folders: set[tuple[int, int]] = set()
     for name in names:

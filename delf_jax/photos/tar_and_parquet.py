@@ -110,8 +110,8 @@ def read(name: str) -> bytes:
                 file.seek(place.offset)
                 data: bytes = file.read(place.size)
                 return data
-        column, _, key = member.partition("::")
-        if column not in _columns(*identity):
+        column, separator, key = member.partition("::")
+        if not separator or column not in _columns(*identity):
             column, key = "", member
         number = _rows(*identity, column or None).numbers.get(key)
         if number is None:

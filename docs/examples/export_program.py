@@ -24,7 +24,8 @@ def save(path, model="delf-r50"):
     @jax.jit
     def program(images, valid_hw):
         features = extractor.apply(extractor.params, images, valid_hw)
-        return vars(features)  # a plain dict, so that the file needs no class of delf-jax
+        names = ("keypoints", "scales", "scores", "descriptors", "valid")
+        return {name: getattr(features, name) for name in names}  # the file needs no class of delf-jax
 
     shapes = jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), np.uint8), jax.ShapeDtypeStruct((1, 2), np.int32)
     exported = jax.export.export(program)(*shapes)

@@ -31,6 +31,8 @@ def drawn_mask(file: Path, draw: Callable[..., Mask], *arguments: Any) -> Mask:
     """The mask that ``draw`` makes; DelfError if its annotation in ``file`` is damaged."""
     try:
         return draw(*arguments)
+    except DelfError as error:
+        raise DelfError(f"{file}: {error}") from error
     except (OSError, ValueError, LookupError, TypeError, ArithmeticError, SyntaxError, *_DRAWING_ERRORS) as error:
         reason = f"{type(error).__name__}: {one_line(error)}"
         raise DelfError(f"{file}: the mask of a photo is damaged ({reason}); fetch the annotations again") from error
