@@ -21,8 +21,8 @@ _HELD: ContextVar[frozenset[Path]] = ContextVar("held", default=frozenset())
 def only_changer(path: str | os.PathLike[str], error: type[DelfError]) -> Iterator[None]:
     """Holds the lease of what is at ``path``, or will be, during the block: others cannot change it.
 
-    The lease lies beside ``path``, because what is there is replaced; in it where only it can be written. Within a block, blocks of the same path hold
-    the lease already.
+    The lease lies beside ``path``, because what is there is replaced; in it where only it can be written. Within a
+    block, blocks of the same path hold the lease already.
 
     Raises:
         DelfError: of the class ``error``, if another process or thread is changing it.
