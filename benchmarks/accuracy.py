@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import tyro
 from tyro.conf import arg
 
 from benchmarks import datasets, methods, plots, results_file, scoring
+from benchmarks.command_line import run
 from benchmarks.errors import Unavailable
 from benchmarks.feature_cache import cached_features, strongest
 from benchmarks.ranking import Answers, Search, ask
@@ -144,7 +144,4 @@ def _peer_weights(options: Options) -> Path:
 
 if __name__ == "__main__":
     start_jax()
-    try:
-        main(tyro.cli(Options, description=__doc__))
-    except (DelfError, FileNotFoundError) as error:
-        sys.exit(str(error))
+    run(main, Options, __doc__)

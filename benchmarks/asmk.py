@@ -12,21 +12,19 @@ are what the first stage stores, without the features for verification.
 
 import dataclasses
 import functools
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import tyro
 from jaxtyping import Float
 from tyro.conf import arg
 
 from benchmarks import datasets, results_file, timing
+from benchmarks.command_line import run
 from benchmarks.raw_features import RawFeatures, with_head
 from delf_cli.environment import start_jax
-from delf_jax.errors import DelfError
 from delf_jax.extraction.head import Head
 from delf_jax.features import LocalFeatures
 from delf_jax.loading import model_paths
@@ -248,7 +246,4 @@ def line(row: Mapping[str, Any]) -> str:
 
 if __name__ == "__main__":
     start_jax()
-    try:
-        main(tyro.cli(Options, description=__doc__))
-    except (DelfError, FileNotFoundError) as error:
-        sys.exit(str(error))
+    run(main, Options, __doc__)

@@ -10,20 +10,18 @@ the boxes are of the three ``porto__`` classes.
 """
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-import tyro
 from jaxtyping import Bool, Float
 from tyro.conf import arg
 
 from benchmarks import attention_pictures, datasets, raw_features, results_file
+from benchmarks.command_line import run
 from benchmarks.raw_features import RawFeatures
 from delf_cli.environment import start_jax
-from delf_jax.errors import DelfError
 from delf_jax.extraction.head import Head
 from delf_jax.features import LocalFeatures
 from delf_jax.loading import model_paths
@@ -159,7 +157,4 @@ def roc_auc(scores: Float[np.ndarray, " n"], relevant: Bool[np.ndarray, " n"]) -
 
 if __name__ == "__main__":
     start_jax()
-    try:
-        main(tyro.cli(Options, description=__doc__))
-    except (DelfError, FileNotFoundError) as error:
-        sys.exit(str(error))
+    run(main, Options, __doc__)

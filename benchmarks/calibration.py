@@ -12,18 +12,15 @@ queries.
 
 import dataclasses
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
-import tyro
-
 from benchmarks import datasets
+from benchmarks.command_line import run
 from benchmarks.feature_cache import cached_features
 from benchmarks.methods import Request, method
 from benchmarks.ranking import Search, ask
 from delf_cli.environment import start_jax
-from delf_jax.errors import DelfError
 from delf_jax.extraction.head import Head
 from delf_jax.loading import model_paths
 
@@ -92,7 +89,4 @@ def landmarks_elsewhere(data: Path) -> datasets.RetrievalSet:
 
 if __name__ == "__main__":
     start_jax()
-    try:
-        main(tyro.cli(Calibration, description=__doc__))
-    except (DelfError, FileNotFoundError) as error:
-        sys.exit(str(error))
+    run(main, Calibration, __doc__)

@@ -11,7 +11,6 @@ answered.
 """
 
 import dataclasses
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,15 +19,14 @@ from typing import Annotated, Any, NamedTuple
 
 import cv2
 import numpy as np
-import tyro
 from tyro.conf import arg
 
 import delf_jax
 from benchmarks import results_file
+from benchmarks.command_line import run
 from benchmarks.timing import spread
 from delf_cli.demo import PHOTOS
 from delf_cli.environment import keep_memory, start_jax
-from delf_jax.errors import DelfError
 from delf_jax.job import JobOptions, extraction_job, ray_session
 from delf_jax.job.ray_extractor import RayExtractor
 from delf_jax.photos.load import load_photo
@@ -153,7 +151,4 @@ def _photos(folder: Path, count: int) -> Path:
 
 if __name__ == "__main__":
     keep_memory()  # as the command does
-    try:
-        main(tyro.cli(Options, description=__doc__))
-    except DelfError as error:
-        sys.exit(str(error))
+    run(main, Options, __doc__)

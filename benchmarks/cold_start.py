@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import cv2
-import tyro
 from tyro.conf import arg
 
 from benchmarks import results_file
+from benchmarks.command_line import run
 from benchmarks.throughput_cases import fitted
 from benchmarks.timing import spread
 from delf_jax.errors import DelfError
@@ -215,7 +215,4 @@ def _row(job: Job, who: str, cache: str, runs: Sequence[Run]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(Options, description=__doc__))
-    except (DelfError, OSError, subprocess.CalledProcessError) as error:
-        sys.exit(str(error))
+    run(main, Options, __doc__)

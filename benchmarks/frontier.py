@@ -18,17 +18,16 @@ from typing import Annotated, Any
 
 import jax
 import numpy as np
-import tyro
 from tyro.conf import arg
 
 import delf_jax
 from benchmarks import datasets, frontier_points, plots, results_file, scoring
 from benchmarks.accelerators_products import products
+from benchmarks.command_line import run
 from benchmarks.frontier_points import Photos, Point
 from benchmarks.ranking import Answers, Search, ask
 from benchmarks.throughput_cases import fitted
 from delf_cli.environment import start_jax
-from delf_jax.errors import DelfError
 from delf_jax.photos.load import load_photo
 from delf_jax.settings import DEFAULT_SCALES, ExtractionSettings
 from retrieval.verification.acceptance_threshold import calibrated_threshold
@@ -179,7 +178,4 @@ def plot(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 if __name__ == "__main__":
     start_jax()
-    try:
-        main(tyro.cli(Options, description=__doc__))
-    except (DelfError, FileNotFoundError) as error:
-        sys.exit(str(error))
+    run(main, Options, __doc__)

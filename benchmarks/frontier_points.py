@@ -86,17 +86,20 @@ def _extracted(photos: tuple[Path, ...], side: int, cache: Path) -> list[LocalFe
 
 
 def at_scales(features: LocalFeatures, point: Point) -> LocalFeatures:
-    """The strongest features of some scales, of a photo that was extracted at ``ALL_SCALES``."""
+    """The strongest features of some scales, of a photo that was extracted at ``ALL_SCALES``.
+
+    The domain stays that of all scales, which differ at the border of the photo.
+    """
     relative = features.scales * Domain.whole(features.image_size, point.max_side).pixel
     nearest = np.array(ALL_SCALES)[np.abs(np.log(relative[:, None] / np.array(ALL_SCALES))).argmin(axis=1)]
     rows = np.isin(nearest, point.scales)
     return strongest(
-        LocalFeatures(
+        dataclasses.replace(
+            features,
             keypoints=features.keypoints[rows],
             scales=features.scales[rows],
             scores=features.scores[rows],
             descriptors=features.descriptors[rows],
-            image_size=features.image_size,
         ),
         point.features,
     )

@@ -23,12 +23,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import tyro
 from tyro.conf import arg
 
 from benchmarks import growth_photos, growth_probe, results_file
+from benchmarks.command_line import run
 from delf_cli.environment import start_jax
-from delf_jax.errors import DelfError
 
 Part = Literal["extract", "fit-localizer", "index"]
 Rows = list[dict[str, Any]]
@@ -162,7 +161,4 @@ _CELLS = {
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(Options, description=__doc__))
-    except DelfError as error:
-        sys.exit(str(error))
+    run(main, Options, __doc__)

@@ -11,24 +11,22 @@ vector are fitted there too. The monuments of one site in Delhi count neither as
 """
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import tyro
 from jaxtyping import Float
 from tyro.conf import arg
 
 from benchmarks import datasets, results_file
+from benchmarks.command_line import run
 from benchmarks.global_descriptor import GlobalDescriptors
 from benchmarks.methods import fitted_head
 from benchmarks.peer_matching import Answer
 from benchmarks.ranking import Search, ask
 from benchmarks.raw_features import RawFeatures, with_head
 from delf_cli.environment import start_jax
-from delf_jax.errors import DelfError
 from delf_jax.extraction.head import Head
 from delf_jax.features import LocalFeatures
 from delf_jax.files.text_files import read_table
@@ -203,7 +201,4 @@ def score(retrieval_set: datasets.RetrievalSet, rankings: Sequence[Sequence[int]
 
 if __name__ == "__main__":
     start_jax()
-    try:
-        main(tyro.cli(Options, description=__doc__))
-    except (DelfError, FileNotFoundError) as error:
-        sys.exit(str(error))
+    run(main, Options, __doc__)

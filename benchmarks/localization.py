@@ -10,7 +10,6 @@ feature maps, if PyTorch is installed.
 """
 
 import dataclasses
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,12 +18,12 @@ import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from jaxtyping import UInt8
 from tyro.conf import arg
 
 import localization
 from benchmarks import explanations, official_torch, results_file
+from benchmarks.command_line import run
 from benchmarks.datasets import data_folder
 from benchmarks.errors import Unavailable
 from benchmarks.timing import spread, take_turns
@@ -234,7 +233,4 @@ def _whole(arguments: Any, dense: DenseFeatures) -> Any:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(Options, description=__doc__))
-    except (DelfError, FileNotFoundError) as error:
-        sys.exit(str(error))
+    run(main, Options, __doc__)

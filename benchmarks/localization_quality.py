@@ -19,13 +19,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import tyro
 from tyro.conf import arg
 
 import localization
 from benchmarks import empty_photos, explanation_quality, results_file
+from benchmarks.command_line import run
 from benchmarks.datasets import data_folder
-from delf_jax.errors import DelfError
 from localization.evaluation import datasets, evaluation, protocols
 from localization.evaluation.annotated_photo import AnnotatedPhoto
 from localization.evaluation.protocols import FULL, OFFICIAL_FINE_GRAINED, FittingPhotos
@@ -191,7 +190,4 @@ def _line(row: Row) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(Options, description=__doc__))
-    except (DelfError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")
+    run(main, Options, __doc__)

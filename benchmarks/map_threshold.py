@@ -14,21 +14,19 @@ import dataclasses
 import functools
 import math
 import operator
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import tyro
 from jaxtyping import Bool, Float
 from tyro.conf import arg
 
 import localization
 from benchmarks import results_file
+from benchmarks.command_line import run
 from benchmarks.datasets import data_folder
 from benchmarks.localization_quality import fit_squashed
-from delf_jax.errors import DelfError
 from localization.evaluation import datasets, evaluation
 from localization.evaluation.metrics import THRESHOLDS, threshold_curve
 from localization.evaluation.protocols import FULL, FittingPhotos
@@ -118,7 +116,4 @@ def _range(allowed: Bool[np.ndarray, " t"]) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(Options, description=__doc__))
-    except (DelfError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")
+    run(main, Options, __doc__)

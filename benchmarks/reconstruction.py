@@ -10,20 +10,19 @@ the same mapper. Poses are compared after the similarity that aligns the camera 
 """
 
 import dataclasses
-import sys
 import tempfile
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-import tyro
 from jaxtyping import Float
 from tyro.conf import arg
 
 import delf_jax
 import retrieval
 from benchmarks import results_file
+from benchmarks.command_line import run
 from benchmarks.datasets import data_folder
 from benchmarks.errors import PeerMissing
 from delf_jax.errors import DelfError
@@ -233,7 +232,4 @@ def _pycolmap() -> ModuleType:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(Options, description=__doc__))
-    except (DelfError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")
+    run(main, Options, __doc__)

@@ -13,24 +13,22 @@ into its stages.
 import dataclasses
 import math
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import tyro
 from jaxtyping import Float, Int
 from tyro.conf import arg
 
 from benchmarks import plots, results_file, search_descriptors, search_query
+from benchmarks.command_line import run
 from benchmarks.datasets import REPOSITORY
 from benchmarks.errors import PeerMissing
 from benchmarks.plots import Panel
 from benchmarks.searchers import THREADS, Built, Method, measured_build, methods
 from benchmarks.timing import seconds_of, spread, take_turns
 from delf_cli.environment import start_jax
-from delf_jax.errors import DelfError
 from retrieval.indexing.backends.exact_backend import ExactBackend
 
 Part = Literal["neighbours", "query"]
@@ -294,7 +292,4 @@ if __name__ == "__main__":
     if hasattr(os, "sched_setaffinity"):
         # Not every library has a way to say how many threads it may use; all of them find out how many cores it has.
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:THREADS])
-    try:
-        main(tyro.cli(Options, description=__doc__))
-    except DelfError as error:
-        sys.exit(str(error))
+    run(main, Options, __doc__)

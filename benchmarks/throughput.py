@@ -10,7 +10,6 @@ milliseconds of each stage, the batch job from JPEG files to a store, time to co
 
 import dataclasses
 import itertools
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,18 +17,17 @@ from typing import Annotated, Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from tyro.conf import arg
 
 import delf_jax
 from benchmarks import device_probe, plots, results_file, throughput_stages
+from benchmarks.command_line import run
 from benchmarks.errors import Unavailable
 from benchmarks.throughput_cases import PYRAMIDS, Bench, Rows, batches, best_peers, cases, with_peak
 from benchmarks.timing import seconds_of
 from benchmarks.torch_network import torch_module
 from delf_cli.demo import PHOTOS
 from delf_cli.environment import keep_memory, start_jax
-from delf_jax.errors import DelfError
 from delf_jax.photos.load import load_photo
 from delf_jax.settings import ExtractionSettings, Precision
 
@@ -214,7 +212,4 @@ _CELLS = {
 
 if __name__ == "__main__":
     keep_memory()  # as the command does
-    try:
-        main(tyro.cli(Options, description=__doc__))
-    except (DelfError, FileNotFoundError) as error:
-        sys.exit(str(error))
+    run(main, Options, __doc__)

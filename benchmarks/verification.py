@@ -11,21 +11,19 @@ pixels apart. Every time is that of the whole batch. Methods are timed in turns;
 
 import dataclasses
 import itertools
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-import tyro
 from tyro.conf import arg
 
 from benchmarks import planted, results_file, verifiers
+from benchmarks.command_line import run
 from benchmarks.planted import Problem
 from benchmarks.timing import spread, take_turns
 from benchmarks.verifiers import Verifier
-from delf_jax.errors import DelfError
 from retrieval.verification.transforms import Model
 
 OUTLIERS = (0.1, 0.3, 0.5, 0.7, 0.75, 0.9)
@@ -198,7 +196,4 @@ def _case(row: Mapping[str, Any]) -> Case:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(Options, description=__doc__))
-    except DelfError as error:
-        sys.exit(str(error))
+    run(main, Options, __doc__)

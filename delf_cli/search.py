@@ -183,7 +183,7 @@ def _sentences(query: str, features: "delf_jax.features.LocalFeatures", result: 
     if not len(features):
         return [f"{query}: no features to search for (the photo is empty or very small)"]
     lines = [f"{query}: {'match' if result.accepted else 'no match'}"]
-    if result.matches:
+    if result.matches and result.matches[0].log10_nfa is not None:
         lines.append(f"  the first is {result.matches[0].confidence}")
     for found in result.matches:
         nfa = "" if found.log10_nfa is None else f"log10 NFA {found.log10_nfa:7.1f}"

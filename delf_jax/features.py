@@ -51,6 +51,18 @@ class Domain(NamedTuple):
         )
 
 
+def are_domains(rows: Float[np.ndarray, "n 6"]) -> Bool[np.ndarray, " n"]:
+    """Which rows, the fields of ``Domain`` as a file holds them, are places of a photo; others cannot be counted with.
+
+    >>> are_domains(np.array([[0.0, 0, 4, 2, 8, 1], [0, 0, 4, 2, 9, 1], [4, 0, 0, 2, 0, 1]])).tolist()
+    [True, False, False]
+    """
+    x0, y0, x1, y1, area, pixel = np.asarray(rows, np.float64).T
+    with np.errstate(invalid="ignore"):
+        fits = (0 <= area) & (area <= 1.001 * (x1 - x0) * (y1 - y0))  # the numbers are rounded
+        return np.isfinite(rows).all(axis=1) & (x0 <= x1) & (y0 <= y1) & fits & (pixel > 0)
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class LocalFeatures:
@@ -88,7 +100,7 @@ class LocalFeatures:
 
     def is_finite(self) -> Bool[np.ndarray, " n"]:
         """Which features of one photo consist of finite numbers alone; the others can neither match nor be found."""
-        columns = (self.keypoints, self.scales[:, None], self.descriptors)
+        columns = (self.keypoints, self.scales[:, None], self.scores[:, None], self.descriptors)
         return np.logical_and.reduce([np.isfinite(np.asarray(column)).all(axis=1) for column in columns])
 
     @classmethod

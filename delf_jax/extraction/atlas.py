@@ -86,12 +86,12 @@ def lay_out(
     return lax.platform_dependent(
         photos,
         valid_hw,
-        cpu=functools.partial(pixels_by_taps, scales=scales, atlas=atlas, dtype=dtype),
-        default=functools.partial(pixels_by_matrices, scales=scales, atlas=atlas, dtype=dtype),
+        cpu=functools.partial(_pixels_by_taps, scales=scales, atlas=atlas, dtype=dtype),
+        default=functools.partial(_pixels_by_matrices, scales=scales, atlas=atlas, dtype=dtype),
     )
 
 
-def pixels_by_taps(photos: Array, valid_hw: Array, *, scales: Sequence[float], atlas: Atlas, dtype: Any) -> Array:
+def _pixels_by_taps(photos: Array, valid_hw: Array, *, scales: Sequence[float], atlas: Atlas, dtype: Any) -> Array:
     others = [scale for scale in scales if scale != 1]
     levels = iter(resize_by_taps(photos, valid_hw, scales=others) if others else [])
     canvas = jnp.zeros((photos.shape[0], atlas.height, atlas.width, photos.shape[3]), dtype)
@@ -101,7 +101,7 @@ def pixels_by_taps(photos: Array, valid_hw: Array, *, scales: Sequence[float], a
     return canvas
 
 
-def pixels_by_matrices(photos: Array, valid_hw: Array, *, scales: Sequence[float], atlas: Atlas, dtype: Any) -> Array:
+def _pixels_by_matrices(photos: Array, valid_hw: Array, *, scales: Sequence[float], atlas: Atlas, dtype: Any) -> Array:
     batch, _, _, channels = photos.shape
     canvas = jnp.zeros((batch, channels, 2, 2, atlas.height // 2, atlas.width // 2), dtype)
     for level, slot in zip(resize_by_matrices(photos, valid_hw, scales=scales, dtype=dtype), atlas.slots):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from delf_jax.errors import FileFormatError, one_line
-from delf_jax.features import Domain, LocalFeatures
+from delf_jax.features import Domain, LocalFeatures, are_domains
 from delf_jax.files import atomic
 
 _BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)
@@ -35,6 +35,8 @@ def read_npz(path: str | os.PathLike[str]) -> LocalFeatures:
             columns = [np.asarray(arrays[name], np.float32) for name in _COLUMNS]
             height, width = np.asarray(arrays["image_size"], np.int64).tolist()
             domain = Domain(*np.asarray(arrays["domain"], np.float32).tolist()) if "domain" in arrays else None
+            if domain is not None and not are_domains(np.array([domain])).all():
+                raise ValueError("its domain is no place of a photo")
     except FileNotFoundError:
         raise FileFormatError(f"{os.fspath(path)}: there is no such file") from None
     except (OSError, EOFError, LookupError, TypeError, ValueError, RuntimeError, MemoryError, *_BROKEN_ZIP) as error:

@@ -81,6 +81,8 @@ def members(shard: str, *, size: int, mtime_ns: int, column: str | None = None) 
         yield ImageError(
             shard, f"{' and '.join(error.columns)} may all be its photos; name one, as in {shard}::{error.columns[0]}"
         )
+    except _WrongColumn as error:
+        yield ImageError(shard, str(error))
     except (OSError, tarfile.TarError, pa.ArrowException, ValueError, OverflowError) as error:
         reason = one_line(error)
         yield ImageError(
@@ -117,6 +119,8 @@ def read(name: str) -> bytes:
         if number is None:
             raise FileNotFoundError(name)
         return _photo_of_row(*identity, column or None, number)
+    except _WrongColumn as error:
+        raise OSError(str(error)) from None
     except (tarfile.TarError, pa.ArrowException, ValueError, OverflowError) as error:
         raise OSError(f"its shard is damaged: {error}") from None
 
@@ -146,7 +150,11 @@ class _Rows(NamedTuple):
     begins: list[int]
 
 
-class _InDoubt(ValueError):
+class _WrongColumn(ValueError):
+    """A Parquet file has no such column of photos."""
+
+
+class _InDoubt(_WrongColumn):
     """Several columns may be the photos."""
 
     def __init__(self, columns: list[str]) -> None:
@@ -219,7 +227,7 @@ def _photo_column(columns: dict[str, _Column], wanted: str | None) -> _Column:
         raise ValueError("it has no column of bytes")
     if wanted is not None:
         if wanted not in columns:
-            raise ValueError(f"it has no column {wanted} of bytes, but {', '.join(columns)}")
+            raise _WrongColumn(f"it has no column {wanted} of bytes, but {', '.join(columns)}")
         return columns[wanted]
     likely = [name for name in columns if name.lower() in _PHOTOS]
     if len(columns) > 1 and len(likely) != 1:

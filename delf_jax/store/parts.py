@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from delf_jax.features import Domain, LocalFeatures
+from delf_jax.features import Domain, LocalFeatures, are_domains
 from delf_jax.files import json_files
 
 UNREADABLE = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError)
@@ -119,7 +119,7 @@ def decode(
         raise ValueError("its columns have different lengths")
     scales, keypoints, descriptors = (values for _, values in columns)
     known, domains = _lists(table, "domain", len(Domain._fields))
-    if not np.isfinite(domains).all() or (np.diff(known) > 1).any():
+    if not are_domains(domains).all() or (np.diff(known) > 1).any():
         raise ValueError("its column domain does not hold one domain for each photo")
     for row in range(len(table)):
         if row in skip:

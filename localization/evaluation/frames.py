@@ -7,9 +7,10 @@ with. Programs that ignore EXIF annotate the stored pixels. The size that they w
 import functools
 import logging
 import operator
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from PIL import Image
 
 from delf_jax.errors import ImageError
 from delf_jax.photos.decode import Frame
@@ -48,9 +49,12 @@ def read_frame(photo: Path | bytes) -> Frame | None:
 
 
 def picture_size(file: Path) -> Size | None:
-    """(height, width) of a picture of a mask; None if there is none."""
-    frame = read_frame(file) if os.path.isfile(file) else None
-    return frame and frame.size
+    """(height, width) of a picture of a mask; None if there is none. Its pixels are not decoded."""
+    try:
+        with Image.open(file) as picture:
+            return picture.size[::-1]
+    except (OSError, ValueError, SyntaxError):
+        return None
 
 
 def bring_upright(photos: Sequence[AnnotatedPhoto], source: Path) -> list[AnnotatedPhoto]:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from delf_jax.errors import SearchIndexError, one_line
-from delf_jax.features import Domain, LocalFeatures
+from delf_jax.features import Domain, LocalFeatures, are_domains
 from delf_jax.files import json_files
 from delf_jax.files.growing_array import GrowingArray
 
@@ -110,8 +110,8 @@ class PhotoColumns:
     def open(cls, folder: Path) -> "PhotoColumns":
         """Reads what ``save`` or a ``ColumnWriter`` wrote; SearchIndexError if files are damaged or inconsistent."""
         try:
-            # Mapped before they are read: a header that claims too many rows then fails without using memory.
             names = json_files.loads((folder / "names.json").read_bytes())
+            # Mapped before they are read: a header that claims too many rows then fails without using memory.
             columns: dict[str, np.ndarray] = {
                 name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
                 for name in _ARRAYS
@@ -143,6 +143,8 @@ def _require_fit(names: Any, columns: Mapping[str, np.ndarray]) -> None:
             raise ValueError(f"{name} is {columns[name].dtype} {columns[name].shape}")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError("the names are not a list of texts")
+    if not (np.isnan(columns["domains"]).all(axis=1) | are_domains(columns["domains"])).all():
+        raise ValueError("a domain is no place of a photo")
     if offsets[0] != 0 or offsets[-1] != rows or (np.diff(offsets) < 0).any():
         raise ValueError("the offsets do not ascend from 0 to the number of features")
 

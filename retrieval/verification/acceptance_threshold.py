@@ -41,6 +41,8 @@ def in_words(log10_nfa: float | None, threshold: float) -> str:
 
     >>> in_words(-48.2, -2.0)
     'accepted: chance does as well once in 10^48 tries (limit: once in 100)'
+    >>> in_words(-1.999, -2.0)
+    'refused: chance does as well once in 99 tries (limit: once in 100)'
     >>> in_words(0.7, -5.0)
     'refused: chance does as well in every try (limit: once in 100000)'
     """
@@ -52,4 +54,5 @@ def in_words(log10_nfa: float | None, threshold: float) -> str:
 
 
 def _tries(log10_nfa: float) -> str:
-    return f"10^{-log10_nfa:.0f}" if log10_nfa < -6 else f"{max(1.0, 10**-log10_nfa):.0f}"
+    # Cut, not rounded: what is refused never seems to reach the limit.
+    return f"10^{int(-log10_nfa)}" if log10_nfa < -6 else f"{max(1, int(10**-log10_nfa))}"

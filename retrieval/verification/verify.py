@@ -16,7 +16,7 @@ from retrieval.verification.confidence import NfaSettings
 from retrieval.verification.matching import nearest_in_photos
 from retrieval.verification.transforms import Model
 
-# Enough if one match in sixteen is right. With half as many trials, aero1 and aero3 of the demo are found among 15
+# Enough if one match in fourteen is right. With half as many trials, aero1 and aero3 of the demo are found among 15
 # photos by four of eight seeds; with these by seven.
 TRIALS = 8000
 
@@ -276,13 +276,18 @@ def putative_matches(query: LocalFeatures, photos: Sequence[LocalFeatures]) -> l
     for place, photo in enumerate(photos):
         theirs[place, : len(photo)] = photo.descriptors
     ours_where, theirs_where = np.zeros(rows, bool), np.zeros((count, room), bool)
-    ours_where[: len(query)] = query.is_finite()
+    ours_where[: len(query)] = _have_places(query)
     for place, photo in enumerate(photos):
-        theirs_where[place, : len(photo)] = photo.is_finite()
+        theirs_where[place, : len(photo)] = _have_places(photo)
     found = nearest_in_photos(ours, ours_where, theirs, theirs_where)
     index, order = np.asarray(found.index), np.argsort(np.asarray(found.distance), axis=1, kind="stable")
     likeliest = [order[i, :n] for i, n in enumerate(np.sum(np.asarray(found.where), axis=1))]
     return [np.stack([likeliest[i], index[i][likeliest[i]]], axis=1).astype(np.int32) for i in range(len(photos))]
+
+
+def _have_places(features: LocalFeatures) -> Bool[np.ndarray, " n"]:
+    """Which features have finite places and scales; ``mutual_nearest`` looks at the descriptors."""
+    return np.isfinite(np.asarray(features.keypoints)).all(axis=1) & np.isfinite(np.asarray(features.scales))
 
 
 def _padded_candidates(count: int) -> int:

@@ -1,9 +1,16 @@
 """Local features can be compared, kept in sets, and sent through JAX."""
 
+import dataclasses
+import math
+from pathlib import Path
+
 import jax
 import numpy as np
+import pytest
 
+from delf_jax.errors import FileFormatError
 from delf_jax.features import Domain, LocalFeatures
+from delf_jax.interchange.arrays import read_npz, write_npz
 
 
 def features(count: int = 3) -> LocalFeatures:
@@ -50,3 +57,14 @@ def test_the_domain_of_a_part_in_its_photo() -> None:
 def test_the_domain_of_a_whole_photo() -> None:
     assert Domain.whole((3000, 4000), 1000) == Domain(0, 0, 4000, 3000, 12e6, 4)
     assert Domain.whole((30, 40), 1000).pixel == 1
+
+
+@pytest.mark.parametrize("wrong", [{"pixel": 0}, {"area": math.nan}, {"area": 13e6}, {"x0": 5000}], ids=str)
+def test_a_file_whose_domain_is_no_place_is_refused(wrong: dict[str, float], tmp_path: Path) -> None:
+    features = LocalFeatures.empty((3000, 4000), 8)
+    write_npz(tmp_path / "a.npz", dataclasses.replace(features, domain=Domain.whole((3000, 4000), 1000)))
+    assert read_npz(tmp_path / "a.npz").domain == Domain.whole((3000, 4000), 1000)
+    domain = Domain.whole((3000, 4000), 1000)._replace(**wrong)
+    write_npz(tmp_path / "a.npz", dataclasses.replace(features, domain=domain))
+    with pytest.raises(FileFormatError, match="its domain is no place of a photo"):
+        read_npz(tmp_path / "a.npz")

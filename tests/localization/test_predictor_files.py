@@ -47,6 +47,12 @@ def test_changes_of_others_are_never_lost(planted_predictor: Predictor, tmp_path
         with pytest.raises(PredictorError, match="changed since it was opened; open it again"):
             changed.save(path)
     assert Predictor.open(path).found_threshold == 0.2
+    opened = Predictor.open(path)
+    fewer = opened - planted_predictor
+    (opened - planted_predictor).save(path)
+    for changed in (fewer, opened - planted_predictor):
+        with pytest.raises(PredictorError, match="changed since it was opened; open it again"):
+            changed.save(path)
 
 
 def test_one_that_has_forgotten_every_photo_opens_and_learns_again(

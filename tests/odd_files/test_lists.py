@@ -8,7 +8,7 @@ import pytest
 from delf_cli import labels
 from delf_cli.options import UsageError
 from delf_jax.errors import DelfError
-from delf_jax.files.text_files import read_lines
+from delf_jax.files.text_files import read_lines, read_table
 from delf_jax.interchange.pairs import read_pairs
 from delf_jax.training import landmark_lists
 from retrieval.evaluation import datasets
@@ -91,3 +91,14 @@ def test_one_photo_of_two_classes(tmp_path: Path) -> None:
     (tmp_path / "classes.csv").write_text("file,label\na.jpg,x\n./a.jpg,y\n")
     with pytest.raises(UsageError, match=r"classes\.csv: line 3, column label: \./a\.jpg has another label"):
         classes(tmp_path / "classes.csv")
+
+
+def test_a_byte_order_mark_is_no_column_and_empty_cells_of_the_header_are_no_names(tmp_path: Path) -> None:
+    file = tmp_path / "list.csv"
+    file.write_bytes(b"\xef\xbb\xbffile,label\nab\xff,x\n")
+    with pytest.raises(DelfError, match=r"line 2, column 3: is not text"):
+        read_lines(file)
+    file.write_text("file,label,,\na.jpg,cat,,\n")
+    assert [(line, row["file"], row["label"]) for line, row in read_table(file, ("file", "label"))] == [
+        (2, "a.jpg", "cat")
+    ]

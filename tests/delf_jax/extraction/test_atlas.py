@@ -63,7 +63,7 @@ def test_photos_are_laid_out_alike_by_taps_and_by_products() -> None:
     layout = pack(tuple(canvas_size((40, 48), scale) for scale in scales), 15)
     laid = (
         jax.jit(functools.partial(pixels, scales=scales, atlas=layout, dtype=jnp.float32))(photos, sizes)
-        for pixels in (atlas.pixels_by_taps, atlas.pixels_by_matrices)
+        for pixels in (atlas._pixels_by_taps, atlas._pixels_by_matrices)
     )
     by_taps, by_matrices = map(np.asarray, laid)
     np.testing.assert_allclose(by_matrices, by_taps, atol=1e-5)

@@ -1,5 +1,6 @@
 """One changer at a time, and readers that see one state whatever is changed meanwhile."""
 
+import json
 import os
 import threading
 import time
@@ -110,3 +111,22 @@ def test_heads_and_folders_of_weights_have_one_changer(tmp_path: Path) -> None:
             (refused,) = errors_elsewhere(change)
         assert "another writer is at work" in str(refused)
     assert os.listdir(model) == []
+
+
+def test_who_lost_the_lease_leaves_that_of_its_successor(tmp_path: Path) -> None:
+    lease = tmp_path / ".index.lease"
+    with only_changer(tmp_path / "index", DelfError):
+        stolen = json.loads((lease / "lease.json").read_text())
+        (lease / "lease.json").write_text(json.dumps(stolen | {"owner": "another"}))
+    assert json.loads((lease / "lease.json").read_text())["owner"] == "another"
+
+
+def test_the_lease_lies_inside_where_only_the_folder_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "index").mkdir()
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)
+    with only_changer(tmp_path / "index", DelfError):
+        assert os.listdir(tmp_path) == ["index"]
+        assert os.listdir(tmp_path / "index") == [".index.lease"]
+    assert os.listdir(tmp_path / "index") == []

@@ -65,6 +65,11 @@ def test_a_linked_folder_outside_is_followed(tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "link").symlink_to(tmp_path / "elsewhere")
     assert names(tmp_path / "root", under=tmp_path) == ["root/link/1.jpg"]
+    touch(tmp_path / "later" / "1.jpg")
+    (tmp_path / "root" / "link").unlink()
+    (tmp_path / "root" / "link").symlink_to(tmp_path / "later")
+    found = names(tmp_path / "root" / "link", tmp_path / "elsewhere", under=tmp_path)
+    assert found == ["root/link/1.jpg", "elsewhere/1.jpg"]
 
 
 def test_no_pattern_gives_a_file_twice(tmp_path: Path) -> None:

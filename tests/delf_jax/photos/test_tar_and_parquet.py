@@ -125,7 +125,17 @@ def test_in_doubt_the_column_is_named(names: tuple[str, str], tmp_path: Path) ->
         assert found(f"{shard}::{chosen}") == found(f"{tmp_path}/*.parquet::{chosen}")
         assert found(f"{shard}::{chosen}") == [f"{shard}::{chosen}::{key}" for key in "abc"]
         assert [read_bytes(name) for name in found(f"{shard}::{chosen}")] == expected
-    assert f"it has no column nothing of bytes, but {names[0]}, {names[1]}" in found(f"{shard}::nothing")[0]
+    refused = f"it has no column nothing of bytes, but {names[0]}, {names[1]}"
+    assert found(f"{shard}::nothing") == [f"{shard}: {refused}"]
+    with pytest.raises(ImageError, match="name its column of photos") as error:
+        read_bytes(f"{shard}::a")
+    assert "damaged" not in str(error.value)
+
+
+def test_a_row_may_have_the_name_of_the_column(tmp_path: Path) -> None:
+    shard = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"image": THREE, "key": ["image", "b", "c"]}), shard)
+    assert [read_bytes(name) for name in found(shard)] == THREE
 
 
 def test_a_name_that_is_twice_in_a_tar_is_told(tmp_path: Path) -> None:
