@@ -210,7 +210,6 @@ def _row(job: Job, who: str, cache: str, runs: Sequence[Run]) -> dict[str, Any]:
         "core_seconds": core_seconds.median,
         "core_seconds_quartiles": core_seconds[1:],
         "megabytes": max(run.megabytes for run in runs),
-        "answer": runs[0].answer,
     }
 
 
