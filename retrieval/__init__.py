@@ -5,15 +5,19 @@ large for one process. ``match`` compares two photos. ``ransac`` and ``matching`
 them, ``metrics`` measures rankings, and ``draw`` makes pictures of matches.
 """
 
-from retrieval import draw
-from retrieval.evaluation import metrics
-from retrieval.indexing.index import Index
-from retrieval.pairs import match_pairs, retrieved_pairs
-from retrieval.search import SearchableIndex, SearchResult, SearchSettings
-from retrieval.sharding.sharded_index import ShardedIndex, open_index
-from retrieval.verification import matching, ransac
-from retrieval.verification.acceptance_threshold import DEFAULT_THRESHOLD
-from retrieval.verification.verify import Match, match
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from retrieval import draw
+    from retrieval.evaluation import metrics
+    from retrieval.indexing.index import Index
+    from retrieval.pairs import match_pairs, retrieved_pairs
+    from retrieval.search import SearchableIndex, SearchResult, SearchSettings
+    from retrieval.sharding.sharded_index import ShardedIndex, open_index
+    from retrieval.verification import matching, ransac
+    from retrieval.verification.acceptance_threshold import DEFAULT_THRESHOLD
+    from retrieval.verification.verify import Match, match
 
 __all__ = [
     "DEFAULT_THRESHOLD",
@@ -32,3 +36,30 @@ __all__ = [
     "ransac",
     "retrieved_pairs",
 ]
+
+# Libraries of the index take half a second to import, and `delf-jax match` needs none: imported on first use (PEP 562).
+_HOMES = {
+    "DEFAULT_THRESHOLD": "verification.acceptance_threshold",
+    "Index": "indexing.index",
+    "Match": "verification.verify",
+    "SearchResult": "search",
+    "SearchSettings": "search",
+    "SearchableIndex": "search",
+    "ShardedIndex": "sharding.sharded_index",
+    "draw": "draw",
+    "match": "verification.verify",
+    "match_pairs": "pairs",
+    "matching": "verification.matching",
+    "metrics": "evaluation.metrics",
+    "open_index": "sharding.sharded_index",
+    "ransac": "verification.ransac",
+    "retrieved_pairs": "pairs",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = importlib.import_module(f"{__name__}.{_HOMES[name]}")
+    value = globals()[name] = home if home.__name__.endswith(f".{name}") else getattr(home, name)
+    return value

@@ -7,11 +7,9 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.dataset as ds
-from pyarrow import fs
 
 from delf_jax.errors import StoreError
 from delf_jax.files import atomic, json_files
@@ -21,6 +19,9 @@ from delf_jax.store.commit_log import CommitLog
 from delf_jax.store.manifest import Manifest, Part
 from delf_jax.store.parts import StoredPhoto
 from delf_jax.store.run_report import RunReport, is_run_name
+
+if TYPE_CHECKING:
+    import pyarrow.dataset
 
 HEAD = "head.safetensors"
 FAILURES = "failures.jsonl"
@@ -83,7 +84,7 @@ class FeatureStore:
             except parts.UNREADABLE as error:
                 raise damaged(self._folder, part.name, f"it is not readable: {error}") from None
 
-    def dataset(self) -> ds.Dataset:
+    def dataset(self) -> "pyarrow.dataset.Dataset":
         """The rows that count, as a pyarrow dataset: for DuckDB, Polars, or whatever reads one.
 
         Columns are those of the parts (``parts.encode``), and ``part``, the file name. Rows that a later part has
@@ -92,6 +93,9 @@ class FeatureStore:
         Raises:
             StoreError: a part that has such rows cannot be read.
         """
+        import pyarrow.dataset as ds  # imports pandas if that is installed: a third of a second
+        from pyarrow import fs
+
         filesystem = fs.PyFileSystem(fs.FSSpecHandler(self._folder.filesystem))
         kind = ds.ParquetFileFormat()
         fragments, replaced = [], ds.scalar(False)
