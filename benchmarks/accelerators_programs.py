@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec as P
 import delf_jax
 from delf_jax.settings import DEFAULT_SCALES, Precision
 from localization.encoders.base import DenseFeatures
+from localization.grid import equal_patches
 from localization.localizing import map_in_pixels
 from retrieval.nearest import QUERIES, ROWS, top_neighbours
 from retrieval.verification import ransac
@@ -182,7 +183,8 @@ def _maps(case: Case, devices: Sequence[jax.Device]) -> Program:
     channels = extractor.config.backbone.channels(case.layer)
 
     def maps(w: Any, features: Any, cells_hw: Any, image_hw: Any) -> Any:
-        return map_in_pixels({"w": w}, DenseFeatures(features, cells_hw, image_hw, case.size))
+        grid = equal_patches(cells_hw, image_hw)
+        return map_in_pixels({"w": w}, DenseFeatures(features, cells_hw, grid, image_hw, case.size))
 
     features = Array((case.batch, *map(int, cells[0]), channels), jnp.dtype(case.precision))
     direction = Array((channels,), np.float32, shared=False)

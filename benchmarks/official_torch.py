@@ -14,6 +14,7 @@ from benchmarks.errors import Unavailable
 from benchmarks.timing import spread, take_turns
 from localization.foreground import closed_form
 from localization.foreground.statistics import Statistics, position_sums
+from localization.grid import aligned_corners
 from localization.maps.activation import activation_map, upsample
 
 Map = Float[np.ndarray, "h w c"]
@@ -85,7 +86,8 @@ def _row(what: str, seconds: dict[str, Float[np.ndarray, " n"]], agreement: dict
 
 def _compute_map(dense: Any, w: Any, *, size: tuple[int, int]) -> Any:
     cells = np.array(dense.shape[:2])
-    return upsample(activation_map(dense, w, cells).activation, cells, np.array(size), size)
+    grid = aligned_corners(cells, np.array(size))
+    return upsample(activation_map(dense, w, cells).activation, cells, grid, np.array(size), size)
 
 
 _map = jax.jit(_compute_map, static_argnames="size")

@@ -10,6 +10,7 @@ from localization.encoders.extractor_encoder import ExtractorEncoder
 from localization.encoders.map_encoder import MapEncoder
 from localization.fitting.fit import fit
 from localization.foreground.statistics import Statistics
+from localization.grid import Grid
 from localization.localizing import Localization
 from localization.maps.activation import ActivationMap, activation_map, upsample
 from localization.predictor import Predictor
@@ -18,6 +19,7 @@ __all__ = [
     "ActivationMap",
     "CallableEncoder",
     "ExtractorEncoder",
+    "Grid",
     "Localization",
     "MapEncoder",
     "Predictor",

@@ -7,13 +7,13 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from delf_jax.errors import PredictorError
 from localization.encoders.base import DenseFeatures, EncodedPhoto
 from localization.foreground.classes import Classifier, mean_feature
 from localization.maps import boxes, grabcut
-from localization.maps.activation import AnyArray, cosine_map, require_channels, stretch, upsample
+from localization.maps.activation import AnyArray, cosine_map, require_channels, resample, stretch, upsample
 from localization.maps.boxes import Box
 
 # A Classifier of the features, or any function of images to logits.
@@ -48,49 +48,56 @@ class Localization:
 
 def mean_over_scales(
     dense: DenseFeatures, map_of: Callable[[Float[Array, "b _h _w c"]], Float[Array, "b _h _w"]]
-) -> tuple[Float[Array, "b h w"], Int[Array, "b 2"]]:
-    """The mean of ``map_of(features)`` over all scales, on the grid of the finest one.
+) -> tuple[Float[Array, "b h w"], DenseFeatures]:
+    """The mean of ``map_of(features)`` over all scales, at the cells of the finest one.
 
     Returns:
-        The mean, and int [B, 2], (height, width) in cells of each photo's own part of it.
+        The mean, and the finest scale.
     """
     levels = [dense, *dense.other_scales]
     finest = max(levels, key=lambda level: level.features.shape[1] * level.features.shape[2])
-    grid = finest.features.shape[1:3]
+    height, width = finest.features.shape[1:3]
     maps = [
         map_of(level.features)
         if level is finest
-        else upsample(map_of(level.features), level.cells_hw, finest.cells_hw, (grid[0], grid[1]))
+        else resample(
+            map_of(level.features),
+            level.cells_hw,
+            level.grid,
+            finest.grid,
+            onto_hw=finest.cells_hw,
+            shape=(height, width),
+        )
         for level in levels
     ]
-    return sum(maps[1:], maps[0]) / len(maps), finest.cells_hw
+    return sum(maps[1:], maps[0]) / len(maps), finest
 
 
 def map_in_pixels(arguments: Any, dense: DenseFeatures) -> dict[str, Any]:
     """The map for the direction ``arguments["w"]`` [C], upsampled to the batch's canvas; pure, for ``Encoder.run``."""
     require_channels(dense.features.shape[-1], arguments["w"].shape[-1])
-    cosines, cells_hw = mean_over_scales(dense, lambda features: cosine_map(features, arguments["w"]))
-    maps = stretch(cosines, cells_hw)
-    pixels = upsample(maps.activation, cells_hw, dense.image_hw, dense.canvas)
+    cosines, level = mean_over_scales(dense, lambda features: cosine_map(features, arguments["w"]))
+    maps = stretch(cosines, level.cells_hw)
+    pixels = upsample(maps.activation, level.cells_hw, level.grid, dense.image_hw, dense.canvas)
     return {"activation": pixels, "peak": maps.peak, "low": maps.low, "high": maps.high}
 
 
 def maps_of_classes(arguments: Any, dense: DenseFeatures) -> dict[str, Any]:
     """Cosines with each of ``arguments["directions"]`` [K, C], and the mean feature; pure, for ``Encoder.run``."""
-    cosines, cells_hw = cosines_at_scales(dense, arguments["directions"])
-    return {"cosines": cosines, "mean": mean_feature(dense), "cells_hw": cells_hw}
+    cosines, level = cosines_at_scales(dense, arguments["directions"])
+    return {"cosines": cosines, "mean": mean_feature(dense), "cells_hw": level.cells_hw, "grid": level.grid}
 
 
 def cosines_at_scales(
     dense: DenseFeatures, directions: Float[AnyArray, "k c"]
-) -> tuple[Float[Array, "b h w k"], Int[Array, "b 2"]]:
+) -> tuple[Float[Array, "b h w k"], DenseFeatures]:
     """``mean_over_scales`` of the cosines with each of K directions."""
     require_channels(dense.features.shape[-1], directions.shape[-1])
     stacked = []
     for w in jnp.asarray(directions):
-        cosines, cells_hw = mean_over_scales(dense, functools.partial(cosine_map, w=w))
+        cosines, level = mean_over_scales(dense, functools.partial(cosine_map, w=w))
         stacked.append(cosines)
-    return jnp.stack(stacked, axis=-1), cells_hw
+    return jnp.stack(stacked, axis=-1), level
 
 
 def predicted_class(classify: Classify, names: list[str], encoded: EncodedPhoto, row: dict[str, Any]) -> str:
@@ -116,7 +123,7 @@ def predicted_class(classify: Classify, names: list[str], encoded: EncodedPhoto,
 def map_of_class(row: dict[str, Any], index: int, size: tuple[int, int]) -> dict[str, Any]:
     """The row of ``map_in_pixels`` for one class, from the row of ``maps_of_classes``."""
     maps = stretch(row["cosines"][..., index], row["cells_hw"])
-    pixels = upsample(maps.activation, row["cells_hw"], np.array(size), size)
+    pixels = upsample(maps.activation, row["cells_hw"], row["grid"], np.array(size), size)
     return {"activation": np.asarray(pixels), "peak": maps.peak, "low": maps.low, "high": maps.high}
 
 

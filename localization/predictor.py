@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from delf_jax.errors import ImageError, PredictorError
 from delf_jax.files.changer import Version, only_changer
@@ -205,7 +205,8 @@ class Predictor:
         cells = int(row["cells_hw"][0]), int(row["cells_hw"][1])
         unit = row["unit"][: cells[0], : cells[1]]
         require_channels(unit.shape[-1], len(self.solution.w))
-        query = unit[cells_of(where, cells, encoded.original_size)].reshape(-1, unit.shape[-1])
+        grid = row["grid"].resized(encoded.size, encoded.original_size)
+        query = unit[cells_of(where, cells, grid, encoded.original_size)].reshape(-1, unit.shape[-1])
         return explainer.explain(query, top=top, ranking=ranking, per_photo=per_photo)
 
     @functools.cached_property
@@ -305,5 +306,5 @@ class Predictor:
         return cls(**parts._asdict(), encoder=encoder, _versions={before.path: before})
 
 
-def _unit_features(arguments: Any, dense: DenseFeatures) -> dict[str, Array]:
-    return {"unit": unit_features(dense.features), "cells_hw": dense.cells_hw}
+def _unit_features(arguments: Any, dense: DenseFeatures) -> dict[str, Any]:
+    return {"unit": unit_features(dense.features), "cells_hw": dense.cells_hw, "grid": dense.grid}

@@ -24,7 +24,7 @@ from localization.foreground.statistics import Statistics
 from localization.representers.points import Points
 
 _STATISTICS, _OPTIMUM, MANIFEST, _POINTS = "statistics.safetensors", "optimum.safetensors", "manifest.json", "points"
-_FORMAT, _VERSION = "delf-jax predictor", 1
+_FORMAT, _VERSION = "delf-jax predictor", 2
 
 
 class PredictorParts(NamedTuple):

@@ -85,7 +85,7 @@ def compute_story(options: ExtractionOptions, report: Report) -> tuple[Story, di
     with clock.step("Localize and explain", f"{len(LOCATED)} photos, each with a predictor of the other photos"):
         located = [dense_maps.locate(name, maps) for name in LOCATED]
     with clock.step("Draw"):
-        heat = {name: dense_maps.attention_picture(extractor, maps[name]) for name in queries}
+        heat = {name: dense_maps.attention_picture(maps[name]) for name in queries}
         shown = {name: _query(name, result, features, heat.get(name)) for name, result in results.items()}
     story = Story(
         partnered=[(shown[name], partner) for name, partner in PARTNERS.items()],

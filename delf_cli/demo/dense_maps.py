@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from delf_cli.demo.story import LocatedPhoto, TrainingPlace
     from delf_jax.extractor import Extractor
+    from localization.grid import Grid
     from localization.representers.values import RepresenterPoint
 
 _LAYER = "conv5"
@@ -17,12 +18,17 @@ _THUMBNAIL_SIDE = 240
 
 
 class Maps(NamedTuple):
-    """A reduced photo, its original (height, width), its attention map and its dense feature map."""
+    """A reduced photo, its original (height, width), its attention map and its dense feature map.
+
+    The grids say where the cells of both maps lie in the reduced photo.
+    """
 
     pixels: "np.ndarray"
     original_size: tuple[int, int]
     attention: "np.ndarray"
+    attention_grid: "Grid"
     dense: "np.ndarray"
+    dense_grid: "Grid"
 
 
 def compute(extractor: "Extractor", photos: Mapping[str, str]) -> dict[str, Maps]:
@@ -35,6 +41,7 @@ def compute(extractor: "Extractor", photos: Mapping[str, str]) -> dict[str, Maps
 
     from delf_jax.extraction.attention import score
     from delf_jax.photos.load import Photo
+    from localization.encoders.extractor_encoder import layer_grid
 
     attended = extractor.head.layer
 
@@ -47,25 +54,21 @@ def compute(extractor: "Extractor", photos: Mapping[str, str]) -> dict[str, Maps
     for name, photo, row in extractor.run(extractor.compiled(program), extractor.params, photos.items()):
         if not isinstance(photo, Photo):
             raise photo
-        valid = {}
+        size = np.array(photo.pixels.shape[:2], np.int32)
+        valid: list[Any] = []
         for layer in (attended, _LAYER):
-            height, width = (int(side) for side in extractor.map_size(np.array(photo.pixels.shape[:2]), layer))
-            valid[layer] = np.asarray(row[layer][:height, :width], np.float32)
-        found[name] = Maps(photo.pixels, photo.original_size, valid[attended], valid[_LAYER])
+            height, width = (int(side) for side in extractor.map_size(size, layer))
+            valid += [np.asarray(row[layer][:height, :width], np.float32), layer_grid(extractor, layer, size)]
+        found[name] = Maps(photo.pixels, photo.original_size, *valid)
     return found
 
 
-def attention_picture(extractor: "Extractor", maps: Maps) -> bytes:
+def attention_picture(maps: Maps) -> bytes:
     """JPEG of the attention map over the photo."""
-    import numpy as np
-
     from delf_jax import drawing
 
-    size = np.array([maps.pixels.shape[:2]], np.int32)
-    centres = np.asarray(extractor.cell_centres(size, extractor.head.layer, *maps.attention.shape))[0]
-    first, step = centres[0, 0], centres[1, 1] - centres[0, 0]
-    origin, pitch = (float(first[0]), float(first[1])), (float(step[0]), float(step[1]))
-    return drawing.to_jpeg(drawing.draw_heat(maps.pixels, maps.attention, origin=origin, step=pitch))
+    (y, x), (step_y, step_x) = ((float(side) for side in part) for part in maps.attention_grid)
+    return drawing.to_jpeg(drawing.draw_heat(maps.pixels, maps.attention, origin=(x, y), step=(step_x, step_y)))
 
 
 def locate(name: str, maps: Mapping[str, Maps]) -> "LocatedPhoto":
@@ -77,8 +80,9 @@ def locate(name: str, maps: Mapping[str, Maps]) -> "LocatedPhoto":
     from delf_jax import drawing
     from localization import draw
 
-    def source(name: str) -> tuple["np.ndarray", tuple[int, int]]:
-        return maps[name].dense, maps[name].original_size
+    def source(name: str) -> tuple["np.ndarray", tuple[int, int], "Grid"]:
+        photo = maps[name]
+        return photo.dense, photo.original_size, photo.dense_grid.resized(photo.pixels.shape[:2], photo.original_size)
 
     predictor = localization.fit({other: source(other) for other in maps if other != name})
     (found,) = predictor.localize([source(name)])

@@ -14,9 +14,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from delf_jax.errors import ImageError
+from localization.grid import Grid
 
 Key = TypeVar("Key", bound=Hashable)
-# A photo: a path, bytes or an array. A feature map: an array, a path, or (array, (height, width) of its photo).
+# A photo: a path, bytes or an array. A feature map: an array, a path, or as in ``MapEncoder``.
 Source = Any
 # Either by name or in a row; in a row, paths are their own names.
 Photos = Mapping[str, Source] | Iterable[Source]
@@ -28,6 +29,7 @@ class DenseFeatures(NamedTuple):
     Attributes:
         features: float [B, h, w, C].
         cells_hw: int [B, 2], (height, width) in cells of each photo's own part of the map, at the top left.
+        grid: where the cells lie, in pixels of the photo as the encoder saw it; arrays [B, 2].
         image_hw: int [B, 2], (height, width) in pixels of the photo as the encoder saw it.
         canvas: static (height, width) in pixels of the padded batch.
         other_scales: the same photos at the other scales that were asked for.
@@ -35,6 +37,7 @@ class DenseFeatures(NamedTuple):
 
     features: Float[Array, "b h w c"]
     cells_hw: Int[Array, "b 2"]
+    grid: Grid
     image_hw: Int[Array, "b 2"]
     canvas: tuple[int, int]
     other_scales: tuple["DenseFeatures", ...] = ()
@@ -81,7 +84,14 @@ class Encoder(Protocol):
 # One cache of compiled programs for all encoders that compute their features outside of JAX.
 @functools.partial(jax.jit, static_argnums=0, static_argnames="canvas")
 def apply_compiled(
-    function: DenseFunction, arguments: Any, features: Any, cells_hw: Any, image_hw: Any, *, canvas: tuple[int, int]
+    function: DenseFunction,
+    arguments: Any,
+    features: Any,
+    cells_hw: Any,
+    *,
+    grid: Grid,
+    image_hw: Any,
+    canvas: tuple[int, int],
 ) -> Any:
     """``function(arguments, dense)`` for a batch of features, compiled once for each function and shape."""
-    return function(arguments, DenseFeatures(jnp.asarray(features), cells_hw, image_hw, canvas))
+    return function(arguments, DenseFeatures(jnp.asarray(features), cells_hw, grid, image_hw, canvas))

@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 from delf_jax.errors import ImageError, PredictorError
 from delf_jax.photos.load import load_photo
 from localization.encoders.base import DenseFunction, EncodedPhoto, Key, Source, apply_compiled
+from localization.grid import Grid, equal_patches
 
 
 class CallableEncoder:
@@ -25,12 +26,21 @@ class CallableEncoder:
         name: identifies the function; predictors of different names cannot be added.
         size: side of the images in pixels.
         batch_size: B; the last batch is padded with black images.
+        grid: where the cells lie in the images. None takes them as equal patches. A ResNet of PyTorch, which pads both
+            sides alike, has ``Grid((0, 0), (32, 32))`` at stride 32.
     """
 
     def __init__(
-        self, function: Callable[[np.ndarray], Any], *, name: str, size: int = 224, batch_size: int = 8
+        self,
+        function: Callable[[np.ndarray], Any],
+        *,
+        name: str,
+        size: int = 224,
+        batch_size: int = 8,
+        grid: Grid | None = None,
     ) -> None:
         self.function = function
+        self.grid = grid
         self.size = size
         self.batch_size = batch_size
         self.description: Mapping[str, Any] = {"kind": "callable", "name": name, "size": size}
@@ -67,7 +77,11 @@ class CallableEncoder:
                 )
             cells = np.tile(np.array(features.shape[1:3], np.int32), (self.batch_size, 1))
             sizes = np.full((self.batch_size, 2), self.size, np.int32)
-            output = apply_compiled(function, arguments, features, cells, sizes, canvas=(self.size, self.size))
+            grid = self.grid or equal_patches(cells[0], sizes[0])
+            grid = Grid(*(np.tile(np.asarray(part, np.float32), (self.batch_size, 1)) for part in grid))
+            output = apply_compiled(
+                function, arguments, features, cells, grid=grid, image_hw=sizes, canvas=(self.size, self.size)
+            )
             for row, (key, encoded) in enumerate(batch):
                 yield key, encoded, jax.tree.map(lambda array, row=row: np.asarray(array[row]), output)
 

@@ -3,16 +3,20 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from jaxtyping import Array
+import numpy as np
+from jaxtyping import Array, Int
 
 import delf_jax
 from delf_jax import loading
 from delf_jax.errors import ImageError, PredictorError
 from delf_jax.extraction.head import Head
 from delf_jax.extraction.program import dense_levels
+from delf_jax.extraction.pyramid import scaled_size
 from delf_jax.extractor import Extractor
 from delf_jax.files import model_file
+from delf_jax.models.receptive_field import cell_offset, receptive_field
 from localization.encoders.base import DenseFeatures, DenseFunction, EncodedPhoto, Encoder, Key, Source
+from localization.grid import Grid
 
 
 class ExtractorEncoder:
@@ -102,10 +106,21 @@ class ExtractorEncoder:
                 params["extractor"], images, valid_hw, config=self.extractor.config, name=self.layer, scales=scales
             )
             canvas = images.shape[1], images.shape[2]
-            first, *others = (DenseFeatures(level.features, level.size, valid_hw, canvas) for level in levels)
-            return function(params["arguments"], first._replace(other_scales=tuple(others)))
+            dense = []
+            for level, scale in zip(levels, scales):
+                seen = scaled_size(valid_hw, scale)
+                grid = layer_grid(self.extractor, self.layer, seen).resized(seen, valid_hw)
+                dense.append(DenseFeatures(level.features, level.size, grid, valid_hw, canvas))
+            return function(params["arguments"], dense[0]._replace(other_scales=tuple(dense[1:])))
 
         return program
+
+
+def layer_grid(extractor: Extractor, layer: str, size: Int[Any, "*b 2"]) -> Grid:
+    """Where the receptive fields of a layer lie in photos that its network sees at ``size`` (height, width)."""
+    network = extractor.config.backbone.network
+    first = cell_offset(network, layer, size)
+    return Grid(first, np.float32(receptive_field(network, layer).stride) * np.ones(2, np.float32))
 
 
 def run_at_scales(

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -10,12 +10,14 @@ from jaxtyping import Float
 
 from delf_jax.errors import ImageError
 from localization.encoders.base import DenseFunction, EncodedPhoto, Key, Source, apply_compiled
+from localization.grid import Grid, equal_patches
 
 
 class MapEncoder:
-    """Feature maps: float arrays [h, w, C], paths of .npy files, or pairs (array, (height, width) of the photo).
+    """Feature maps: float arrays [h, w, C], paths of .npy files, or tuples of an array and where it lies in its photo.
 
-    Without the size of the photo, boxes are in cells of the map.
+    The tuples are (array, (height, width) of the photo) or (array, (height, width), grid). Without the size, boxes are
+    in cells of the map. Without the grid, cells are equal patches of the photo.
 
     Args:
         name: identifies what computed the maps; predictors of different names cannot be added.
@@ -30,7 +32,7 @@ class MapEncoder:
         """See ``Encoder.run``."""
         for key, source in photos:
             try:
-                dense, size = read_map(source)
+                dense, size, grid = read_map(source)
             except ImageError as error:
                 yield key, error, None
                 continue
@@ -40,7 +42,8 @@ class MapEncoder:
             padded = np.pad(dense, ((0, -h % 8), (0, -w % 8), (0, 0)))
             canvas = (size[0] + -size[0] % 32, size[1] + -size[1] % 32)
             cells, sizes = np.array([[h, w]], np.int32), np.array([size], np.int32)
-            output = apply_compiled(function, arguments, padded[None], cells, sizes, canvas=canvas)
+            grid = Grid(*(np.asarray(part, np.float32)[None] for part in grid or equal_patches(cells[0], sizes[0])))
+            output = apply_compiled(function, arguments, padded[None], cells, grid=grid, image_hw=sizes, canvas=canvas)
             yield key, EncodedPhoto(None, size, size), jax.tree.map(lambda array: np.asarray(array[0]), output)
 
 
@@ -51,15 +54,23 @@ def is_map(source: Source) -> bool:
     return isinstance(source, tuple) or (isinstance(source, np.ndarray) and np.issubdtype(source.dtype, np.floating))
 
 
-def read_map(source: Source) -> tuple[Float[np.ndarray, "h w c"], tuple[int, int] | None]:
-    """A feature map in float32, and (height, width) of its photo if that was given.
+class FeatureMap(NamedTuple):
+    """A feature map in float32, and (height, width) of its photo and the grid if they were given."""
+
+    dense: Float[np.ndarray, "h w c"]
+    size: tuple[int, int] | None
+    grid: Grid | None
+
+
+def read_map(source: Source) -> FeatureMap:
+    """A feature map as ``MapEncoder`` takes it.
 
     Raises:
         ImageError: not a float array [h, w, C], or empty, or it holds NaN or infinity.
     """
-    size = None
+    size = grid = None
     if isinstance(source, tuple):
-        source, size = source
+        source, size, grid = (*source, None)[:3]
     name = "feature map" if isinstance(source, np.ndarray) else os.fspath(source)
     if not isinstance(source, np.ndarray):
         try:
@@ -70,4 +81,4 @@ def read_map(source: Source) -> tuple[Float[np.ndarray, "h w c"], tuple[int, int
         raise ImageError(name, "not a feature map; save a float array [h, w, C]")
     if not source.size or not np.isfinite(source).all():
         raise ImageError(name, "the feature map is empty or holds NaN or infinity; compute it again")
-    return source.astype(np.float32), size
+    return FeatureMap(source.astype(np.float32), size, grid)

@@ -192,9 +192,15 @@ def _prepared(
 
 
 def _coarse_maps(arguments: Any, dense: DenseFeatures) -> dict[str, Any]:
-    cosines, cells_hw = cosines_at_scales(dense, arguments["directions"])
+    cosines, level = cosines_at_scales(dense, arguments["directions"])
     sums, _ = mean_over_scales(dense, lambda features: jnp.sum(features.astype(jnp.float32), axis=-1))
-    return {"cosines": cosines, "sum": sums, "mean": mean_feature(dense), "cells_hw": cells_hw}
+    return {
+        "cosines": cosines,
+        "sum": sums,
+        "mean": mean_feature(dense),
+        "cells_hw": level.cells_hw,
+        "grid": level.grid,
+    }
 
 
 class _Comparison:
@@ -224,10 +230,10 @@ class _Comparison:
         elif self.classes:
             which = "it has no class" if photo.label is None else f"its class {photo.label!r} was not fitted"
             raise PredictorError(f"{photo.path}: {which}; fit with all classes or none")
-        ious, score = {}, 0.0
+        ious, score, grid = {}, 0.0, protocol.grid(row["grid"], row["cells_hw"], size)
         for method, values in coarse.items():
             maps = stretch(values, row["cells_hw"])
-            pixels = np.asarray(upsample(maps.activation, row["cells_hw"], np.array(size), size))
+            pixels = np.asarray(upsample(maps.activation, row["cells_hw"], grid, np.array(size), size))
             found = [protocol.found_box(box, size) for box in largest_boxes(pixels, THRESHOLDS)]
             ious[method] = np.array([self._best_iou(box, truth) for box in found])
             self._count(method, pixels, mask)

@@ -5,13 +5,14 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 
 from delf_jax.errors import ImageError
 from localization.encoders.base import Source
 from localization.encoders.callable_encoder import squash
 from localization.evaluation.annotated_photo import AnnotatedPhoto, Edges
 from localization.evaluation.metrics import BoxConvention, inclusive_box
+from localization.grid import Grid, aligned_corners
 
 
 class CropProtocol(NamedTuple):
@@ -60,6 +61,10 @@ class CropProtocol(NamedTuple):
             return box
         return inclusive_box(box, encoded_size[1], encoded_size[0]) if box else (0, 0, 0, 0)
 
+    def grid(self, grid: Grid, cells_hw: Int[np.ndarray, "2"], encoded_size: tuple[int, int]) -> Grid:
+        """Where the official code draws the cells of a map, whatever their receptive fields are."""
+        return aligned_corners(cells_hw, np.array(encoded_size))
+
     @property
     def _margin(self) -> int:
         return (self.resize - self.crop) // 2
@@ -96,6 +101,10 @@ class FullProtocol(NamedTuple):
     def found_box(self, box: Sequence[float] | None, encoded_size: tuple[int, int]) -> Sequence[float] | None:
         """The largest box that was found, unchanged."""
         return box
+
+    def grid(self, grid: Grid, cells_hw: Int[np.ndarray, "2"], encoded_size: tuple[int, int]) -> Grid:
+        """Where the cells of a map lie: the centres of their receptive fields."""
+        return grid
 
 
 Protocol = CropProtocol | FullProtocol

@@ -143,7 +143,8 @@ def accumulate(
             raise PredictorError(f"{name}: {error}") from error
         statistics = photo if statistics is None else statistics + photo
         if collector:
-            fitted = FittedPhoto(name, encoded.original_size, (h, w), label)
+            grid = row["grid"].resized(encoded.size, encoded.original_size)
+            fitted = FittedPhoto(name, encoded.original_size, _floats(grid.first), _floats(grid.step), label)
             picture = functools.partial(thumbnail, encoded.pixels, settings.thumbnail_side)
             collector.add(fitted, row["unit"][:h, :w], np.asarray(sums.norms)[:h, :w], picture=picture)
     if statistics is None:
@@ -160,11 +161,16 @@ def _required(sums: FitSums | None) -> FitSums:
 def _sums(arguments: Any, dense: DenseFeatures) -> dict[str, Any]:
     where = valid_cells(dense.cells_hw, *dense.features.shape[1:3])
     sums = position_sums(dense.features, where, arguments["norm_cap"])
-    return {"sums": tuple(sums), "cells_hw": dense.cells_hw}
+    return {"sums": tuple(sums), "cells_hw": dense.cells_hw, "grid": dense.grid}
 
 
 def _sums_and_units(arguments: Any, dense: DenseFeatures) -> dict[str, Any]:
     return _sums(arguments, dense) | {"unit": unit_features(dense.features).astype(jnp.float16)}
+
+
+def _floats(pair: Any) -> tuple[float, float]:
+    y, x = (float(number) for number in pair)
+    return y, x
 
 
 def _label(labels: Labels | None, name: str) -> str | None:

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from delf_jax.errors import PredictorError
 from delf_jax.models.layers import valid_cells
+from localization.grid import PIXELS, Grid
 
 AnyArray = Array | np.ndarray
 
@@ -69,41 +70,55 @@ def activation_map(
     return stretch(cosine_map(dense, w), valid_hw)
 
 
-def align_corners_matrix(
-    cells: Int[AnyArray, "*b"], pixels: Int[AnyArray, "*b"], size: int, out_size: int
-) -> Float[Array, "*b o s"]:
-    """The matrix that interpolates ``cells`` samples linearly to ``pixels`` samples; first and last samples coincide.
-
-    Args:
-        cells: int [...], number of valid samples, at most ``size``; may be traced.
-        pixels: int [...], number of samples of the result, at most ``out_size``; may be traced.
-
-    Returns:
-        float32 [..., out_size, size]; rows from ``pixels`` on are zero.
-    """
-    cells, pixels = jnp.asarray(cells), jnp.asarray(pixels)
-    row = jnp.arange(out_size, dtype=jnp.float32)
-    step = (cells - 1) / jnp.maximum(pixels - 1, 1)
-    position = row * step[..., None]
-    weights = jnp.maximum(1 - jnp.abs(position[..., None] - jnp.arange(size)), 0)
-    return jnp.where((row < pixels[..., None])[..., None], weights, 0)
-
-
 def upsample(
     maps: Float[AnyArray, "*b h w"],
     valid_hw: Int[AnyArray, "*b 2"],
+    grid: Grid,
     image_hw: Int[AnyArray, "*b 2"],
     canvas: tuple[int, int],
 ) -> Float[Array, "*b H W"]:
-    """Bilinear upsampling with aligned corners, as in the official code, by two small matrices.
+    """``resample`` to the pixels of photos of ``image_hw`` (height, width); ``canvas`` is the shape of the result."""
+    return resample(maps, valid_hw, grid, PIXELS, onto_hw=image_hw, shape=canvas)
+
+
+def resample(
+    maps: Float[AnyArray, "*b h w"],
+    valid_hw: Int[AnyArray, "*b 2"],
+    grid: Grid,
+    onto: Grid,
+    *,
+    onto_hw: Int[AnyArray, "*b 2"],
+    shape: tuple[int, int],
+) -> Float[Array, "*b H W"]:
+    """Maps at the cells of another grid of the same photos, bilinear, by two small matrices.
+
+    Beyond the centres of its outermost cells a map keeps their values.
 
     Args:
         maps: [..., h, w]; only the top-left ``valid_hw`` cells are used.
         valid_hw: int [..., 2], (height, width) in cells.
-        image_hw: int [..., 2], (height, width) in pixels of the result.
-        canvas: static (height, width) of the result; zero outside each photo.
+        grid: where the cells of ``maps`` lie.
+        onto: where the cells of the result lie.
+        onto_hw: int [..., 2], (height, width) of each result in cells.
+        shape: static (height, width) of the result; zero outside ``onto_hw``.
     """
-    valid_hw, image_hw = jnp.asarray(valid_hw), jnp.asarray(image_hw)
-    rows = align_corners_matrix(valid_hw[..., 0], image_hw[..., 0], maps.shape[-2], canvas[0])
-    columns = align_corners_matrix(valid_hw[..., 1], image_hw[..., 1], maps.shape[-1], canvas[1])
+    matrices = []
+    for axis, count in enumerate(shape):
+        index = jnp.arange(count, dtype=jnp.float32)
+        first, step = (jnp.asarray(part)[..., axis, None] for part in onto)
+        weights = interpolation_matrix(
+            grid.position(first + step * index, axis), jnp.asarray(valid_hw)[..., axis], maps.shape[axis - 2]
+        )
+        inside = index < jnp.asarray(onto_hw)[..., axis, None]
+        matrices.append(jnp.where(inside[..., None], weights, 0))
+    rows, columns = matrices
     return jnp.einsum("...Hh,...hw,...Ww->...HW", rows, maps, columns, precision=lax.Precision.HIGHEST)
+
+
+def interpolation_matrix(
+    position: Float[AnyArray, "*b o"], cells: Int[AnyArray, "*b"], size: int
+) -> Float[Array, "*b o {size}"]:
+    """The weights of ``size`` cells, of which the first ``cells`` are valid, at each position between them."""
+    last = jnp.maximum(jnp.asarray(cells) - 1, 0)[..., None]
+    position = jnp.clip(jnp.asarray(position), 0, last)
+    return jnp.maximum(1 - jnp.abs(position[..., None] - jnp.arange(size)), 0)

@@ -20,8 +20,10 @@ _SCHEMA = pa.schema(
         ("name", pa.string()),
         ("height", pa.int64()),
         ("width", pa.int64()),
-        ("cell_rows", pa.int64()),
-        ("cell_columns", pa.int64()),
+        ("first_y", pa.float64()),
+        ("first_x", pa.float64()),
+        ("step_y", pa.float64()),
+        ("step_x", pa.float64()),
         ("label", pa.string()),
         ("thumbnail", pa.binary()),
     ]
@@ -36,20 +38,22 @@ class FittedPhoto(NamedTuple):
     Attributes:
         name: its path, or the key that it was given with.
         size: (height, width) in pixels of the upright original.
-        cells: (height, width) of its feature map.
+        first: (y, x) of the centre of cell (0, 0) of its feature map, in pixels of the upright original.
+        step: (y, x), pixels between the centres of neighbouring cells.
         label: its class, if one was given.
         thumbnail: JPEG of the photo, or None.
     """
 
     name: str
     size: tuple[int, int]
-    cells: tuple[int, int]
+    first: tuple[float, float]
+    step: tuple[float, float]
     label: str | None = None
     thumbnail: bytes | None = None
 
     def position(self, cell: Int[np.ndarray, "2"]) -> tuple[float, float]:
-        """(x, y) in pixels of the upright original for a cell (row, column). The corners of map and photo coincide."""
-        y, x = (int(i) * (side - 1) / max(cells - 1, 1) for i, side, cells in zip(cell, self.size, self.cells))
+        """(x, y) in pixels of the upright original of the centre of a cell (row, column)."""
+        y, x = (first + int(i) * step for i, first, step in zip(cell, self.first, self.step))
         return x, y
 
 
@@ -189,9 +193,16 @@ def _temporary() -> Iterator[None]:
 
 
 def _to_row(photo: FittedPhoto) -> dict[str, Any]:
-    return dict(zip(_SCHEMA.names, (photo.name, *photo.size, *photo.cells, photo.label, photo.thumbnail)))
+    return dict(zip(_SCHEMA.names, (photo.name, *photo.size, *photo.first, *photo.step, photo.label, photo.thumbnail)))
 
 
 def _of_row(row: dict[str, Any]) -> FittedPhoto:
-    name, height, width, cell_rows, cell_columns, label, thumbnail = (row[column] for column in _SCHEMA.names)
-    return FittedPhoto(name, (height, width), (cell_rows, cell_columns), label, thumbnail)
+    size = row["height"], row["width"]
+    if "cell_rows" in row:
+        # Predictors of version 0.1 do not say where their cells lie: the outermost ones are taken to lie on the corners
+        # of the photo, which is wrong by up to a cell.
+        last = row["cell_rows"] - 1, row["cell_columns"] - 1
+        first, step = (0.0, 0.0), ((size[0] - 1) / max(last[0], 1), (size[1] - 1) / max(last[1], 1))
+    else:
+        first, step = (row["first_y"], row["first_x"]), (row["step_y"], row["step_x"])
+    return FittedPhoto(row["name"], size, first, step, row["label"], row["thumbnail"])

@@ -14,6 +14,7 @@ from delf_jax.settings import ExtractionSettings
 from delf_jax.training.run_folder import prepare_run_folder
 from localization.encoders.choosing import open_encoder
 from localization.foreground.statistics import Statistics
+from localization.grid import PIXELS
 from localization.maps.cells import cells_of
 from retrieval.indexing import manifest
 from tests.conftest import ROOT
@@ -44,7 +45,7 @@ def test_messages_never_say_none_or_show_objects(tmp_path: Path) -> None:
         (lambda: prepare_run_folder(tmp_path / "run", {"settings": {"seed": 3}}), DelfError),
         (lambda: open_encoder({}), DelfError),
         (lambda: statistics[0] + statistics[1], DelfError),
-        (lambda: cells_of((np.float64(9), 2.0), (2, 2), (5, 5)), DelfError),
+        (lambda: cells_of((np.float64(9), 2.0), (2, 2), PIXELS, (5, 5)), DelfError),
         (lambda: ExtractionSettings(scales=(np.float64(9.0),)), ValueError),
     ):
         with pytest.raises(kind) as refused:

@@ -25,6 +25,20 @@ def test_finds_the_planted_object(planted_predictor: Predictor) -> None:
         assert result.masks[0].any()
 
 
+def test_cells_are_where_the_grid_says(planted_predictor: Predictor) -> None:
+    dense, (top, left, bottom, right) = planted(100)
+    placed = (dense, (320, 640), localization.Grid((20, 40), (8, 16)))  # in a part of the photo only
+    (result,) = planted_predictor.localize([placed])
+    x0, y0, x1, y1, _ = result.boxes[0]
+    np.testing.assert_allclose([y0, y1], [20 + 8 * top, 20 + 8 * (bottom - 1)], atol=8)
+    np.testing.assert_allclose([x0, x1], [40 + 16 * left, 40 + 16 * (right - 1)], atol=16)
+    assert planted_predictor.explain(placed, (40 + 16 * left, 20 + 8 * top)).value == pytest.approx(
+        planted_predictor.explain(dense, (left, top)).value, rel=1e-5
+    )
+    photos = localization.fit({"placed": placed, **MAPS}).points.photos
+    assert photos.take([0])[0].position(np.array([2, 3])) == (40 + 3 * 16, 20 + 2 * 8)
+
+
 def test_nothing_to_find(planted_predictor: Predictor) -> None:
     background = np.abs(np.random.default_rng(0).normal(size=(8, 10, CHANNELS))).astype(np.float32)
     background[..., :16] *= 0.2
@@ -88,8 +102,7 @@ def test_maps_of_one_cell_and_one_row(planted_predictor: Predictor) -> None:
     assert (flat.found, flat.score, flat.boxes) == (False, 0, [])
     x0, y0, x1, y1, _ = strip.boxes[0]
     assert (y0, y1) == (0, 2)
-    step = 299 / 9
-    np.testing.assert_allclose([x0, x1], [left * step, (right - 1) * step], atol=step)
+    np.testing.assert_allclose([x0, x1], [left * 30, right * 30], atol=15)
     point = planted_predictor.explain((cell, (400, 3)), (2, 399))
     assert point.value == pytest.approx(one.score, abs=1e-5)
 

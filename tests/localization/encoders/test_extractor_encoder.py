@@ -14,7 +14,7 @@ from delf_jax.extraction.head import Head
 from localization.encoders.base import DenseFeatures
 from localization.encoders.extractor_encoder import ExtractorEncoder, run_at_scales
 from localization.localizing import mean_over_scales
-from localization.maps.activation import cosine_map, upsample
+from localization.maps.activation import cosine_map, resample
 from localization.predictor import Predictor
 
 NAMES = ("flower.jpg", "china.jpg", "coffee.jpg", "chelsea.jpg")
@@ -88,8 +88,8 @@ def test_unreadable_photos_come_back_as_errors(predictor: Predictor, photos: lis
 
 def test_map_at_several_scales_is_the_mean_of_the_maps(predictor: Predictor, photos: list[Path]) -> None:
     def coarse(arguments: dict[str, np.ndarray], dense: DenseFeatures) -> dict[str, Any]:
-        values, cells = mean_over_scales(dense, lambda features: cosine_map(features, arguments["w"]))
-        return {"values": values, "cells": cells}
+        values, level = mean_over_scales(dense, lambda features: cosine_map(features, arguments["w"]))
+        return {"values": values, "cells": level.cells_hw, "grid": level.grid}
 
     arguments = {"w": predictor.direction()}
     rows: dict[tuple[float, ...], dict[str, Any]] = {}
@@ -103,10 +103,36 @@ def test_map_at_several_scales_is_the_mean_of_the_maps(predictor: Predictor, pho
         h, w = (int(n) for n in one["cells"])
         assert tuple(both["cells"]) == (h, w)
         assert max(half["cells"]) < max(h, w)
-        finer = np.asarray(upsample(half["values"], half["cells"], one["cells"], one["values"].shape))
+        place = {"onto_hw": one["cells"], "shape": one["values"].shape}
+        finer = np.asarray(resample(half["values"], half["cells"], half["grid"], one["grid"], **place))
         np.testing.assert_allclose(both["values"][:h, :w], (one["values"] + finer)[:h, :w] / 2, atol=1e-5)
         assert found.score == pytest.approx(both["values"][:h, :w].max(), abs=1e-5)
         assert found.score != pytest.approx(one["values"][:h, :w].max(), abs=1e-5)
+
+
+def test_cells_lie_at_the_centres_of_their_receptive_fields(encoder: ExtractorEncoder) -> None:
+    """A square that moves by two strides moves its own change of the features by as many pixels, at every scale."""
+    fine, stride = ExtractorEncoder(encoder.extractor, layer="conv3"), 8
+
+    def maps(arguments: None, dense: DenseFeatures) -> list[tuple[Any, Any]]:
+        return [(level.features, level.grid) for level in (dense, *dense.other_scales)]
+
+    photos = {0: np.full((128, 128, 3), 90, np.uint8)}
+    for left in (48, 48 + 2 * stride):
+        photos[left] = photos[0].copy()
+        photos[left][60:69, left : left + 9] = 255
+    rows = {left: row for left, _, row in fine.run(maps, None, photos.items(), scales=(1.0, 2.0))}
+    for (plain, grid), (before, _), (after, _) in zip(*rows.values()):
+        columns = [np.square(square - plain).sum(axis=(0, 2)) for square in (before, after)]
+        x = [grid.first[1] + grid.step[1] * (energy @ np.arange(len(energy))) / energy.sum() for energy in columns]
+        assert x[1] - x[0] == pytest.approx(2 * stride, abs=1)
+        assert x[0] == pytest.approx(52, abs=stride / 2)
+    (_, first), (_, second) = rows[0]
+    centres = fine.extractor.cell_centres(np.array([[128, 128]]), "conv3", 16, 16)[0]
+    np.testing.assert_allclose(first.first + 3 * first.step, centres[3, 3][::-1])
+    # The network sees the photo at twice its size: 2 p and 2 p + 1 are what pixel p was.
+    np.testing.assert_allclose(second.first, (first.first + 0.5) / 2 - 0.5)
+    np.testing.assert_allclose(second.step, first.step / 2)
 
 
 def test_bad_scales_are_refused(predictor: Predictor, photos: list[Path]) -> None:

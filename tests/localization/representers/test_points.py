@@ -24,7 +24,9 @@ from tests.localization.planted import MAPS
 def spooled(count: int, *, picture: bytes | None = None) -> FittedPhotos:
     spool = PhotoSpool()
     for number in range(count):
-        spool.add(FittedPhoto(f"{number}.jpg", (20, 30 + number), (2, 3), None if number % 2 else "odd", picture))
+        spool.add(
+            FittedPhoto(f"{number}.jpg", (20, 30 + number), (2.5, 3), (5, 6.5), None if number % 2 else "odd", picture)
+        )
     return spool.finish()
 
 
@@ -33,7 +35,7 @@ def collected(names: str, *, max_points: int) -> Points:
     collector = PointCollector(max_points)
     for name in names:
         unit, norms = np.ones((2, 2, 5), np.float16), np.ones((2, 2), np.float32)
-        collector.add(FittedPhoto(name, (20, 20), (2, 2)), unit, norms, picture=name.encode)
+        collector.add(FittedPhoto(name, (20, 20), (5, 5), (10, 10)), unit, norms, picture=name.encode)
     return collector.finish()
 
 
@@ -83,7 +85,8 @@ def test_any_photos_are_read_in_the_order_asked_for() -> None:
     photos = spooled(9000)  # several row groups
     asked = [8999, 0, 4321, 8999, 1]
     assert photos.take(asked) == [
-        FittedPhoto(f"{number}.jpg", (20, 30 + number), (2, 3), None if number % 2 else "odd") for number in asked
+        FittedPhoto(f"{number}.jpg", (20, 30 + number), (2.5, 3), (5, 6.5), None if number % 2 else "odd")
+        for number in asked
     ]
     assert len(photos) == 9000
     with pytest.raises(IndexError, match="there are 9000 photos"):
@@ -96,9 +99,10 @@ def test_photos_of_earlier_versions_are_read(tmp_path: Path) -> None:
     pq.write_table(pa.table(columns | texts), tmp_path / "photos.parquet")
     photos = FittedPhotos(tmp_path / "photos.parquet")
     assert list(photos) == [
-        FittedPhoto("a", (20, 40), (2, 4), None, b"jpeg"),
-        FittedPhoto("b", (30, 50), (3, 5), "cat", None),
+        FittedPhoto("a", (20, 40), (0, 0), (19, 13), None, b"jpeg"),
+        FittedPhoto("b", (30, 50), (0, 0), (14.5, 12.25), "cat", None),
     ]
+    assert photos.take([1])[0].position(np.array([2, 4])) == (49, 29)
 
 
 def test_photos_of_earlier_versions_are_read_no_further_than_asked_for(tmp_path: Path) -> None:
