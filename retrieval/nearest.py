@@ -1,7 +1,7 @@
 """The nearest descriptors of a query: exact ones by blocked matrix products and a running top-k, and merged ones."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -14,27 +14,89 @@ from jaxtyping import Array, Float, Int
 ROWS = 4096
 QUERIES = 1024
 
+# Neighbours that differ by less are equally near: copies of a photo that were encoded anew differ by as much.
+LEAST_MARGIN = 0.02
+# Lists that tell no photos apart are made four and then sixteen times as long.
+LONGER = (4, 16)
+
 
 class Neighbours(NamedTuple):
-    """For each of q descriptors of a query its k nearest descriptors, and which photos own those.
+    """For each of q descriptors of a query its nearest descriptors, and which photos own those.
 
     Attributes:
-        photos: int [q, k], numbers of the photos; -1 if fewer than k neighbours were found.
-        similarities: float32 [q, k], dot products, descending.
+        photos: int [q, k], numbers of the photos; -1 for photos that must not be found, and behind the last neighbour.
+        similarities: float32 [q, k], dot products, descending; -inf behind the last neighbour.
     """
 
     photos: Int[np.ndarray, "q k"]
     similarities: Float[np.ndarray, "q k"]
 
 
+def telling_neighbours(
+    nearest: Callable[[Int[np.ndarray, " r"], int], Neighbours], queries: int, count: int
+) -> Neighbours:
+    """The ``count`` nearest descriptors of each descriptor of a query, and more where these tell no photos apart.
+
+    Copies of one photo, or a pattern that repeats in one, can fill ``count`` places and hide every other photo. So a
+    list goes on until it has two photos, and up to the first neighbour that is less similar than the best by
+    ``LEAST_MARGIN``; but not beyond 16 times ``count``.
+
+    Args:
+        nearest: finds so many neighbours of some rows of the query.
+        queries: number of descriptors of the query.
+        count: shortest list.
+    """
+    found = nearest(np.arange(queries), count)
+    lengths, asked = _telling_lengths(found, count), count
+    for times in LONGER:
+        short = np.flatnonzero((lengths == 0) & (found.similarities[:, -1] > -np.inf))
+        if not len(short) or found.photos.shape[1] < asked:
+            break
+        asked = count * times
+        found = _with_longer(found, short, nearest(short, asked))
+        lengths = _telling_lengths(found, count)
+    return _cut(found, lengths)
+
+
 def merge_neighbours(parts: Sequence[Neighbours], count: int) -> Neighbours:
-    """The nearest ``count`` of several indexes: those that one index of all their photos would find.
+    """What ``telling_neighbours`` finds in one index of all photos, from what it found in several indexes.
 
     Of equal similarities that of the photo with the lower number comes first.
     """
     photos, similarities = (np.concatenate(columns, axis=1) for columns in zip(*parts, strict=True))
-    nearest = np.lexsort((photos, -similarities), axis=-1)[:, :count]
-    return Neighbours(np.take_along_axis(photos, nearest, 1), np.take_along_axis(similarities, nearest, 1))
+    nearest = np.lexsort((photos, -similarities), axis=-1)[:, : count * LONGER[-1]]
+    found = Neighbours(np.take_along_axis(photos, nearest, 1), np.take_along_axis(similarities, nearest, 1))
+    return _cut(found, _telling_lengths(found, count))
+
+
+def _telling_lengths(found: Neighbours, count: int) -> Int[np.ndarray, " q"]:
+    """How many neighbours of each list tell photos apart, at least ``count``; 0 if all of them do not."""
+    photos, similarities = found
+    can_be_found = photos >= 0
+    best = np.arange(len(photos)), can_be_found.argmax(axis=1)
+    two = np.logical_or.accumulate(can_be_found & (photos != photos[best][:, None]), axis=1)
+    tells = two & (similarities <= similarities[best][:, None] - LEAST_MARGIN) & (similarities > -np.inf)
+    tells[:, : count - 1] = False
+    return np.where(tells.any(axis=1), tells.argmax(axis=1) + 1, 0)
+
+
+def _with_longer(found: Neighbours, rows: Int[np.ndarray, " r"], longer: Neighbours) -> Neighbours:
+    """Longer lists in some rows; the others end with places without a neighbour."""
+    more = ((0, 0), (0, longer.photos.shape[1] - found.photos.shape[1]))
+    photos = np.pad(found.photos, more, constant_values=-1)
+    similarities = np.pad(found.similarities, more, constant_values=-np.inf)
+    photos[rows], similarities[rows] = longer
+    return Neighbours(photos, similarities)
+
+
+def _cut(found: Neighbours, lengths: Int[np.ndarray, " q"]) -> Neighbours:
+    """The lists up to these lengths; whole where the length is 0."""
+    width = found.photos.shape[1]
+    lengths = np.where(lengths == 0, width, lengths)
+    width = lengths.max(initial=0)
+    kept = np.arange(width) < lengths[:, None]
+    photos, similarities = (column[:, :width] for column in found)
+    return Neighbours(np.where(kept, photos, -1), np.where(kept, similarities, -np.inf))
 
 
 @functools.partial(jax.jit, static_argnames="k")

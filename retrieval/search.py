@@ -32,7 +32,8 @@ class SearchSettings:
     """The parameters of a search that are rarely changed.
 
     Attributes:
-        neighbours: nearest descriptors that vote, for each descriptor of the query.
+        neighbours: nearest descriptors that vote, for each descriptor of the query; more where these are of one photo
+            or equally near, as copies of one photo are.
         assignments: visual words of each descriptor of the query, for ASMK.
         model: kind of transform: "similarity", "affine", "homography" or "fundamental".
         seed: of the random samples of RANSAC.
@@ -206,7 +207,7 @@ class SearchableIndex(abc.ABC):
             first_stage: "votes"; or "asmk", after ``Index.aggregate``. An index in shards has votes alone.
             verify: number of photos to verify; 0 ranks by the first stage alone, and accepts nothing.
             top: number of matches to return.
-            exclude: names of photos that must not be found.
+            exclude: names of photos that must not be found; the others are ranked as if these were not there.
             threshold: accept matches at or below this ``log10_nfa``; that of the index if not given.
             max_side: longest side in pixels that the query was reduced to, if its features do not know it; that of the
                 index if not given.

@@ -36,9 +36,10 @@ def votes(
 ) -> Float[np.ndarray, " p"]:
     """Votes for every photo; -inf for photos that own none of the neighbours.
 
-    ``photos`` [q, k] says which photo owns each neighbour of each query descriptor, -1 for none; ``similarities``
-    [q, k] are dot products in descending order. Descriptor i compares photo p, by its best neighbour there, with its
-    k-th neighbour, which has the similarity that any collection offers. The margin is
+    ``photos`` [q, k] says which photo owns each neighbour of each query descriptor, -1 for none that can be found;
+    ``similarities`` [q, k] are dot products in descending order, -inf behind the last neighbour. Descriptor i compares
+    photo p, by its best neighbour there, with its k-th or last neighbour, which has the similarity that any collection
+    offers. The margin is
 
         u_ip = max_{j of p} s_ij - s_ik
 
@@ -51,7 +52,8 @@ def votes(
     equally near to many photos gives almost nothing to each of them.
     """
     found = photos >= 0
-    furthest = np.min(np.where(found, similarities, np.inf), axis=1, keepdims=True, initial=np.inf)
+    is_neighbour = similarities > -np.inf
+    furthest = np.min(np.where(is_neighbour, similarities, np.inf), axis=1, keepdims=True, initial=np.inf)
     queries = np.broadcast_to(np.arange(len(photos))[:, None], photos.shape)[found]
     # The first of equal (query, photo) pairs is the best neighbour: rows are sorted.
     pair, first = np.unique(queries * photo_count + photos[found], return_index=True)
@@ -64,19 +66,15 @@ def votes(
     return np.where(seen, scores, -np.inf).astype(np.float32)
 
 
-def rank_by_votes(neighbours: Neighbours, excluded: Int[np.ndarray, " x"] | None = None) -> RankedPhotos:
+def rank_by_votes(neighbours: Neighbours) -> RankedPhotos:
     """The photos that own neighbours, most votes first; the lower number first if votes are equal.
 
-    Args:
-        neighbours: of the query; the numbers of their photos may have gaps.
-        excluded: numbers of photos to leave out; they keep their share in the margins of the others.
+    Numbers of photos may have gaps.
     """
     numbers, photos = _without_gaps(neighbours.photos)
     if not len(numbers):
         return RankedPhotos(numbers, np.zeros(0, np.float32))
     scores = votes(photos, neighbours.similarities, photo_count=len(numbers))
-    if excluded is not None:
-        scores[np.isin(numbers, excluded)] = -np.inf
     best = ranking(scores)
     return RankedPhotos(numbers[best], scores[best])
 

@@ -269,13 +269,15 @@ class Index(SearchableIndex):
             inverted_file = self._photos.aggregated(codebook, kernel, regions or {})
             self._replace(IndexedPhotos(self._photos.columns, self._photos.backend, inverted_file))
 
-    def neighbours(self, features: LocalFeatures, count: int) -> Neighbours:
-        """The ``count`` nearest descriptors of each descriptor of a query; a photo's number is its place in ``names``.
+    def neighbours(self, features: LocalFeatures, count: int, *, exclude: Collection[str] = ()) -> Neighbours:
+        """The nearest descriptors of each descriptor of a query; a photo's number is its place in ``names``.
+
+        They are ``count``, and more where these tell no photos apart; see ``nearest.telling_neighbours``.
 
         Raises:
             SearchIndexError: the descriptors do not have the dimension of the index.
         """
-        return self._photos.neighbours(features, count)
+        return self._photos.neighbours(features, count, exclude)
 
     def kernel_scores(self, features: LocalFeatures, *, assignments: int = 1) -> Float[np.ndarray, " p"]:
         """The ASMK similarity of every photo with a query; -inf if they share no word. See ``InvertedFile.scores``.

@@ -13,7 +13,7 @@ from retrieval.asmk import Codebook, InvertedFile, Kernel
 from retrieval.compatibility import require_dimension
 from retrieval.indexing.backends import Backend
 from retrieval.indexing.columns import PhotoColumns
-from retrieval.nearest import Neighbours
+from retrieval.nearest import Neighbours, telling_neighbours
 from retrieval.search import FirstStage, SearchSettings
 from retrieval.verification.verify import Match, VerificationSettings, verify_candidates
 from retrieval.voting import RankedPhotos, rank_by_scores, rank_by_votes
@@ -52,15 +52,23 @@ class IndexedPhotos:
             raise unknown_photo(name)
         return self.places[name]
 
-    def neighbours(self, query: LocalFeatures, count: int) -> Neighbours:
-        """The ``count`` nearest descriptors of each descriptor of a query.
+    def neighbours(self, query: LocalFeatures, count: int, exclude: Collection[str] = ()) -> Neighbours:
+        """The nearest descriptors of each descriptor of a query: ``count``, and more where these tell no photos apart.
 
         Raises:
             SearchIndexError: the descriptors do not have the dimension of the index.
         """
         require_dimension(query, self.columns.descriptors.shape[1])
-        rows, similarities = self.backend.search(np.asarray(query.descriptors, np.float32), count)
-        return Neighbours(np.where(rows >= 0, self.columns.photo_of(rows), -1), similarities)
+        vectors, excluded = np.asarray(query.descriptors, np.float32), self.numbers_of(exclude)
+
+        def nearest(rows: Int[np.ndarray, " r"], count: int) -> Neighbours:
+            found, similarities = self.backend.search(vectors[rows], count)
+            photos = np.where(found >= 0, self.columns.photo_of(found), -1)
+            if len(excluded):
+                photos[np.isin(photos, excluded)] = -1
+            return Neighbours(photos, similarities)
+
+        return telling_neighbours(nearest, len(vectors), count)
 
     def kernel_scores(self, query: LocalFeatures, *, assignments: int = 1) -> Float[np.ndarray, " p"]:
         """The ASMK similarity of every photo with a query; -inf if they share no word. See ``InvertedFile.scores``.
@@ -76,11 +84,10 @@ class IndexedPhotos:
         self, query: LocalFeatures, stage: FirstStage, settings: SearchSettings, exclude: Collection[str]
     ) -> RankedPhotos:
         """Ranks the photos by votes or by ASMK; those whose names are in ``exclude`` are left out."""
-        excluded = self.numbers_of(exclude)
         if stage == "votes":
-            return rank_by_votes(self.neighbours(query, settings.neighbours), excluded)
+            return rank_by_votes(self.neighbours(query, settings.neighbours, exclude))
         scores = self.kernel_scores(query, assignments=settings.assignments)
-        scores[excluded] = -np.inf
+        scores[self.numbers_of(exclude)] = -np.inf
         return rank_by_scores(scores)
 
     def verify(

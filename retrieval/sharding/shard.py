@@ -3,7 +3,6 @@
 import os
 from collections.abc import Collection
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int
@@ -14,18 +13,6 @@ from retrieval.nearest import Neighbours
 from retrieval.sharding.layout import Layout, ShardEntry, damaged_shard
 from retrieval.verification.verify import Match, VerificationSettings, verify_candidates
 from retrieval.voting import RankedPhotos
-
-
-class ShardNeighbours(NamedTuple):
-    """What a shard knows of a query's neighbours.
-
-    Attributes:
-        nearest: the nearest descriptors in the shard.
-        excluded: int64 [x], numbers of its photos that must not be found.
-    """
-
-    nearest: Neighbours
-    excluded: Int[np.ndarray, " x"]
 
 
 class Shard:
@@ -54,11 +41,10 @@ class Shard:
             if Layout.read(root).entry(name) == entry:
                 raise damaged_shard(root, name, damaged[0])
 
-    def neighbours(self, query: LocalFeatures, count: int, exclude: Collection[str] = ()) -> ShardNeighbours:
-        """The nearest ``count`` descriptors, and which of the names to exclude are here."""
-        nearest = self.index.neighbours(query, count)
-        numbers = np.where(nearest.photos >= 0, self.numbers[nearest.photos], -1)
-        return ShardNeighbours(Neighbours(numbers, nearest.similarities), self.numbers[self.index.numbers_of(exclude)])
+    def neighbours(self, query: LocalFeatures, count: int, exclude: Collection[str] = ()) -> Neighbours:
+        """The nearest descriptors here; see ``Index.neighbours``."""
+        found = self.index.neighbours(query, count, exclude=exclude)
+        return Neighbours(np.where(found.photos >= 0, self.numbers[found.photos], -1), found.similarities)
 
     def verify(self, query: LocalFeatures, photos: RankedPhotos, settings: VerificationSettings) -> dict[int, Match]:
         """Verifies those of these photos that are here."""

@@ -4,8 +4,6 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from delf_jax.errors import SearchIndexError
 from delf_jax.features import LocalFeatures
 from retrieval.indexing.indexed_photos import unknown_photo
@@ -47,10 +45,8 @@ class ShardsSnapshot:
         answers = self.ask("neighbours", query, settings.neighbours, tuple(exclude))
         if not answers.given:
             raise SearchIndexError(f"{self._root}: no shard answers: {next(iter(answers.lost.values()))}")
-        parts = list(answers.given.values())
-        nearest = merge_neighbours([part.nearest for part in parts], settings.neighbours)
-        excluded = np.concatenate([part.excluded for part in parts])
-        return rank_by_votes(nearest, excluded)._replace(lost=answers.lost)
+        nearest = merge_neighbours(list(answers.given.values()), settings.neighbours)
+        return rank_by_votes(nearest)._replace(lost=answers.lost)
 
     def verify(
         self, query: LocalFeatures, photos: RankedPhotos, settings: VerificationSettings

@@ -11,6 +11,7 @@ from delf_jax.features import LocalFeatures
 from delf_jax.files.changer import only_changer
 from delf_jax.settings import ExtractionSettings
 from retrieval import asmk
+from retrieval.indexing.backends import BackendName
 from tests.elsewhere import errors_elsewhere
 from tests.retrieval.sift import sift_features
 
@@ -77,6 +78,38 @@ def test_an_index_of_every_kind_keeps_its_promises(kind: str, photos: dict[str, 
             assert again.search(photos["leuvenB"], verify=0).matches[0].image == "coffee"
     index.remove(["box"])
     assert "box" in retrieval.open_index(tmp_path / "copy").names
+
+
+def planted(cosine: float, direction: int, moved: float = 0.0) -> LocalFeatures:
+    """40 features with this cosine to those that ``planted(1.0, 0)`` has at the same places, before these moved."""
+    axes = np.eye(128, dtype=np.float32)
+    descriptors = cosine * axes[:40] + np.sqrt(1 - cosine**2, dtype=np.float32) * axes[40 + direction]
+    keypoints = np.random.default_rng(0).uniform(20, 600, (40, 2)).astype(np.float32) + moved
+    return LocalFeatures(keypoints, np.ones(40, np.float32), np.ones(40, np.float32), descriptors, (700, 700))
+
+
+@pytest.mark.parametrize(("kind", "backend"), [("memory", "exact"), ("memory", "scann"), ("shards", "exact")])
+def test_copies_of_one_photo_do_not_hide_the_photo_asked_for(kind: str, backend: BackendName, tmp_path: Path) -> None:
+    copies = [(f"copy {i}", planted(0.95, 1)) for i in range(120)]
+    others = [(f"other {i}", planted(0.1, 3 + i)) for i in range(80)]
+    photos = [*others, ("asked for", planted(0.8, 2, moved=30.0)), *copies]
+    index: retrieval.SearchableIndex
+    if kind == "shards":
+        index = retrieval.ShardedIndex.build(photos, tmp_path / "index", shards=3, backend=backend)
+    else:
+        index = retrieval.Index.build(photos, backend=backend)
+    names = [match.image for match in index.search(planted(1.0, 0), verify=0, top=200).matches]
+    assert {name[:4] for name in names[:120]} == {"copy"}
+    assert names[120] == "asked for"
+    found = index.search(planted(1.0, 0), verify=5, exclude=[name for name, _ in copies]).matches
+    assert (found[0].image, found[0].accepted) == ("asked for", True)
+
+
+def test_one_neighbour_gives_votes() -> None:
+    index = retrieval.Index.build([("far", planted(0.5, 1)), ("near", planted(0.8, 2))], backend="exact")
+    (best, *_) = index.search(planted(1.0, 0), verify=0, settings=retrieval.SearchSettings(neighbours=1)).matches
+    assert best.image == "near"
+    assert best.score == pytest.approx(40 * (0.8 - 0.5), rel=1e-3)
 
 
 @pytest.mark.parametrize("kind", KINDS[1:])

@@ -29,11 +29,17 @@ def test_repeated_patterns_do_not_outvote_distinct_ones() -> None:
     assert scores[0] > 2 * max(scores[1:])
 
 
+def test_a_photo_that_must_not_be_found_takes_no_share_but_may_be_the_last_neighbour() -> None:
+    photos = np.array([[-1, 0, 1, -1]])
+    similarities = np.array([[0.9, 0.8, 0.6, 0.5]], np.float32)
+    np.testing.assert_allclose(votes(photos, similarities, photo_count=2), [0.3**2 / 0.4, 0.1**2 / 0.4], rtol=1e-5)
+
+
 @pytest.mark.parametrize("largest", [11, 3_000_000])
 def test_photos_are_ranked_by_votes_whatever_their_numbers(largest: int) -> None:
     photos = np.array([[7, largest, 7, 2], [2, 2, -1, -1]])
-    similarities = np.array([[0.9, 0.8, 0.7, 0.5], [0.6, 0.5, 0, 0]], np.float32)
-    ranked = rank_by_votes(Neighbours(photos, similarities), np.array([2]))
-    assert ranked.numbers.tolist() == [7, largest]
-    np.testing.assert_allclose(ranked.scores, [0.4**2 / 0.7, 0.3**2 / 0.7], rtol=1e-5)
+    similarities = np.array([[0.9, 0.8, 0.7, 0.5], [0.6, 0.5, -np.inf, -np.inf]], np.float32)
+    ranked = rank_by_votes(Neighbours(photos, similarities))
+    assert ranked.numbers.tolist() == [7, largest, 2]
+    np.testing.assert_allclose(ranked.scores, [0.4**2 / 0.7, 0.3**2 / 0.7, 0.1], rtol=1e-5)
     assert not len(rank_by_votes(Neighbours(np.full((2, 3), -1), np.zeros((2, 3), np.float32))).numbers)
