@@ -72,6 +72,7 @@ def _record(result: "retrieval.verification.verify.Match") -> dict[str, object]:
         "log10_nfa": result.log10_nfa,
         "accepted": result.accepted,
         "confidence": result.confidence,
+        "overlay": result.overlay,
     }
 
 

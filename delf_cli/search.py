@@ -175,6 +175,7 @@ def _record(found: "retrieval.verification.verify.Match") -> dict[str, object]:
         "log10_nfa": found.log10_nfa,
         "accepted": found.accepted,
         "confidence": found.confidence,
+        "overlay": found.overlay,
         "score": found.score,
     }
 
@@ -188,5 +189,6 @@ def _sentences(query: str, features: "delf_jax.features.LocalFeatures", result: 
     for found in result.matches:
         nfa = "" if found.log10_nfa is None else f"log10 NFA {found.log10_nfa:7.1f}"
         mark = "accepted" if found.accepted else "refused "
-        lines.append(f"  {mark}  {found.inliers:4d} inliers  {nfa}  {found.image}")
+        overlay = f" (without {found.overlay} matches on an overlay)" if found.overlay else ""
+        lines.append(f"  {mark}  {found.inliers:4d} inliers  {nfa}  {found.image}{overlay}")
     return lines

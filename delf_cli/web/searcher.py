@@ -58,6 +58,7 @@ class Searcher:
                 "putative": found.putative,
                 "log10_nfa": found.log10_nfa,
                 "accepted": found.accepted,
+                "overlay": found.overlay,
                 "score": found.score,
             }
             for found in answer.result.matches

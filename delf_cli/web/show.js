@@ -46,7 +46,8 @@ function chip(accepted) {
 
 function row(match, rank, search, isOpen) {
   const proof = element("div", { className: "proof", id: `proof-${rank}`, hidden: true });
-  const facts = element("span", { className: "facts" }, `${match.inliers} matches agree; `, ...confidence(match));
+  const overlay = match.overlay ? `; ${match.overlay} more on an overlay of both photos (frame, watermark, caption) do not count` : "";
+  const facts = element("span", { className: "facts" }, `${match.inliers} matches agree; `, ...confidence(match), overlay);
   const button = element(
     "button",
     { className: "row", "aria-controls": proof.id, "aria-expanded": "false" },

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 
 from delf_jax.features import Domain, LocalFeatures
 from delf_jax.settings import ExtractionSettings
-from retrieval.verification import ransac
+from retrieval.verification import overlays, ransac
 from retrieval.verification.acceptance_threshold import DEFAULT_THRESHOLD, in_words, threshold_of
 from retrieval.verification.confidence import NfaSettings
 from retrieval.verification.matching import nearest_in_photos
@@ -59,7 +59,7 @@ class Match:
     Attributes:
         image: name of the photo.
         score: votes of the first stage; 0 without a first stage.
-        putative: number of mutual nearest neighbours; 0 if the photo was not verified.
+        putative: number of mutual nearest neighbours, without those on an overlay; 0 if the photo was not verified.
         inliers: number of those that agree on the transform. Errors are measured in the photo and in the query, and the
             surer of the two counts.
         model: kind of transform.
@@ -72,6 +72,8 @@ class Match:
         points: float32 [putative, 2], their partners in the photo.
         is_inlier: bool [putative].
         rows: int32 [putative, 2], the rows of the matched features: of the query, of the photo.
+        overlay: number of matches on an overlay, such as a frame, a watermark or a caption that both photos carry. With
+            them the match would have been accepted; they count nowhere else. 0 if there is none. See ``overlays``.
     """
 
     image: str
@@ -87,6 +89,7 @@ class Match:
     points: Float[np.ndarray, "m 2"]
     is_inlier: Bool[np.ndarray, " m"]
     rows: Int[np.ndarray, "m 2"]
+    overlay: int = 0
 
     @classmethod
     def unverified(cls, image: str, score: float, settings: VerificationSettings) -> "Match":
@@ -112,7 +115,8 @@ class Match:
     @property
     def confidence(self) -> str:
         """How sure the match is, in words and numbers; see ``acceptance_threshold.in_words``."""
-        return in_words(self.log10_nfa, self.threshold)
+        sure = in_words(self.log10_nfa, self.threshold)
+        return f"{sure}; {self.overlay} matches on an overlay of both photos do not count" if self.overlay else sure
 
     def rank(self) -> tuple[bool, int, float]:
         """What verified matches are sorted by: accepted ones first, then by inliers, then by the first stage."""
@@ -151,13 +155,51 @@ def verify_candidates(
     """Verifies all candidates (name, votes, features), and returns their matches in the same order.
 
     One call matches all of them, and one call of RANSAC verifies them. Arrays are padded, so that queries and photos of
-    all sizes share a few compiled programs; padding changes no result.
+    all sizes share a few compiled programs; padding changes no result. Those that would be accepted by an overlay are
+    verified once more without it.
     """
     if not candidates:
         return []
+    photos_verified = len(candidates) if settings.photos_verified is None else settings.photos_verified
+    rows = putative_matches(query, [features for _, _, features in candidates])
+    return _verified(query, candidates, rows, settings, photos_verified)
+
+
+def _verified(
+    query: LocalFeatures,
+    candidates: Sequence[tuple[str, float, LocalFeatures]],
+    rows: Sequence[Int[np.ndarray, "_m 2"]],
+    settings: VerificationSettings,
+    photos_verified: int,
+) -> list[Match]:
+    """Verifies candidates by the matches of these ``rows`` of the query and of each of them."""
+    matches = _agreeing(query, candidates, rows, settings, photos_verified)
+    rest: dict[int, Int[np.ndarray, "_m 2"]] = {}
+    for place, match in enumerate(matches):
+        if match.accepted:
+            photo = candidates[place][2]
+            domains = _domains(query, photo, settings)
+            lies = overlays.on_overlay(query, photo, match.rows, match.is_inlier, domains=domains)
+            if lies.any():
+                rest[place] = match.rows[~lies]
+    if rest:
+        others = [candidates[place] for place in rest]
+        # The transforms of both rounds have had their chance.
+        again = _verified(query, others, [*rest.values()], settings, 2 * photos_verified)
+        for place, match in zip(rest, again, strict=True):
+            matches[place] = dataclasses.replace(match, overlay=matches[place].putative - match.putative)
+    return matches
+
+
+def _agreeing(
+    query: LocalFeatures,
+    candidates: Sequence[tuple[str, float, LocalFeatures]],
+    rows: Sequence[Int[np.ndarray, "_m 2"]],
+    settings: VerificationSettings,
+    photos_verified: int,
+) -> list[Match]:
+    """What the matches of these rows prove, those on overlays among them."""
     photos = [features for _, _, features in candidates]
-    photos_verified = len(photos) if settings.photos_verified is None else settings.photos_verified
-    rows = putative_matches(query, photos)
     pairs = _padded_pairs(query, photos, rows, settings)
     count, room = pairs.where.shape
     # A surface seen at a slant is located well in only one of the two photos. So errors are measured in both: in the
@@ -212,17 +254,15 @@ def _padded_pairs(
     settings: VerificationSettings,
 ) -> _PaddedPairs:
     """Gathers the features that ``matched`` pairs of rows of the query and of each photo."""
-    query_max_side = settings.max_side if settings.query_max_side is None else settings.query_max_side
     count, room = _padded_candidates(len(photos)), bucket(max(len(rows) for rows in matched), smallest=MATCHES)
     where = np.zeros((count, room), bool)
     points, scales = np.zeros((2, count, room, 2), np.float32), np.ones((2, count, room), np.float32)
     sizes, areas, pixel = (np.ones((2, count, *shape), np.float32) for shape in ((2,), (), ()))
     for i, (photo, rows) in enumerate(zip(photos, matched, strict=True)):
         where[i, : len(rows)] = True
-        for side, features, reduced_to in ((0, query, query_max_side), (1, photo, settings.max_side)):
+        for side, (features, domain) in enumerate(zip((query, photo), _domains(query, photo, settings))):
             points[side, i, : len(rows)] = features.keypoints[rows[:, side]]
             scales[side, i, : len(rows)] = features.scales[rows[:, side]]
-            domain = domain_of(features, reduced_to)
             sizes[side, i] = domain.y1 - domain.y0, domain.x1 - domain.x0
             areas[side, i], pixel[side, i] = domain.area, domain.pixel
     return _PaddedPairs(where, points, scales, sizes, areas, pixel)
@@ -297,6 +337,11 @@ def _padded_candidates(count: int) -> int:
 def bucket(count: int, *, smallest: int) -> int:
     """The size that arrays of ``count`` rows are padded to: a power of two, and at least ``smallest``."""
     return max(smallest, 1 << max(count - 1, 0).bit_length())
+
+
+def _domains(query: LocalFeatures, photo: LocalFeatures, settings: VerificationSettings) -> tuple[Domain, Domain]:
+    query_max_side = settings.max_side if settings.query_max_side is None else settings.query_max_side
+    return domain_of(query, query_max_side), domain_of(photo, settings.max_side)
 
 
 def domain_of(features: LocalFeatures, max_side: int) -> Domain:

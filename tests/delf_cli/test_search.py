@@ -25,7 +25,7 @@ def test_search_finds_the_photo_itself_in_the_order_of_the_queries(run: Run, ind
         assert record["accepted"]
         assert len(record["results"]) == 2
         best = record["results"][0]
-        assert set(best) == {"image", "inliers", "log10_nfa", "accepted", "confidence", "score"}
+        assert set(best) == {"image", "inliers", "log10_nfa", "accepted", "confidence", "overlay", "score"}
         assert best["image"] == record["query"]
         assert best["accepted"]
         assert best["inliers"] > 5
@@ -74,7 +74,16 @@ def test_match_gives_the_transform_from_a_to_b(run: Run, photos: Path, small: tu
     matched = run("match", tmp_path / "whole.png", tmp_path / "part.png", *small, "--json", "--plot", plot)
     assert matched.code == 0
     (record,) = matched.records
-    assert set(record) == {"putative", "inliers", "model", "transform", "log10_nfa", "accepted", "confidence"}
+    assert set(record) == {
+        "putative",
+        "inliers",
+        "model",
+        "transform",
+        "log10_nfa",
+        "accepted",
+        "confidence",
+        "overlay",
+    }
     assert record["accepted"]
     assert record["model"] == "affine"
     np.testing.assert_allclose(np.array(record["transform"]), [[1, 0, -32], [0, 1, -16], [0, 0, 1]], atol=2)
