@@ -15,6 +15,7 @@ from delf_jax.interchange.colmap import import_pycolmap
 from delf_jax.interchange.pairs import PairMatches
 from retrieval.search import SearchableIndex
 from retrieval.verification.confidence import NfaSettings, log10_nfa
+from retrieval.verification.overlays import on_overlay
 from retrieval.verification.residuals import squared_epipolar_distance
 from retrieval.verification.transforms import entries
 from retrieval.verification.verify import CANDIDATES, CELL, MATCHES, bucket, domain_of, putative_matches
@@ -107,8 +108,16 @@ def _verify(
         # COLMAP counts inliers by Sampson errors, which are smaller. This stricter count gives more accurate poses.
         log10, distances = _evidence(found["F"], np.pad(src, padding), np.pad(dst, padding), len(rows), max_error, nfa)
         if log10 <= 0:
+            inliers = np.asarray(distances)[: len(rows)] < max_error
+            lies = on_overlay(a, b, rows, inliers, domains=(domains[0], domains[1]))
+            if lies.any():
+                inliers, tries = np.zeros(len(rows), bool), 2 * photos_verified
+                inliers[~lies], fundamental = _verify(
+                    a, b, rows[~lies], max_side=max_side, max_error=max_error, photos_verified=tries
+                )
+                return inliers, fundamental
             into_a, into_b = (np.diag([scale, scale, 1]) for scale in scales)
-            return np.asarray(distances)[: len(rows)] < max_error, into_b @ found["F"] @ into_a
+            return inliers, into_b @ found["F"] @ into_a
     return np.zeros(len(rows), bool), None
 
 

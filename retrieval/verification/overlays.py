@@ -16,7 +16,7 @@ NEAR = 20.0
 # A match with both ends so near to an overlay lies on it too: squares of a chessboard also resemble their neighbours.
 BESIDE = 32.0
 # Share of the inliers that an overlay must explain. If it explains fewer, the others prove the match.
-EXPLAINED = 0.3
+EXPLAINED = 0.5
 # What both photos have in common is divided into so many cells each way.
 CELLS = 8
 # A cell differs if fewer of the matches in it stay in place. Photos differ if so many cells of their middle do.
@@ -34,7 +34,7 @@ def on_overlay(
 ) -> Bool[np.ndarray, " m"]:
     """Which matches lie on an overlay of two photos whose ``inliers`` agree on a transform; often none.
 
-    Two things mark an overlay. Many inliers stay where they are (``_fixed_maps``). And the middles of the photos
+    Two things mark an overlay. Most inliers stay where they are (``_fixed_maps``). And the middles of the photos
     differ: most matches there do not stay. A copy of a photo, also one that was cut or reduced, matches everywhere.
 
     Args:

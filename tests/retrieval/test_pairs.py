@@ -69,3 +69,27 @@ def test_each_photo_is_reduced_by_itself(
     assert pair.fundamental is not None
     assert whole.fundamental is not None
     np.testing.assert_allclose(pair.fundamental, np.diag([2, 2, 1]) @ whole.fundamental, rtol=1e-9)
+
+
+def test_photos_that_share_only_a_frame_get_no_geometry() -> None:
+    pytest.importorskip("pycolmap")
+    rng = np.random.default_rng(0)
+    along = np.linspace(20, 620, 16)
+    frame = np.concatenate([np.stack([along, np.full(16, y)], axis=1) for y in (8, 24, 456, 472)])
+    photos = {
+        name: LocalFeatures(
+            keypoints=np.r_[frame, rng.uniform((100, 80), (540, 400), (60, 2))].astype("f"),
+            scales=np.ones(124, "f"),
+            scores=np.ones(124, "f"),
+            descriptors=np.eye(124, 128, dtype="f"),
+            image_size=(480, 640),
+        )
+        for name in "ab"
+    }
+    (pair,) = retrieval.match_pairs(photos, [("a", "b")], max_side=640)
+    assert len(pair.rows) == 124
+    assert pair.fundamental is None
+    assert not pair.verified.any()
+    photos["b"] = dataclasses.replace(photos["a"])
+    (copy,) = retrieval.match_pairs(photos, [("a", "b")], max_side=640)
+    assert copy.fundamental is not None
