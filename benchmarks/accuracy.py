@@ -23,10 +23,8 @@ from benchmarks import datasets, methods, plots, results_file, scoring
 from benchmarks.command_line import run
 from benchmarks.errors import Unavailable
 from benchmarks.feature_cache import cached_features, strongest
-from benchmarks.ranking import Answers, Search, ask
+from benchmarks.ranking import Answers, Search, accepted_at, ask
 from delf_cli.environment import start_jax
-from delf_jax.errors import DelfError
-from delf_jax.extraction.head import Head
 from delf_jax.loading import model_paths
 
 METHODS = ("rootsift", "aliked", "norm", "foreground", "learned")
@@ -67,7 +65,10 @@ def main(options: Options) -> list[dict[str, Any]]:
     """Measures every method with every number of features, prints the table, and returns its rows."""
     experiment = datasets.experiment(options.dataset, options.data)
     head = options.head or model_paths("delf-r50")[1]
-    search = Search(verify=options.verify, threshold=_threshold(options, head), seed=options.seed)
+    threshold = options.log10_nfa
+    if threshold is None:
+        threshold = accepted_at(len(experiment.known.database), options.head)
+    search = Search(verify=options.verify, threshold=threshold, seed=options.seed)
     request = methods.Request(
         max_features=max(options.features),
         head=head,
@@ -124,15 +125,6 @@ def measure(
         rows.append(described | {"verified": True} | numbers)
         rows.append(described | {"verified": False} | scoring.voted(experiment, known, unknown))
     return rows
-
-
-def _threshold(options: Options, head: Path) -> float:
-    if options.log10_nfa is not None:
-        return options.log10_nfa
-    threshold = Head.open(head).log10_nfa_threshold
-    if threshold is None:
-        raise DelfError(f"{head}: this head has no calibrated threshold; give one with --log10-nfa")
-    return threshold
 
 
 def _peer_weights(options: Options) -> Path:

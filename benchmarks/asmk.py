@@ -23,6 +23,7 @@ from tyro.conf import arg
 
 from benchmarks import datasets, results_file, timing
 from benchmarks.command_line import run
+from benchmarks.ranking import accepted_at
 from benchmarks.raw_features import RawFeatures, with_head
 from delf_cli.environment import start_jax
 from delf_jax.extraction.head import Head
@@ -33,7 +34,6 @@ from retrieval.evaluation.benchmark import Benchmark, Query, Task
 from retrieval.evaluation.evaluation import evaluate
 from retrieval.evaluation.rank_all import Ranking
 from retrieval.indexing.index import Index
-from retrieval.verification.acceptance_threshold import DEFAULT_THRESHOLD
 from retrieval.verification.verify import Match, VerificationSettings, verify_candidates
 from retrieval.voting import ranking, votes
 
@@ -108,7 +108,7 @@ def main(options: Options) -> list[dict[str, Any]]:
         (Task("", known.relevant, (frozenset(),) * len(known.queries)),),
         trapezoidal=False,
     )
-    threshold = DEFAULT_THRESHOLD if head.log10_nfa_threshold is None else head.log10_nfa_threshold
+    threshold = accepted_at(len(database))
     settings = {
         "dataset": "smvs", "queries": len(queries), "photos": len(database), "training_photos": len(training),
         "training_descriptors": sum(map(len, trained_on)), "iterations": _ITERATIONS,

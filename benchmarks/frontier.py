@@ -25,12 +25,11 @@ from benchmarks import datasets, frontier_points, plots, results_file, scoring
 from benchmarks.accelerators_products import products
 from benchmarks.command_line import run
 from benchmarks.frontier_points import Photos, Point
-from benchmarks.ranking import Answers, Search, ask
+from benchmarks.ranking import Answers, Search, accepted_at, ask
 from benchmarks.throughput_cases import fitted
 from delf_cli.environment import start_jax
 from delf_jax.photos.load import load_photo
-from delf_jax.settings import DEFAULT_SCALES, ExtractionSettings
-from retrieval.verification.acceptance_threshold import calibrated_threshold
+from delf_jax.settings import DEFAULT_SCALES
 
 _NUMBERS = ("top1", "map", "accepted_right", "accepted_wrong", "strangers_accepted", "recall_at_0")
 _TIMED_PHOTOS = 5
@@ -79,7 +78,7 @@ def main(options: Options) -> list[dict[str, Any]]:
     if options.quick:
         experiments = {"buildings": (buildings, [Point(480, DEFAULT_SCALES)])}
     example = load_photo(buildings.known.queries[0], max_side=None).pixels
-    threshold = calibrated_threshold(None, ExtractionSettings())
+    threshold = accepted_at(len(buildings.known.database))
     settings = {"log10_nfa": threshold, "scorer": "learned", "verify": 100, "timed_photos": _TIMED_PHOTOS}
     rows: list[dict[str, Any]] = []
     for name, (experiment, points) in experiments.items():

@@ -24,10 +24,9 @@ from benchmarks.command_line import run
 from benchmarks.global_descriptor import GlobalDescriptors
 from benchmarks.methods import fitted_head
 from benchmarks.peer_matching import Answer
-from benchmarks.ranking import Search, ask
+from benchmarks.ranking import Search, accepted_at, ask
 from benchmarks.raw_features import RawFeatures, with_head
 from delf_cli.environment import start_jax
-from delf_jax.extraction.head import Head
 from delf_jax.features import LocalFeatures
 from delf_jax.files.text_files import read_table
 from delf_jax.loading import model_paths
@@ -143,10 +142,7 @@ def rank(one: Half, head_path: Path, options: Options) -> dict[str, list[list[in
     scorers: list[Scorer] = ["norm", "foreground"]
     if options.fold_heads is not None:
         scorers.append("learned")
-    threshold = head.log10_nfa_threshold
-    if threshold is None:
-        threshold = Head.open(model_paths("delf-r50")[1]).log10_nfa_threshold
-    search = Search(verify=options.verify, threshold=-2.0 if threshold is None else threshold, seed=options.seed)
+    search = Search(verify=options.verify, threshold=accepted_at(len(photos)), seed=options.seed)
     for scorer in scorers:
         features: dict[Path, LocalFeatures] = {
             photo: with_head(dense, head.arrays(), scorer, max_features=options.features)

@@ -1,6 +1,7 @@
 """Plots of results as SVG files, without a plotting library."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ class Panel:
         y_ticks: likewise along y.
         lines: name -> points (x, y); every panel of a plot gives a name the same colour.
         marks: whether points are marked.
+        log: whether both axes are logarithmic.
     """
 
     title: str
@@ -37,6 +39,7 @@ class Panel:
     y_ticks: Sequence[float]
     lines: Mapping[str, Sequence[tuple[float, float]]]
     marks: bool = False
+    log: bool = False
 
 
 def write_accuracy(path: Path, rows: Sequence[Mapping[str, Any]], *, title: str) -> None:
@@ -98,10 +101,14 @@ def write(path: Path, panels: Sequence[Panel], *, title: str) -> None:
 
 
 def _panel(panel: Panel, left: float, colours: Mapping[str, str]) -> list[str]:
+    scaled = math.log10 if panel.log else float
     (x_low, x_high), (y_low, y_high) = ((ticks[0], ticks[-1]) for ticks in (panel.x_ticks, panel.y_ticks))
 
+    def share(value: float, low: float, high: float) -> float:
+        return (scaled(value) - scaled(low)) / max(scaled(high) - scaled(low), 1e-9)
+
     def place(x: float, y: float) -> tuple[float, float]:
-        across, up = (x - x_low) / max(x_high - x_low, 1e-9), (y - y_low) / max(y_high - y_low, 1e-9)
+        across, up = share(x, x_low, x_high), share(y, y_low, y_high)
         return left + _PANEL_WIDTH * across, _TOP + _PANEL_HEIGHT * (1 - up)
 
     bottom = _TOP + _PANEL_HEIGHT

@@ -11,6 +11,7 @@ from delf_jax.features import LocalFeatures
 from delf_jax.settings import ExtractionSettings
 from retrieval.indexing.index import Index
 from retrieval.search import SearchSettings
+from retrieval.verification.acceptance_threshold import acceptance, calibrated
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,13 @@ class Search:
     threshold: float
     seed: int = 0
     max_side: int = ExtractionSettings.max_side
+
+
+def accepted_at(photos: int, head: Path | None = None) -> float:
+    """The threshold of the default features in an index of so many photos, by a head file or by the packaged head."""
+    threshold, calibration = calibrated(head, ExtractionSettings())
+    many = ExtractionSettings.max_features
+    return acceptance(calibration, threshold, features=many, photos=photos, verified=photos).threshold
 
 
 class Answers(NamedTuple):

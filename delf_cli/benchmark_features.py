@@ -1,4 +1,4 @@
-"""Extracts what `delf-jax evaluate retrieval` needs: searched photos, queries inside their boxes, and regions."""
+"""Extracts what `evaluate retrieval` and `calibrate` need: photos into a store, queries inside boxes, regions."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -13,19 +13,18 @@ if TYPE_CHECKING:
     from retrieval.evaluation.benchmark import Benchmark
 
 
-def extract_database(
+def extract_into_store(
     extractor: "delf_jax.extractor.Extractor",
-    benchmark: "Benchmark",
+    photos: Sequence[str],
     store: str,
     report: Report,
     *,
     head: str | None,
 ) -> list[str]:
-    """Extracts the searched photos that the store lacks. Returns the names of those it has then, in its order."""
+    """Extracts the photos that the store lacks. Returns the names of those it has then, in its order."""
     from delf_jax.job import extraction_job
     from delf_jax.store.reader import FeatureStore
 
-    photos = [str(path) for path in benchmark.database]
     with report.progress("extracting") as advance:
         options = extraction_job.JobOptions(
             progress=lambda now: (

@@ -81,7 +81,8 @@ class EvaluateRetrieval:
         extractor = self._extractor()
         with contextlib.ExitStack() as stack:
             store = self.features or os.path.join(stack.enter_context(tempfile.TemporaryDirectory()), "features")
-            names = benchmark_features.extract_database(extractor, benchmark, store, report, head=self.extraction.head)
+            photos = [str(path) for path in benchmark.database]
+            names = benchmark_features.extract_into_store(extractor, photos, store, report, head=self.extraction.head)
             queries = benchmark_features.extract_queries(extractor, benchmark, report)
             regions = {}
             if self.regions is not None:

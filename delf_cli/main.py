@@ -28,6 +28,7 @@ _COMMANDS: dict[str, str | dict[str, str]] = {
     "codebook": "delf_cli.codebook:Codebook",
     "index": "delf_cli.index:Index",
     "search": "delf_cli.search:Search",
+    "calibrate": "delf_cli.calibrate:Calibrate",
     "match": "delf_cli.match:Match",
     "serve": "delf_cli.serve:Serve",
     "prepare": "delf_cli.prepare:Prepare",

@@ -156,7 +156,14 @@ class Search:
             result_pictures.save(file, result_pictures.draw_results(query, features, index, result))
             lines.append(f"  picture: {file}")
         report.succeeded += 1
-        record: dict[str, object] = {"query": query, "accepted": result.accepted}
+        accepts = result.acceptance
+        record: dict[str, object] = {
+            "query": query,
+            "accepted": result.accepted,
+            "threshold": accepts.threshold,
+            "guarantee": accepts.guarantee,
+            "calibration": None if accepts.calibration is None else accepts.calibration.to_json(),
+        }
         if self.crop == "foreground":
             record["crop"] = box
             if box is not None:
@@ -186,6 +193,7 @@ def _sentences(query: str, features: "delf_jax.features.LocalFeatures", result: 
     lines = [f"{query}: {'match' if result.accepted else 'no match'}"]
     if result.matches and result.matches[0].log10_nfa is not None:
         lines.append(f"  the first is {result.matches[0].confidence}")
+        lines.append(f"  limit: {result.acceptance.guarantee}")
     for found in result.matches:
         nfa = "" if found.log10_nfa is None else f"log10 NFA {found.log10_nfa:7.1f}"
         mark = "accepted" if found.accepted else "refused "

@@ -121,7 +121,10 @@ class Extractor:
                 yield key, photo, None
             else:
                 features = _to_original(row, photo.original_size, photo.pixels.shape[:2])
+                calibration = self.head.calibration(self.settings, self.fingerprint)
                 threshold = self.head.log10_nfa_threshold
+                if calibration is not None:
+                    threshold = calibration.threshold(features=len(features))
                 yield key, dataclasses.replace(features, log10_nfa_threshold=threshold), photo.content_hash
 
     def dense_stream(

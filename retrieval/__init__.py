@@ -2,14 +2,15 @@
 
 ``Index`` finds the photos that show the same thing as a query, and ``ShardedIndex`` does so in a collection that is too
 large for one process. ``match`` compares two photos. ``ransac`` and ``matching`` are the pure JAX functions behind
-them, ``metrics`` measures rankings, and ``draw`` makes pictures of matches.
+them, ``calibration`` chooses when an index accepts a match, ``metrics`` measures rankings, and ``draw`` makes pictures
+of matches.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from retrieval import draw
+    from retrieval import calibration, draw
     from retrieval.evaluation import metrics
     from retrieval.indexing.index import Index
     from retrieval.pairs import match_pairs, retrieved_pairs
@@ -27,6 +28,7 @@ __all__ = [
     "SearchSettings",
     "SearchableIndex",
     "ShardedIndex",
+    "calibration",
     "draw",
     "match",
     "match_pairs",
@@ -46,6 +48,7 @@ _HOMES = {
     "SearchSettings": "search",
     "SearchableIndex": "search",
     "ShardedIndex": "sharding.sharded_index",
+    "calibration": "calibration",
     "draw": "draw",
     "match": "verification.verify",
     "match_pairs": "pairs",

@@ -10,6 +10,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 
 from delf_jax.errors import SearchIndexError
+from delf_jax.extraction.calibration import Calibration
 from delf_jax.features import LocalFeatures
 from delf_jax.settings import ExtractionSettings
 from delf_jax.store.reader import FeatureStore
@@ -20,6 +21,7 @@ from retrieval.compatibility import (
     require_same_extraction,
     require_same_model,
 )
+from retrieval.verification.acceptance_threshold import Acceptance, acceptance
 from retrieval.verification.transforms import Model
 from retrieval.verification.verify import Match, VerificationSettings
 from retrieval.voting import RankedPhotos
@@ -55,11 +57,13 @@ class SearchResult:
     Attributes:
         accepted: at least one of the matches is accepted: the index knows what the query shows.
         matches: the best first: accepted ones, then by inliers, then by the score of the first stage.
+        acceptance: the threshold, and what is known of it.
         lost: shards of the index that had no part in the answer, and why; empty for an index in one piece.
     """
 
     accepted: bool
     matches: list[Match]
+    acceptance: Acceptance
     lost: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -91,7 +95,9 @@ class SearchableIndex(abc.ABC):
     Attributes:
         settings: what the features were extracted with; None if the index was built without.
         fingerprint: of the model that made the features; None if the index was built without.
-        threshold: matches are accepted at or below this ``log10_nfa``.
+        threshold: matches are accepted at or below this ``log10_nfa``, if there is no calibration.
+        calibration: the thresholds that were calibrated on strangers; None if there are none. `delf-jax calibrate` and
+            ``calibrate`` choose them for this index.
         head_path: the head file of features that were adapted to their collection; None for the model's own head.
         path: the folder that changes with the index; None if there is none.
     """
@@ -99,6 +105,7 @@ class SearchableIndex(abc.ABC):
     settings: ExtractionSettings | None
     fingerprint: str | None
     threshold: float
+    calibration: Calibration | None
     head_path: Path | None
     path: Path | None
 
@@ -208,7 +215,7 @@ class SearchableIndex(abc.ABC):
             verify: number of photos to verify; 0 ranks by the first stage alone, and accepts nothing.
             top: number of matches to return.
             exclude: names of photos that must not be found; the others are ranked as if these were not there.
-            threshold: accept matches at or below this ``log10_nfa``; that of the index if not given.
+            threshold: accept matches at or below this ``log10_nfa``; if not given, see ``acceptance``.
             max_side: longest side in pixels that the query was reduced to, if its features do not know it; that of the
                 index if not given.
             settings: parameters that are rarely changed.
@@ -218,15 +225,20 @@ class SearchableIndex(abc.ABC):
                 first stage, or no shard answers.
         """
         finite = finite_features(features)
+        if threshold is None:
+            like_calibrated = (first_stage, settings.model) == ("votes", SearchSettings.model)
+            accepts = self.acceptance(len(finite), verify=verify, like_calibrated=like_calibrated)
+        else:
+            accepts = Acceptance(threshold=threshold)
         if not len(finite):
-            return SearchResult(False, [])
+            return SearchResult(False, [], accepts)
         require_dimension(finite, self.dimension)
         photos = self._snapshot()
         ranked = photos.first_stage(finite, first_stage, settings, exclude)
         best, rest = ranked.part(0, verify), ranked.part(verify, max(top, verify))
         how = VerificationSettings(
             model=settings.model,
-            threshold=self.threshold if threshold is None else threshold,
+            threshold=accepts.threshold,
             max_side=(self.settings or ExtractionSettings()).max_side,
             query_max_side=max_side,
             seed=settings.seed,
@@ -240,7 +252,30 @@ class SearchableIndex(abc.ABC):
             for number, score in zip(rest.numbers.tolist(), rest.scores.tolist())
             if number in names
         ]
-        return SearchResult(any(match.accepted for match in matches), matches[:top], {**ranked.lost, **lost})
+        accepted = any(match.accepted for match in matches)
+        return SearchResult(accepted, matches[:top], accepts, {**ranked.lost, **lost})
+
+    def acceptance(self, features: int, *, verify: int = 100, like_calibrated: bool = True) -> Acceptance:
+        """When the matches of a query of so many features are accepted, and how often wrongly.
+
+        Args:
+            features: of the query.
+            verify: number of photos that are verified.
+            like_calibrated: the search goes as those of the calibration: by votes, with affine transforms. The
+                threshold is the same if not, but nothing is known of its wrong acceptances.
+        """
+        found = acceptance(
+            self.calibration, self.threshold, features=features, photos=len(self), verified=min(verify, len(self))
+        )
+        return found if like_calibrated else dataclasses.replace(found, calibration=None)
+
+    @abc.abstractmethod
+    def calibrate(self, calibration: Calibration) -> None:
+        """Takes the thresholds of a calibration on strangers (``retrieval.calibration``), also in the folder.
+
+        Raises:
+            SearchIndexError: the folder cannot be written, or others have changed it.
+        """
 
     @abc.abstractmethod
     def _snapshot(self) -> Snapshot:

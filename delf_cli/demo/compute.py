@@ -75,7 +75,7 @@ def compute_story(options: ExtractionOptions, report: Report) -> tuple[Story, di
             ((name, features[name]) for name in collection),
             settings=extractor.settings,
             fingerprint=extractor.fingerprint,
-            threshold=extractor.head.log10_nfa_threshold,
+            head_path=options.head,
         )
     with clock.step("Search and verify", f"{len(queries) + len(members)} queries"):
         results = {

@@ -63,7 +63,13 @@ class Searcher:
             }
             for found in answer.result.matches
         ]
-        return {"accepted": answer.result.accepted, "features": len(answer.features), "matches": matches}
+        return {
+            "accepted": answer.result.accepted,
+            "threshold": answer.result.acceptance.threshold,
+            "guarantee": answer.result.acceptance.guarantee,
+            "features": len(answer.features),
+            "matches": matches,
+        }
 
     def proof(self, photo: bytes, answer: SearchAnswer, rank: int) -> bytes:
         """JPEG of the query beside its match of this rank (from 0), with lines; ImageError if a photo is gone."""

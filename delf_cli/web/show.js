@@ -84,7 +84,9 @@ export function showMatches(panel, found, photos, hasBox) {
   const accepted = found.matches.filter((match) => match.accepted);
   const refused = found.matches.filter((match) => !match.accepted);
   const what = hasBox ? "this part" : "this photo";
-  const count = `${number(found.features)} features, ${number(photos)} photos searched in ${number(found.seconds, 1)} s.`;
+  const count =
+    `${number(found.features)} features, ${number(photos)} photos searched in ${number(found.seconds, 1)} s. ` +
+    `What accepted means: ${found.guarantee}.`;
   const list = (matches) =>
     element(
       "ol",

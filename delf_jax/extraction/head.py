@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from delf_jax.errors import ModelError
+from delf_jax.errors import ModelError, one_line
+from delf_jax.extraction.calibration import Calibration
 from delf_jax.extraction.pca import Pca
 from delf_jax.files import model_file
 from delf_jax.files.changer import only_changer
-from delf_jax.settings import Scorer
+from delf_jax.settings import ExtractionSettings, Scorer
 
 _PCA = ("pca_mean", "pca_basis", "pca_variance")
 _ATTENTION = ("hidden_kernel", "hidden_bias", "kernel", "bias")
@@ -37,7 +38,8 @@ class Head:
         autoencoder: arrays that reduce features to descriptors in place of the PCA and expand them again for the
             attention (DELG section 3.3; see ``attention.score``), or None.
         layer: the named map that all of this applies to.
-        log10_nfa_threshold: a match is accepted at or below this value, which is calibrated on photos without a match.
+        calibrations: when matches are accepted: for each kind of features for which that was measured on strangers.
+        log10_nfa_threshold: when matches are accepted, in heads that have no calibration; its bound is not known.
         released_settings: the fields of ``ExtractionSettings`` that the authors of the attention used, if known; their
             threshold is in the unit of this attention. See ``loading.released_settings``.
         notes: free description that is kept in the file: the data it was fitted on, the command.
@@ -49,6 +51,7 @@ class Head:
     attention: dict[str, np.ndarray] | None = None
     autoencoder: dict[str, np.ndarray] | None = None
     layer: str = "conv4"
+    calibrations: tuple[Calibration, ...] = ()
     log10_nfa_threshold: float | None = None
     released_settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     notes: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -78,6 +81,7 @@ class Head:
             attention=attention or None,
             autoencoder=autoencoder or None,
             layer=description["layer"],
+            calibrations=tuple(map(Calibration.from_json, description.get("calibrations", ()))),
             log10_nfa_threshold=description.get("log10_nfa_threshold"),
             released_settings=description.get("released_settings", {}),
             notes=description["notes"],
@@ -105,10 +109,16 @@ class Head:
             "log10_nfa_threshold": self.log10_nfa_threshold,
             "notes": self.notes,
         }
+        if self.calibrations:
+            description["calibrations"] = [each.to_json() for each in self.calibrations]
         if self.released_settings:
             description["released_settings"] = self.released_settings
         with only_changer(path, ModelError):
             model_file.write(Path(path), tensors, description)
+
+    def calibration(self, settings: ExtractionSettings, fingerprint: str | None) -> Calibration | None:
+        """That of features of these settings; None if they are not calibrated. See ``Calibration.fits``."""
+        return next((each for each in self.calibrations if each.fits(settings, fingerprint)), None)
 
     def require(self, scorer: Scorer, *, name: str) -> None:
         """Checks that this head has a scorer; ``name`` is that of the model in the error.
@@ -160,6 +170,11 @@ def _require_fit(path: str, description: Mapping[str, Any], tensors: Mapping[str
         threshold is None or type(threshold) in (int, float)
     ):
         raise ModelError(f"{path}: its description is not that of a head; get the file again")
+    try:
+        for described in description.get("calibrations", ()):
+            Calibration.from_json(described)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ModelError(f"{path}: its calibration is damaged ({one_line(error)}); get the file again") from None
     for prefix, names in {"": _PCA, "attention.": _ATTENTION, "autoencoder.": _AUTOENCODER}.items():
         present = [f"{prefix}{name}" in tensors for name in names]
         if any(present) and not all(present):

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from delf_jax.errors import SearchIndexError, one_line
+from delf_jax.extraction.calibration import Calibration
 from delf_jax.features import LocalFeatures
 from delf_jax.files import atomic
 from delf_jax.files.changer import Version, only_changer, undisturbed
@@ -54,6 +55,7 @@ class Index(SearchableIndex):
         self.settings = description.settings
         self.fingerprint = description.fingerprint
         self.threshold = description.threshold
+        self.calibration = description.calibration
         self.head_path = description.head_path
         self.path = path
         self._version: Version | None = None
@@ -77,8 +79,8 @@ class Index(SearchableIndex):
             backend: ``auto`` is ``scann`` if it is installed, else ``exact``.
             settings: of the extraction; a store brings its own, as it does ``fingerprint`` and ``head_path``.
             fingerprint: ``Extractor.fingerprint`` of the model that made the features.
-            threshold: accept matches at or below this ``log10_nfa``; if not given, that of the head file, or of the
-                model's own head, or ``DEFAULT_THRESHOLD`` if no head is calibrated.
+            threshold: accept matches at or below this ``log10_nfa``; if not given, the calibration of the head file, or
+                of the model's own head, or ``DEFAULT_THRESHOLD`` if no head is calibrated.
             head_path: head file to keep in the index.
             out: folder of the index; an older index there is replaced. The features of the photos are written one photo
                 at a time, and memory holds the backend alone.
@@ -150,11 +152,12 @@ class Index(SearchableIndex):
                 else searcher.build(columns.descriptors)
             )
             inverted_file = InvertedFile.open(folder / ASMK) if (folder / ASMK).is_dir() else None
-            settings = described["settings"]
+            settings, calibration = described["settings"], described.get("calibration")
             description = IndexDescription(
                 settings=None if settings is None else ExtractionSettings.from_json(settings),
                 fingerprint=described["fingerprint"],
                 threshold=float(described["threshold"]),
+                calibration=None if calibration is None else Calibration.from_json(calibration),
                 head_path=folder / HEAD if HEAD in described["files"] else None,
             )
             return cls(IndexedPhotos(columns, backend, inverted_file), description)
@@ -202,6 +205,7 @@ class Index(SearchableIndex):
                 "dimension": self.dimension,
                 "fingerprint": self.fingerprint,
                 "threshold": self.threshold,
+                "calibration": None if self.calibration is None else self.calibration.to_json(),
                 "settings": None if self.settings is None else self.settings.to_json(),
             },
         )
@@ -268,6 +272,22 @@ class Index(SearchableIndex):
         with self._changing():
             inverted_file = self._photos.aggregated(codebook, kernel, regions or {})
             self._replace(IndexedPhotos(self._photos.columns, self._photos.backend, inverted_file))
+
+    def calibrate(self, calibration: Calibration) -> None:
+        """Takes the thresholds of a calibration on strangers (``retrieval.calibration``), also in the folder.
+
+        Raises:
+            SearchIndexError: the folder cannot be written, or others have changed it.
+        """
+        with self._changing():
+            if self.path is not None:
+                try:
+                    manifest.change(self.path, calibration=calibration.to_json())
+                except OSError as error:
+                    reason = one_line(error)
+                    raise SearchIndexError(f"{self.path}: cannot be written ({reason}); free space") from error
+                self._version = Version.of(self.path, manifest.NAME)
+            self.calibration = calibration
 
     def neighbours(self, features: LocalFeatures, count: int, *, exclude: Collection[str] = ()) -> Neighbours:
         """The nearest descriptors of each descriptor of a query; a photo's number is its place in ``names``.

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from delf_jax.errors import SearchIndexError, reason_of
+from delf_jax.files import atomic
 from delf_jax.files.checksum import file_sha256
 from delf_jax.files.envelope import (
     EnvelopeError,
@@ -27,6 +28,11 @@ def write(folder: Path, description: Mapping[str, Any]) -> None:
         path.relative_to(folder).as_posix(): file_entry(path) for path in sorted(folder.rglob("*")) if path.is_file()
     }
     (folder / NAME).write_bytes(encode_envelope(FORMAT, VERSION, {**description, "files": files}))
+
+
+def change(folder: Path, **changed: Any) -> None:
+    """Writes the manifest of an index in one piece anew, with some values changed; its other files stay."""
+    atomic.write_bytes(folder / NAME, encode_envelope(FORMAT, VERSION, {**read(folder), **changed}))
 
 
 def file_entry(path: Path) -> dict[str, Any]:

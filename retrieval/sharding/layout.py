@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from delf_jax.errors import SearchIndexError, one_line
+from delf_jax.extraction.calibration import Calibration
 from delf_jax.files import atomic
 from delf_jax.files.envelope import encode_envelope
 from delf_jax.settings import ExtractionSettings
@@ -102,6 +103,7 @@ class Layout:
     fingerprint: str | None
     threshold: float
     head: dict[str, Any] | None
+    calibration: Calibration | None = None
 
     @classmethod
     def read(cls, root: Path) -> "Layout":
@@ -109,7 +111,10 @@ class Layout:
         described = manifest.read(root, manifest.SHARDED)
         names = {field.name for field in dataclasses.fields(cls)}
         try:
-            values = {name: described[name] for name in names}
+            # Older versions wrote no calibration.
+            values = {name: described[name] for name in names if name != "calibration"}
+            if described.get("calibration") is not None:
+                values["calibration"] = Calibration.from_json(described["calibration"])
             values["shards"] = tuple(map(_entry, described["shards"]))
             if values["settings"] is not None:
                 values["settings"] = ExtractionSettings.from_json(values["settings"])
@@ -125,6 +130,7 @@ class Layout:
     def write(self, root: Path) -> None:
         """Replaces the manifest: from now on these shards count."""
         described = {name: value for name, value in vars(self).items() if name not in ("shards", "settings")}
+        described["calibration"] = None if self.calibration is None else self.calibration.to_json()
         described["settings"] = None if self.settings is None else self.settings.to_json()
         described["shards"] = [dataclasses.asdict(entry) for entry in self.shards]
         atomic.write_bytes(root / manifest.NAME, encode_envelope(manifest.SHARDED, manifest.VERSION, described))
@@ -141,7 +147,12 @@ class Layout:
     @property
     def description(self) -> IndexDescription:
         """What the index knows of its photos, without the head file."""
-        return IndexDescription(settings=self.settings, fingerprint=self.fingerprint, threshold=self.threshold)
+        return IndexDescription(
+            settings=self.settings,
+            fingerprint=self.fingerprint,
+            threshold=self.threshold,
+            calibration=self.calibration,
+        )
 
     @property
     def entries(self) -> dict[str, ShardEntry]:

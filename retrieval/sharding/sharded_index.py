@@ -1,5 +1,6 @@
 """An index in shards: larger than one process or machine, with the answers of one index."""
 
+import dataclasses
 import functools
 import os
 import shutil
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from delf_jax.errors import SearchIndexError
+from delf_jax.extraction.calibration import Calibration
 from delf_jax.features import LocalFeatures
 from delf_jax.settings import ExtractionSettings
 from delf_jax.store.reader import FeatureStore
@@ -132,6 +134,7 @@ class ShardedIndex(SearchableIndex):
                 description.fingerprint,
                 description.threshold,
                 head,
+                description.calibration,
             )
             layout.write(folder)
         return cls(Path(path), layout, LocalServers(Path(path)))
@@ -247,6 +250,15 @@ class ShardedIndex(SearchableIndex):
                 self._commit(rebuilt(self.path, layout, photos_with_names(photos), damaged.keys()))
         return damaged
 
+    def calibrate(self, calibration: Calibration) -> None:
+        """Takes the thresholds of a calibration on strangers (``retrieval.calibration``), also in the folder.
+
+        Raises:
+            SearchIndexError: the folder cannot be written, or another process is changing this index.
+        """
+        with changing(self.path) as layout:
+            self._commit(dataclasses.replace(layout, calibration=calibration))
+
     def _snapshot(self) -> ShardsSnapshot:
         return self._photos
 
@@ -269,6 +281,7 @@ class ShardedIndex(SearchableIndex):
         self.settings = layout.settings
         self.fingerprint = layout.fingerprint
         self.threshold = layout.threshold
+        self.calibration = layout.calibration
         self.head_path = None if layout.head is None else self.path / HEAD
 
 

@@ -1,14 +1,16 @@
-"""The threshold that decides between accepting and refusing a match, and where it comes from.
+"""The threshold that decides between accepting and refusing a match, and what is known of it.
 
-A match is accepted if its ``log10_nfa`` is at or below the threshold. The head of a model carries one, calibrated on
-photos that match nothing (``python -m benchmarks.calibration``); an index keeps that of its model, and features that
-an extractor made know it.
+A match is accepted if its ``log10_nfa`` is at or below the threshold. The head of a model carries a ``Calibration`` on
+strangers (``python -m benchmarks.calibration``); an index keeps that of its model, or gets its own (`delf-jax
+calibrate`), and features that an extractor made know their threshold.
 """
 
 import contextlib
+import dataclasses
 import os
 
 from delf_jax.errors import ModelError
+from delf_jax.extraction.calibration import Calibration
 from delf_jax.extraction.head import Head
 from delf_jax.features import LocalFeatures
 from delf_jax.loading import model_paths
@@ -18,16 +20,74 @@ from delf_jax.settings import ExtractionSettings
 DEFAULT_THRESHOLD = -5.0
 
 
-def calibrated_threshold(head_path: str | os.PathLike[str] | None, settings: ExtractionSettings | None) -> float:
-    """The threshold for ``log10_nfa``: of the head file, or of the model's own head, or ``DEFAULT_THRESHOLD``."""
-    found = None
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Acceptance:
+    """When the matches of a query are accepted.
+
+    Attributes:
+        threshold: at or below this ``log10_nfa``.
+        calibration: where the threshold comes from; None if it was not calibrated on strangers, or not for such a
+            search.
+        photos: number of photos of the index.
+    """
+
+    threshold: float
+    calibration: Calibration | None = None
+    photos: int = 1
+
+    @property
+    def guarantee(self) -> str:
+        """The bound on wrong acceptances in words, or that none is known.
+
+        >>> Acceptance(threshold=-5.0).guarantee
+        'no bound known (not calibrated on strangers); random matches come to it once in 100000 queries'
+        """
+        if self.calibration is not None:
+            return self.calibration.in_words(self.photos)
+        return (
+            "no bound known (not calibrated on strangers); random matches come to it once in "
+            f"{_tries(self.threshold)} queries"
+        )
+
+
+def acceptance(
+    calibration: Calibration | None, threshold: float, *, features: int, photos: int, verified: int
+) -> Acceptance:
+    """When an index of so many photos accepts a query of so many features.
+
+    Args:
+        calibration: of the index, for this kind of search; None if there is none.
+        threshold: of an index without calibration.
+        features: number of features of the query.
+        photos: number of photos of the index.
+        verified: number of photos that are verified for the query.
+    """
+    if calibration is not None:
+        threshold = calibration.threshold(features=features, photos=photos, verified=verified)
+    return Acceptance(threshold=threshold, calibration=calibration, photos=photos)
+
+
+def calibrated(
+    head_path: str | os.PathLike[str] | None, settings: ExtractionSettings | None, fingerprint: str | None = None
+) -> tuple[float, Calibration | None]:
+    """The threshold of the head file, or of the model's own head, and its calibration for such features.
+
+    ``fingerprint`` is that of their model, if it is known. A head of an older version has a threshold alone. Without
+    either it is ``DEFAULT_THRESHOLD``.
+    """
+    head = None
     if head_path is not None:
-        found = Head.open(head_path).log10_nfa_threshold
+        head = Head.open(head_path)
     elif settings is not None:
         # The model may be on another machine; indexing does not need it.
         with contextlib.suppress(ModelError):
-            found = Head.open(model_paths(settings.model)[1]).log10_nfa_threshold
-    return DEFAULT_THRESHOLD if found is None else found
+            head = Head.open(model_paths(settings.model)[1])
+    if head is None:
+        return DEFAULT_THRESHOLD, None
+    calibration = head.calibration(settings or ExtractionSettings(), fingerprint)
+    if calibration is not None:
+        return min(calibration.thresholds), calibration
+    return DEFAULT_THRESHOLD if head.log10_nfa_threshold is None else head.log10_nfa_threshold, None
 
 
 def threshold_of(*photos: LocalFeatures) -> float:

@@ -267,7 +267,8 @@ def test_query_without_features_is_an_answer(run: Run, index: Path, tmp_path: Pa
     Image.fromarray(np.full((200, 300, 3), 77, np.uint8)).save(tmp_path / "wall.png")
     found = run("search", index, tmp_path / "wall.png", "--json")
     assert found.code == 0
-    assert found.records == [{"query": str(tmp_path / "wall.png"), "accepted": False, "results": []}]
+    (record,) = found.records
+    assert (record["accepted"], record["results"]) == (False, [])
     said = run("search", index, tmp_path / "wall.png", "--out", tmp_path / "found")
     assert said.code == 0
     assert "no features" in said.out

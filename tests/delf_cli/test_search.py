@@ -21,7 +21,7 @@ def test_search_finds_the_photo_itself_in_the_order_of_the_queries(run: Run, ind
     assert found.err == ""
     assert [record["query"] for record in found.records] == queries
     for record in found.records:
-        assert set(record) == {"query", "accepted", "results"}
+        assert set(record) == {"query", "accepted", "threshold", "guarantee", "calibration", "results"}
         assert record["accepted"]
         assert len(record["results"]) == 2
         best = record["results"][0]
@@ -45,7 +45,7 @@ def test_search_for_the_foreground_alone(run: Run, index: Path, photos: Path, tm
     found = run("search", index, query, "--crop", "foreground", "--json", "--out", tmp_path / "found")
     assert (found.code, found.err) == (0, "")
     (record,) = found.records
-    assert set(record) == {"query", "accepted", "results", "crop"}
+    assert set(record) == {"query", "accepted", "threshold", "guarantee", "calibration", "results", "crop"}
     x0, y0, x1, y1 = record["crop"]
     with Image.open(query) as photo:
         assert 0 <= x0 < x1 <= photo.width

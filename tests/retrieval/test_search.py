@@ -44,7 +44,8 @@ def test_a_stranger_is_refused(index: retrieval.Index, photos: dict[str, LocalFe
 
 
 def test_a_query_without_features_is_answered(index: retrieval.Index) -> None:
-    assert index.search(LocalFeatures.empty((480, 640), 128)) == retrieval.SearchResult(False, [])
+    nothing = index.search(LocalFeatures.empty((480, 640), 128))
+    assert (nothing.accepted, nothing.matches) == (False, [])
 
 
 def test_options(index: retrieval.Index, photos: dict[str, LocalFeatures]) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 import retrieval
 from delf_jax.errors import SearchIndexError
+from delf_jax.extraction.calibration import Calibration
 from delf_jax.features import LocalFeatures
 from delf_jax.files.changer import only_changer
 from delf_jax.settings import ExtractionSettings
@@ -16,6 +17,19 @@ from tests.elsewhere import errors_elsewhere
 from tests.retrieval.sift import sift_features
 
 NAMES = ("graf1", "leuvenA", "nothing", "coffee", "camera")
+CALIBRATION = Calibration(
+    wrong_per_thousand=1,
+    confidence=0.95,
+    strangers=3200,
+    fingerprint="f" * 64,
+    scorer="learned",
+    detection="peaks",
+    verified=5,
+    photos=5,
+    photos_tested=5,
+    fall=1.0,
+    thresholds=(-7.5,),
+)
 KINDS = ["memory", "folder", "shards"]
 
 
@@ -55,6 +69,14 @@ def test_an_index_of_every_kind_keeps_its_promises(kind: str, photos: dict[str, 
     assert index.search(photos["nothing"]).matches == []
     with pytest.raises(SearchIndexError, match="no inverted file of ASMK"):
         index.search(photos["leuvenB"], first_stage="asmk")
+    index.calibrate(CALIBRATION)
+    assert index.search(photos["leuvenB"]).acceptance.calibration == CALIBRATION
+    assert index.acceptance(200).threshold == -7.5
+    if index.path is not None:
+        assert retrieval.open_index(index.path).calibration == CALIBRATION
+        index.add([("box", photos["box"])])
+        assert retrieval.open_index(index.path).calibration == CALIBRATION
+        index.remove(["box"])
     index.require("f" * 64)
     with pytest.raises(SearchIndexError, match="made by another model"):
         index.require("e" * 64)

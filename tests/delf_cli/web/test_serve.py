@@ -86,6 +86,10 @@ def test_an_even_photo_is_an_honest_nothing(client: Any) -> None:
     photo = client.post("/api/photos", content=even.getvalue()).json()
     found = client.post(f"/api/photos/{photo['id']}/search", json={}).json()
     assert not found["accepted"]
+    assert found["guarantee"] == (
+        "no bound known (not calibrated on strangers); random matches come to it once in 100 queries"
+    )
+    assert found["threshold"] == -2.0
     assert not any(match["accepted"] for match in found["matches"])
 
 

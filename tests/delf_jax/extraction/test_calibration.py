@@ -1,0 +1,103 @@
+"""Which threshold a calibration gives, and its description in files."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from delf_jax.errors import ModelError
+from delf_jax.extraction.calibration import Calibration
+from delf_jax.extraction.head import Head
+from delf_jax.files import model_file
+from delf_jax.settings import ExtractionSettings
+
+CALIBRATION = Calibration(
+    wrong_per_thousand=1,
+    confidence=0.95,
+    strangers=3200,
+    fingerprint="f" * 64,
+    scorer="learned",
+    detection="peaks",
+    verified=100,
+    photos=100,
+    photos_tested=10_000,
+    fall=0.5,
+    feature_counts=(200, 600),
+    thresholds=(-2.0, -3.0, -4.0),
+)
+
+
+@pytest.mark.parametrize(
+    ("query", "threshold"),
+    [
+        ({"features": 199}, -2.0),
+        ({"features": 200}, -3.0),
+        ({"features": 600}, -4.0),
+        ({"features": 10, "photos": 100}, -2.0),
+        ({"features": 10, "photos": 10_000}, -3.0),
+        # Ten of a hundred: the best of a ranking by votes, so judged as if all had been verified.
+        ({"features": 10, "photos": 10_000, "verified": 10}, -4.0),
+        ({"features": 10, "photos": 10, "verified": 10}, -2.0),
+        ({"features": 10, "photos": 10, "verified": 1}, -3.0),
+        ({"features": 10, "photos": 10_000, "verified": 500}, -3.0),
+        ({"features": 10, "photos": 0, "verified": 0}, -2.0),
+    ],
+)
+def test_the_threshold_of_a_query(query: dict[str, int], threshold: float) -> None:
+    assert CALIBRATION.threshold(**query) == pytest.approx(threshold)
+
+
+@pytest.mark.parametrize(
+    ("settings", "fingerprint", "fits"),
+    [
+        (ExtractionSettings(), "f" * 64, True),
+        (ExtractionSettings(max_features=300, scales=(1.0,)), None, True),
+        (ExtractionSettings(), "e" * 64, False),
+        (ExtractionSettings(scorer="norm"), "f" * 64, False),
+        (ExtractionSettings(detection="cells"), "f" * 64, False),
+    ],
+)
+def test_it_is_for_the_features_that_it_was_made_with(
+    settings: ExtractionSettings, fingerprint: str | None, fits: bool
+) -> None:
+    assert CALIBRATION.fits(settings, fingerprint) == fits
+    found = Head(calibrations=(CALIBRATION,)).calibration(settings, fingerprint)
+    assert found == (CALIBRATION if fits else None)
+
+
+def test_a_head_keeps_its_calibrations(tmp_path: Path) -> None:
+    other = dataclasses.replace(CALIBRATION, scorer="norm", feature_counts=(), thresholds=(-2.5,))
+    Head(calibrations=(CALIBRATION, other)).save(tmp_path / "head.safetensors")
+    assert Head.open(tmp_path / "head.safetensors").calibrations == (CALIBRATION, other)
+
+
+DAMAGES: list[dict[str, Any]] = [
+    {"thresholds": [-2.0]},
+    {"thresholds": [-2.0, float("nan"), -4.0]},
+    {"thresholds": "abc"},
+    {"thresholds": None},
+    {"feature_counts": [600, 200]},
+    {"feature_counts": [200, 200]},
+    {"strangers": 0},
+    {"strangers": "many"},
+    {"photos": 1.5},
+    {"confidence": 1.0},
+    {"wrong_per_thousand": 0},
+    {"fall": -1.0},
+    {"colour": "red"},
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=str)
+def test_a_damaged_description_is_refused(damage: dict[str, Any], tmp_path: Path) -> None:
+    assert Calibration.from_json(CALIBRATION.to_json()) == CALIBRATION
+    with pytest.raises((TypeError, ValueError)):
+        Calibration.from_json(CALIBRATION.to_json() | damage)
+    path = tmp_path / "head.safetensors"
+    Head(calibrations=(CALIBRATION,)).save(path)
+    description, tensors = model_file.read(path)
+    description["calibrations"][0] |= damage
+    model_file.write(path, tensors, description)
+    with pytest.raises(ModelError, match="its calibration is damaged"):
+        Head.open(path)
