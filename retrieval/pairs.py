@@ -18,10 +18,12 @@ from retrieval.verification.confidence import NfaSettings, log10_nfa
 from retrieval.verification.overlays import on_overlay
 from retrieval.verification.residuals import squared_epipolar_distance
 from retrieval.verification.transforms import entries
-from retrieval.verification.verify import CANDIDATES, CELL, MATCHES, bucket, domain_of, putative_matches
+from retrieval.verification.verify import CELL, MATCHES, bucket, domain_of, putative_matches
 
 # Largest error of an inlier in pixels, at the size that features are computed at: half a cell of the feature map.
 MAX_ERROR = 8.0
+# Photos whose matches with the first of their pairs are found in one call.
+AT_ONCE = 25
 # COLMAP stops earlier if it is sure enough.
 TRIALS = 10_000
 
@@ -54,7 +56,7 @@ def match_pairs(
     verify = partial(_verify, max_side=max_side, max_error=max_error, photos_verified=len(photos))
     for first, group in itertools.groupby(pairs, key=lambda pair: pair[0]):
         query = photos[first]
-        for batch in _batches((b for _, b in group), CANDIDATES[-2]):
+        for batch in _batches((b for _, b in group), AT_ONCE):
             names = [name for name in batch if len(photos[name])]
             if not len(query) or not names:
                 continue

@@ -2,13 +2,12 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float, Int
 
 from retrieval.verification import epipolar, planar
-from retrieval.verification.residuals import BLOCK, Kind, NormalisedMatches
+from retrieval.verification.residuals import Kind, NormalisedMatches
 from retrieval.verification.transforms import SAMPLE_SIZE, Hypotheses, Model, rows_of
 
 # Hypotheses of each kind that are refined. Several, because the best by chance is often not the best after refinement.
@@ -24,10 +23,10 @@ SINGLES = 64
 
 
 class ScoredTransforms(NamedTuple):
-    """The best transforms of one kind, [..., k, 3, 3], and their costs [..., k], least first; infinite: not usable."""
+    """The best transforms of one kind, [k, 3, 3], and their costs [k], least first; infinite: not usable."""
 
-    transform: Float[Array, "*c k 3 3"]
-    cost: Float[Array, "*c k"]
+    transform: Float[Array, "k 3 3"]
+    cost: Float[Array, " k"]
 
 
 class Proposals(NamedTuple):
@@ -43,43 +42,35 @@ class Proposals(NamedTuple):
 
 
 def propose(matches: NormalisedMatches, draws: Float[Array, "m trials"], *, model: Model) -> Proposals:
-    """The hypotheses of least cost for each candidate, in a batch of matches without gaps.
+    """The hypotheses of least cost, for matches without gaps.
 
     Args:
-        matches: of the candidates.
+        matches: of one candidate.
         draws: uniform numbers in [0, 1) for every sample.
         model: kind of the transforms.
     """
-    # Blocks that are padding in all candidates cost no time.
-    blocks = (jnp.max(matches.valid) + BLOCK - 1) // BLOCK
-
-    def one(matches: NormalisedMatches) -> Proposals:
-        # With too few matches for a sample, the draws repeat matches; no solver accepts those.
-        share = jnp.minimum(jnp.linspace(FIRST_DRAWN, 2.0 - FIRST_DRAWN, draws.shape[1]), 1.0)
-        first = jnp.ceil(matches.valid * share).astype(jnp.int32)
-        drawn = draw_samples(draws, jnp.maximum(first, jnp.minimum(2 * SAMPLE_SIZE[model], matches.valid)))
-        src, dst = _picked(matches.src, drawn), _picked(matches.dst, drawn)
-        exact = epipolar.from_seven(src, dst) if model == "fundamental" else planar.from_samples(src, dst, model=model)
-        approximate = _approximate(matches, src, dst, model=model)
-        kinds = [Kind(exact, model, 1.0)]
-        if approximate is not None:
-            kinds.append(Kind(approximate, "similarity", APPROACH[0]))
-        best = [
-            _best(kind.hypotheses, cost) for kind, cost in zip(kinds, matches.cost_of_many(kinds, blocks), strict=True)
-        ]
-        return Proposals(best[0], best[1] if approximate is not None else None)
-
-    return jax.vmap(one)(matches)
+    # With too few matches for a sample, the draws repeat matches; no solver accepts those.
+    share = jnp.minimum(jnp.linspace(FIRST_DRAWN, 2.0 - FIRST_DRAWN, draws.shape[1]), 1.0)
+    first = jnp.ceil(matches.valid * share).astype(jnp.int32)
+    drawn = draw_samples(draws, jnp.maximum(first, jnp.minimum(2 * SAMPLE_SIZE[model], matches.valid)))
+    src, dst = _picked(matches.src, drawn), _picked(matches.dst, drawn)
+    exact = epipolar.from_seven(src, dst) if model == "fundamental" else planar.from_samples(src, dst, model=model)
+    approximate = _approximate(matches, src, dst, model=model)
+    kinds = [Kind(exact, model, 1.0)]
+    if approximate is not None:
+        kinds.append(Kind(approximate, "similarity", APPROACH[0]))
+    best = [_best(kind.hypotheses, cost) for kind, cost in zip(kinds, matches.cost_of_many(kinds), strict=True)]
+    return Proposals(best[0], best[1] if approximate is not None else None)
 
 
 def better_of(first: Proposals, second: Proposals) -> Proposals:
-    """The best of both for each candidate, of equal costs the ``first``; ``first`` has all kinds of ``second``."""
+    """The best of both, of equal costs the ``first``; ``first`` has all kinds of ``second``."""
 
     def merge(a: ScoredTransforms, b: ScoredTransforms | None) -> ScoredTransforms:
         if b is None:
             return a
-        both = ScoredTransforms(*(jnp.concatenate(pair, axis=1) for pair in zip(a, b, strict=True)))
-        return jax.vmap(rows_of)(both, lax.top_k(-both.cost, a.cost.shape[1])[1])
+        both = ScoredTransforms(*(jnp.concatenate(pair) for pair in zip(a, b, strict=True)))
+        return rows_of(both, lax.top_k(-both.cost, len(a.cost))[1])
 
     approximate = None if first.approximate is None else merge(first.approximate, second.approximate)
     return Proposals(merge(first.exact, second.exact), approximate)

@@ -10,9 +10,6 @@ from jaxtyping import Bool, Float, Int
 
 __all__ = ["Matches", "mutual_nearest"]
 
-# Pairs of photos matched at once: 32 MiB of similarities for photos of 1000 features.
-PAIRS_AT_ONCE = 8
-
 
 class Matches(NamedTuple):
     """For every descriptor of the first photo, its partner in the second.
@@ -81,17 +78,20 @@ def mutual_nearest(
 
 @jax.jit
 def nearest_in_photos(
+    photos: tuple[Float[Array, "c m d"], Bool[Array, "c m"]],
+    count: Int[Array, ""],
     query: Float[Array, "n d"],
     where_query: Bool[Array, " n"],
-    photos: Float[Array, "c m d"],
-    where_photos: Bool[Array, "c m"],
 ) -> Matches:
-    """``mutual_nearest`` of one query in each of c photos: the fields are [c, n]."""
+    """``mutual_nearest`` of one query in each of the first ``count`` photos: the fields are [c, n]."""
+    shape = len(photos[0]), len(query)
 
-    def pair(photo: tuple[Array, Array]) -> Matches:
-        return mutual_nearest(query, photo[0], where_a=where_query, where_b=photo[1])
+    def pair(i: Array, found: Matches) -> Matches:
+        new = mutual_nearest(query, photos[0][i], where_a=where_query, where_b=photos[1][i])
+        return Matches(*(x.at[i].set(field) for x, field in zip(found, new, strict=True)))
 
-    return lax.map(pair, (photos, where_photos), batch_size=PAIRS_AT_ONCE)
+    nothing = Matches(jnp.zeros(shape, jnp.int32), jnp.zeros(shape, bool), jnp.zeros(shape))
+    return lax.fori_loop(0, count, pair, nothing)
 
 
 def _first_largest(values: Float[Array, "n m"], *, axis: int) -> Int[Array, " k"]:

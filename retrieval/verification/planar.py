@@ -266,7 +266,7 @@ def _in_frames(
 def _solved(system: Float[Array, "t n n+1"]) -> Float[Array, "t n"]:
     """Solutions of symmetric positive definite systems with their right sides in the last column, all at once.
 
-    LAPACK would solve them one by one, and two programs that call it at once can deadlock (see ``cpu_threads``). Such
+    LAPACK would solve them one by one, and two programs that call it at once can deadlock (see ``chunks``). Such
     systems need no pivoting.
     """
     size = system.shape[1]

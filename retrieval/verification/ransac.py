@@ -13,16 +13,19 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
 
+from delf_jax.compiling import compiling_for
+from retrieval.verification.chunks import map_chunks
 from retrieval.verification.confidence import NfaSettings, log10_nfa, on_a_line
-from retrieval.verification.cpu_threads import map_rows_in_threads, with_lapack_lock
 from retrieval.verification.residuals import NormalisedMatches, normalised, without_gaps
 from retrieval.verification.transforms import SAMPLE_SIZE, Model, in_pixels
-from retrieval.verification.trials import best_transforms
+from retrieval.verification.trials import best_transform
 
 __all__ = ["NfaSettings", "Verification", "estimate"]
 
-# Candidates that are searched at once: their hypotheses stay in the cache of a CPU.
-CANDIDATES_AT_ONCE = 128
+# Candidates of one call of the program. A CPU takes one after the other, so that its hypotheses stay in the cache.
+CHUNK = 20
+# On other platforms so many are verified at the same time.
+TOGETHER = 256
 # Pixels. Points beyond it, infinite ones and NaN lie in no photo, and one of them would spoil the frame of the others.
 _FURTHEST = 1e7
 
@@ -68,8 +71,8 @@ def estimate(
 
     Hypotheses come from minimal samples; for planar models also from pairs of matches and, with ``scales``, from single
     matches. The MSAC cost ranks them, and weighted least squares on the inliers refines the best. The same key gives
-    the same result. The function is pure and runs under ``jit`` and ``vmap``. JAX compiles one program for each model,
-    number of trials, number of candidates and size of n, which is rounded up to few sizes.
+    the same result. The function is pure and runs under ``jit`` and ``vmap``; elsewhere it returns NumPy arrays, and it
+    compiles one program for each model, number of trials and size of n, which is rounded up to few sizes.
 
     Args:
         key: key of the random samples; every candidate uses the same draws.
@@ -99,33 +102,49 @@ def estimate(
         return Verification(jnp.zeros((*batch, 3, 3)), jnp.asarray(mask), jnp.zeros(batch, jnp.int32), jnp.zeros(batch))
     if model == "fundamental":
         scales = None
-    padding = [(0, 0)] * len(batch) + [(0, _rows(n) - n)]
     nfa = NfaSettings() if nfa is None else nfa
+    candidates = math.prod(batch)
     target_size = 0.0 if nfa.target_size is None else nfa.target_size
-    target_area = None if nfa.target_area is None else _broadcast(_plain(nfa.target_area, np.float32), batch)
-    photos_verified = math.prod(batch) if nfa.photos_verified is None else nfa.photos_verified
+    photos_verified = candidates if nfa.photos_verified is None else nfa.photos_verified
+
+    def each(values: Any, *shape: int) -> Any:
+        """``values`` of every candidate, [c, *shape]."""
+        values, whole = _plain(values, np.float32), (*batch, *shape)
+        values = jnp.broadcast_to(values, whole) if isinstance(values, Array) else np.broadcast_to(values, whole)
+        return values.reshape(candidates, *shape)
+
+    def matches(values: Any, *shape: int) -> Any:
+        return _lengthened(values.reshape(candidates, n, *shape), _rows(n))
+
     photo = _Candidate(
-        src=_padded(src, [*padding, (0, 0)]),
-        dst=_padded(dst, [*padding, (0, 0)]),
-        where=_padded(mask, padding),
-        scales=None if scales is None else tuple(_padded(_plain(each, np.float32), padding) for each in scales),
-        threshold=_broadcast(_plain(threshold, np.float32), batch),
+        src=matches(src, 2),
+        dst=matches(dst, 2),
+        where=matches(mask),
+        scales=None if scales is None else tuple(matches(each(scale, n)) for scale in scales),
+        threshold=each(threshold),
         nfa=NfaSettings(
-            target_size=_broadcast(_plain(target_size, np.float32), (*batch, 2)),
-            photos_verified=_broadcast(_plain(photos_verified, np.float32), batch),
-            cell=_broadcast(_plain(nfa.cell, np.float32), (*batch, 2)),
-            target_area=target_area,
+            target_size=each(target_size, 2),
+            photos_verified=each(photos_verified),
+            cell=each(nfa.cell, 2),
+            target_area=None if nfa.target_area is None else each(nfa.target_area),
         ),
     )
-    options = {"model": model, "trials": trials, "sized": nfa.target_size is not None}
-    program = partial(_verify_all, key=key, **options)
-    if model == "fundamental":
-        found = with_lapack_lock(program, photo)
-    elif len(batch) == 1 and not isinstance(key, jax.core.Tracer):
-        found = map_rows_in_threads(program, photo, static=(*options.values(),))
+    program = partial(_verify_all, model=model, trials=trials, sized=nfa.target_size is not None)
+    if _is_traced(photo, key):
+        on_cpu, elsewhere = (partial(program, together=together) for together in (False, True))
+        found = lax.platform_dependent(photo, candidates, key, cpu=on_cpu, default=elsewhere)
     else:
-        found = program(photo)
-    return found if found.inliers.shape[-1] == n else found._replace(inliers=found.inliers[..., :n])
+        is_cpu = jax.default_backend() == "cpu"
+        with compiling_for("the verification of matches"):
+            found = map_chunks(
+                partial(program, key=key, together=not is_cpu),
+                photo,
+                rows=CHUNK if is_cpu else TOGETHER,
+                static=(model, trials, nfa.target_size is None),
+                uses_lapack=model == "fundamental",
+            )
+    found = found._replace(inliers=found.inliers[:, :n])
+    return Verification(*(field.reshape((*batch, *field.shape[1:])) for field in found))
 
 
 def _rows(n: int) -> int:
@@ -134,26 +153,28 @@ def _rows(n: int) -> int:
     return max(8, math.ceil(n / step) * step)
 
 
-def _padded(values: Any, padding: list[tuple[int, int]]) -> Any:
-    if not any(after for _, after in padding):
+def _lengthened(values: Any, rows: int) -> Any:
+    """``values`` [c, n, ...] as [c, ``rows``, ...], with zeros at the end."""
+    if values.shape[1] == rows:
         return values
     if not isinstance(values, np.ndarray):
-        return jnp.pad(values, padding)
+        return jnp.pad(values, [(0, 0), (0, rows - values.shape[1])] + [(0, 0)] * (values.ndim - 2))
     # np.pad takes as long as verifying a photo.
-    padded = np.zeros([size + after for size, (_, after) in zip(values.shape, padding)], values.dtype)
-    padded[tuple(slice(size) for size in values.shape)] = values
-    return padded
-
-
-def _broadcast(values: Any, shape: tuple[int, ...]) -> Any:
-    return np.broadcast_to(values, shape) if isinstance(values, np.ndarray) else jnp.broadcast_to(values, shape)
+    longer = np.zeros((len(values), rows, *values.shape[2:]), values.dtype)
+    longer[:, : values.shape[1]] = values
+    return longer
 
 
 def _plain(values: ArrayLike | Sequence[ArrayLike], dtype: type[np.generic]) -> Any:
-    """A NumPy array, unless it is JAX's: an operation outside of the compiled program takes as long as a photo."""
+    """A NumPy array, unless it is traced: an operation outside of the compiled program takes as long as a photo."""
     parts = values if isinstance(values, Sequence) else (values,)
-    traced = any(isinstance(part, Array) for part in parts)
+    traced = any(isinstance(part, jax.core.Tracer) for part in parts)
     return jnp.asarray(values, dtype) if traced else np.asarray(values, dtype)
+
+
+def _is_traced(*values: Any) -> bool:
+    # While a function is being traced, this zero is a tracer too.
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in (*jax.tree.leaves(values), jnp.zeros(())))
 
 
 class _Candidate(NamedTuple):
@@ -167,30 +188,38 @@ class _Candidate(NamedTuple):
     nfa: NfaSettings
 
 
-@partial(jax.jit, static_argnames=("model", "trials", "sized"))
-def _verify_all(photo: _Candidate, key: Array, *, model: Model, trials: int, sized: bool) -> Verification:
-    batch = photo.where.shape[:-1]
-    candidates = math.prod(batch)
+@partial(jax.jit, static_argnames=("model", "trials", "sized", "together"))
+def _verify_all(
+    photo: _Candidate, count: ArrayLike, key: Array, *, model: Model, trials: int, sized: bool, together: bool
+) -> Verification:
+    """Verifies all candidates ``together``, or the first ``count`` one by one; the results of the others are zeros."""
+    draws = jax.random.uniform(key, (SAMPLE_SIZE[model], trials))
+    verify = partial(_verify, draws=draws, model=model, sized=sized)
+    candidates, n = photo.where.shape
+    if together:
+        return lax.map(verify, photo, batch_size=min(candidates, TOGETHER))
 
-    photo = jax.tree.map(lambda x: x.reshape(candidates, *x.shape[len(batch) :]), photo)
+    def verify_next(i: Array, found: Verification) -> Verification:
+        new = verify(jax.tree.map(lambda x: x[i], photo))
+        return jax.tree.map(lambda x, field: x.at[i].set(field), found, new)
+
+    zeros = Verification(
+        transform=jnp.zeros((candidates, 3, 3)),
+        inliers=jnp.zeros((candidates, n), bool),
+        count=jnp.zeros(candidates, jnp.int32),
+        log10_nfa=jnp.zeros(candidates),
+    )
+    return lax.fori_loop(0, count, verify_next, zeros)
+
+
+def _verify(photo: _Candidate, draws: Float[Array, "m trials"], *, model: Model, sized: bool) -> Verification:
+    """Verifies one candidate."""
     photo = _placed(photo)
     if not sized:
         photo = photo._replace(nfa=photo.nfa._replace(target_size=_bounding_box(photo.dst, photo.where)))
-    draws = jax.random.uniform(key, (SAMPLE_SIZE[model], trials))
-    chunks = math.ceil(candidates / CANDIDATES_AT_ONCE)
-    if chunks == 1:
-        found = _verify_chunk(photo, draws, model=model)
-    else:
-        size = math.ceil(candidates / chunks)
-        photo = jax.tree.map(
-            lambda x: jnp.pad(x, [(0, chunks * size - candidates)] + [(0, 0)] * (x.ndim - 1)).reshape(
-                chunks, size, *x.shape[1:]
-            ),
-            photo,
-        )
-        found = lax.map(partial(_verify_chunk, draws=draws, model=model), photo)
-        found = jax.tree.map(lambda x: x.reshape(chunks * size, *x.shape[2:])[:candidates], found)
-    return jax.tree.map(lambda x: x.reshape(*batch, *x.shape[1:]), found)
+    framed = normalised(photo.src, photo.dst, photo.where, photo.scales, photo.threshold)
+    best = best_transform(without_gaps(framed[2]), draws, model=model)
+    return _proven(photo, framed, *best, model=model)
 
 
 def _placed(photo: _Candidate) -> _Candidate:
@@ -199,13 +228,6 @@ def _placed(photo: _Candidate) -> _Candidate:
     src, dst = (jnp.where(placed[..., None], points, 0.0) for points in (photo.src, photo.dst))
     scales = jax.tree.map(lambda each: jnp.where(jnp.isfinite(each), each, 0.0), photo.scales)
     return photo._replace(src=src, dst=dst, where=photo.where & placed, scales=scales)
-
-
-def _verify_chunk(photo: _Candidate, draws: Float[Array, "m trials"], *, model: Model) -> Verification:
-    """Verifies so many candidates at once that their hypotheses fit into the cache."""
-    framed = jax.vmap(normalised)(photo.src, photo.dst, photo.where, photo.scales, photo.threshold)
-    best = best_transforms(without_gaps(framed[2]), draws, model=model)
-    return jax.vmap(partial(_proven, model=model))(photo, framed, *best)
 
 
 def _proven(

@@ -3,7 +3,6 @@
 Source: Chum, Matas and Kittler, DAGM 2003.
 """
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -23,29 +22,29 @@ POLISH = (1.5, 1.2, 1.0, 1.0)
 
 
 class _State(NamedTuple):
-    """Where k hypotheses of each candidate stand: refined so far, with squared residuals, and the best on its way."""
+    """Where k hypotheses stand: refined so far, with squared residuals, and the best of each on its way."""
 
-    transform: Float[Array, "*c k 3 3"]
-    squared: Float[Array, "*c k n"]
+    transform: Float[Array, "k 3 3"]
+    squared: Float[Array, "k n"]
     best: ScoredTransforms
 
 
 def refine(
     matches: NormalisedMatches, proposals: Proposals, *, model: Model
-) -> tuple[Float[Array, "c 3 3"], Float[Array, " c"]]:
-    """The transform of least cost for each candidate, and that cost; infinite if there is none.
+) -> tuple[Float[Array, "3 3"], Float[Array, ""]]:
+    """The transform of least cost, and that cost; infinite if there is none.
 
     All steps are turns of one loop, because every copy of a step takes a second to compile. A turn takes at most
     ``KEPT`` hypotheses. Similarities near a planar model first approach it: they are fitted to the matches around
     them, as affine transforms unless ``model`` is a similarity. Then all take the first step, and the best the others.
     """
     start = proposals.exact
-    exact = start.cost.shape[1]
+    exact = len(start.cost)
     approach: tuple[float, ...] = ()
     if proposals.approximate is not None:
-        start = jax.tree.map(lambda *kinds: jnp.concatenate(kinds, axis=1), start, proposals.approximate)
+        start = jax.tree.map(lambda *kinds: jnp.concatenate(kinds), start, proposals.approximate)
         approach = APPROACH
-    total = start.cost.shape[1]
+    total = len(start.cost)
     width = min(total, KEPT)
     parts = [*range(0, total, width)]
     # Of each turn: the tolerance, the first hypothesis, and whether it is an approach.
@@ -60,24 +59,23 @@ def refine(
     def turn(i: Array, state: _State) -> _State:
         if width < total:
             state = lax.cond(i == last, _best_first, lambda state: state, state)
-        part, usable = jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, places[i], width, axis=1), (state, known))
+        part, usable = jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, places[i], width), (state, known))
         approaching = i < len(approach)
         is_start = approaching & (places[i] + jnp.arange(width) >= exact)
-        step = partial(_step, factor=factors[i], approaching=approaching, is_start=is_start, model=model)
-        part = jax.vmap(step)(matches, part, usable)
-        return jax.tree.map(lambda x, new: lax.dynamic_update_slice_in_dim(x, new, places[i], axis=1), state, part)
+        part = _step(matches, part, usable, factor=factors[i], approaching=approaching, is_start=is_start, model=model)
+        return jax.tree.map(lambda x, new: lax.dynamic_update_slice_in_dim(x, new, places[i], axis=0), state, part)
 
     known = jnp.isfinite(start.cost)
-    squared = jax.vmap(partial(NormalisedMatches.squared_residuals, model=model))(matches, start.transform)
+    squared = matches.squared_residuals(start.transform, model=model)
     best = lax.fori_loop(0, len(turns), turn, _State(start.transform, squared, start)).best
-    least = jax.vmap(rows_of)(best, jnp.argmin(best.cost, axis=1))
-    return least.transform, least.cost
+    least = jnp.argmin(best.cost)
+    return rows_of(best.transform, least), best.cost[least]
 
 
 def _best_first(state: _State) -> _State:
     """The state with the best hypotheses copied over the first ones."""
     kept = lax.top_k(-state.best.cost, KEPT)[1]
-    return jax.tree.map(lambda x, first: x.at[:, :KEPT].set(first), state, jax.vmap(rows_of)(state, kept))
+    return jax.tree.map(lambda x, first: x.at[:KEPT].set(first), state, rows_of(state, kept))
 
 
 def _step(

@@ -72,8 +72,8 @@ class NormalisedMatches(NamedTuple):
         # A product of matrices is several times faster than a sum.
         return jnp.where(usable, jnp.matmul(cut, jnp.ones(cut.shape[1]), precision=HIGHEST), jnp.inf)
 
-    def cost_of_many(self, kinds: Sequence[Kind], blocks: Int[Array, ""]) -> list[Float[Array, " _"]]:
-        """``cost`` of hypotheses of each kind, over the first ``blocks`` blocks of ``BLOCK`` matches.
+    def cost_of_many(self, kinds: Sequence[Kind]) -> list[Float[Array, " _"]]:
+        """``cost`` of hypotheses of each kind, for matches without gaps.
 
         It never holds the residuals of all matches, so many hypotheses fit into the cache of a CPU.
         """
@@ -81,15 +81,19 @@ class NormalisedMatches(NamedTuple):
         fields = jnp.stack([*self.src.T, *self.dst.T, *(within * kind.factor**2 for kind in kinds)])
         fields = jnp.pad(fields, ((0, 0), (0, -fields.shape[1] % BLOCK)))
         # Without the barrier the compiler may fuse the solvers into the loop and solve anew for every block.
-        transforms = lax.optimization_barrier([entries(kind.hypotheses.transform) for kind in kinds])
+        transforms = lax.optimization_barrier(
+            [jnp.moveaxis(kind.hypotheses.transform, 0, -1).reshape(9, -1) for kind in kinds]
+        )
 
         def add(block: Int[Array, ""], costs: list[Float[Array, " _"]]) -> list[Float[Array, " _"]]:
             part = lax.dynamic_slice_in_dim(fields, block * BLOCK, BLOCK, axis=1)
             return [
-                self._add_block(cost, transform, part[:4], part[4 + i], kind.model)
-                for i, (cost, transform, kind) in enumerate(zip(costs, transforms, kinds, strict=True))
+                self._add_block(cost, [[*transform[i : i + 3]] for i in (0, 3, 6)], part[:4], part[4 + k], kind.model)
+                for k, (cost, transform, kind) in enumerate(zip(costs, transforms, kinds, strict=True))
             ]
 
+        # Blocks of padding cost no time.
+        blocks = (self.valid + BLOCK - 1) // BLOCK
         totals = lax.fori_loop(0, blocks, add, [jnp.zeros(kind.hypotheses.usable.shape) for kind in kinds])
         return [jnp.where(kind.hypotheses.usable, total, jnp.inf) for kind, total in zip(kinds, totals, strict=True)]
 
@@ -171,17 +175,14 @@ def normalised(
 
 
 def without_gaps(matches: NormalisedMatches) -> NormalisedMatches:
-    """The matches of each candidate of a batch in the same order, with all padding behind them."""
-    n = matches.where.shape[1]
+    """The matches in the same order, with all padding behind them."""
+    n = len(matches.where)
+    first = jnp.arange(n) < matches.valid
 
-    def closed(matches: NormalisedMatches) -> NormalisedMatches:
-        def one(matches: NormalisedMatches) -> NormalisedMatches:
-            # The row of match k has k matches before it.
-            places = jnp.sum(jnp.cumsum(matches.where) <= jnp.arange(n)[:, None], axis=1)
-            moved = rows_of((matches.src, matches.dst, matches.magnification), jnp.minimum(places, n - 1))
-            return matches._replace(src=moved[0], dst=moved[1], magnification=moved[2])
+    def closed() -> NormalisedMatches:
+        # The row of match k has k matches before it.
+        places = jnp.sum(jnp.cumsum(matches.where) <= jnp.arange(n)[:, None], axis=1)
+        src, dst, magnification = rows_of((matches.src, matches.dst, matches.magnification), jnp.minimum(places, n - 1))
+        return matches._replace(src=src, dst=dst, magnification=magnification, where=first)
 
-        return jax.vmap(one)(matches)._replace(where=jnp.arange(n) < matches.valid[:, None])
-
-    gapless = jnp.all(matches.where == (jnp.arange(n) < matches.valid[:, None]))
-    return lax.cond(gapless, lambda matches: matches, closed, matches)
+    return lax.cond(jnp.all(matches.where == first), lambda: matches, closed)

@@ -2,16 +2,19 @@
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from delf_jax.compiling import compiling_for
 from delf_jax.features import Domain, LocalFeatures
 from delf_jax.settings import ExtractionSettings
 from retrieval.verification import overlays, ransac
 from retrieval.verification.acceptance_threshold import DEFAULT_THRESHOLD, in_words, threshold_of
+from retrieval.verification.chunks import map_chunks
 from retrieval.verification.confidence import NfaSettings
 from retrieval.verification.matching import nearest_in_photos
 from retrieval.verification.transforms import Model
@@ -25,10 +28,11 @@ TRIALS = 8000
 INLIER_RADIUS = 20.0
 CELL = 16.0
 
-# Numbers of candidates and of matches are padded to these, because each pair of them is a program to compile.
-CANDIDATES = (1, 10, 25, 50)
+# Numbers of matches and of features are padded to at least these, because each size is a program to compile.
 MATCHES = 256
 FEATURES = 128
+# Photos that one call of the program for putative matches takes: 4 MiB of descriptors for photos of 1000 features.
+PHOTOS = 8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -154,9 +158,8 @@ def verify_candidates(
 ) -> list[Match]:
     """Verifies all candidates (name, votes, features), and returns their matches in the same order.
 
-    One call matches all of them, and one call of RANSAC verifies them. Arrays are padded, so that queries and photos of
-    all sizes share a few compiled programs; padding changes no result. Those that would be accepted by an overlay are
-    verified once more without it.
+    Arrays are padded, so that queries and photos of all sizes share a few compiled programs; padding changes no result.
+    Those that would be accepted by an overlay are verified once more without it.
     """
     if not candidates:
         return []
@@ -200,31 +203,15 @@ def _agreeing(
 ) -> list[Match]:
     """What the matches of these rows prove, those on overlays among them."""
     photos = [features for _, _, features in candidates]
-    pairs = _padded_pairs(query, photos, rows, settings)
-    count, room = pairs.where.shape
-    # A surface seen at a slant is located well in only one of the two photos. So errors are measured in both: in the
-    # photo (first half of the batch), and back in the query (second half).
-    found = ransac.estimate(
-        pairs.points.reshape(2 * count, room, 2),
-        pairs.points[::-1].reshape(2 * count, room, 2),
-        np.concatenate([pairs.where, pairs.where]),
-        key=jax.random.key(settings.seed),
-        model=settings.model,
-        trials=TRIALS,
-        scales=(pairs.scales.reshape(2 * count, room), pairs.scales[::-1].reshape(2 * count, room)),
-        threshold=INLIER_RADIUS * pairs.pixel[::-1].reshape(2 * count),
-        nfa=NfaSettings(
-            target_size=pairs.sizes[::-1].reshape(2 * count, 2),
-            photos_verified=2 * photos_verified,
-            cell=CELL * np.stack([pairs.pixel.reshape(2 * count), pairs.pixel[::-1].reshape(2 * count)], axis=1),
-            target_area=pairs.areas[::-1].reshape(2 * count),
-        ),
-    )
-    results = [ransac.Verification(*fields) for fields in zip(*map(np.asarray, found), strict=True)]
-    return [
-        _surer_match(query, candidate, matched, forth, back, settings)
-        for candidate, matched, forth, back in zip(candidates, rows, results, results[count:])
-    ]
+    matches: dict[int, Match] = {}
+    rooms = [bucket(len(each), smallest=MATCHES, factor=4) for each in rows]
+    for room in set(rooms):
+        places = [place for place, its in enumerate(rooms) if its == room]
+        pairs = _padded_pairs(query, [photos[i] for i in places], [rows[i] for i in places], room, settings)
+        results = _estimated(pairs, settings, photos_verified)
+        for place, forth, back in zip(places, results, results[len(places) :]):
+            matches[place] = _surer_match(query, candidates[place], rows[place], forth, back, settings)
+    return [matches[place] for place in range(len(candidates))]
 
 
 class _PaddedPairs(NamedTuple):
@@ -251,10 +238,11 @@ def _padded_pairs(
     query: LocalFeatures,
     photos: Sequence[LocalFeatures],
     matched: Sequence[Int[np.ndarray, "_m 2"]],
+    room: int,
     settings: VerificationSettings,
 ) -> _PaddedPairs:
-    """Gathers the features that ``matched`` pairs of rows of the query and of each photo."""
-    count, room = _padded_candidates(len(photos)), bucket(max(len(rows) for rows in matched), smallest=MATCHES)
+    """Gathers the features that ``matched`` pairs of rows of the query and of each photo, at most ``room``."""
+    count = len(photos)
     where = np.zeros((count, room), bool)
     points, scales = np.zeros((2, count, room, 2), np.float32), np.ones((2, count, room), np.float32)
     sizes, areas, pixel = (np.ones((2, count, *shape), np.float32) for shape in ((2,), (), ()))
@@ -266,6 +254,31 @@ def _padded_pairs(
             sizes[side, i] = domain.y1 - domain.y0, domain.x1 - domain.x0
             areas[side, i], pixel[side, i] = domain.area, domain.pixel
     return _PaddedPairs(where, points, scales, sizes, areas, pixel)
+
+
+def _estimated(pairs: _PaddedPairs, settings: VerificationSettings, photos_verified: int) -> list[ransac.Verification]:
+    """The results with errors in each photo, and then those with errors in the query.
+
+    A surface seen at a slant is located well in only one of the two photos. So errors are measured in both.
+    """
+    count, room = pairs.where.shape
+    found = ransac.estimate(
+        pairs.points.reshape(2 * count, room, 2),
+        pairs.points[::-1].reshape(2 * count, room, 2),
+        np.concatenate([pairs.where, pairs.where]),
+        key=jax.random.key(settings.seed),
+        model=settings.model,
+        trials=TRIALS,
+        scales=(pairs.scales.reshape(2 * count, room), pairs.scales[::-1].reshape(2 * count, room)),
+        threshold=INLIER_RADIUS * pairs.pixel[::-1].reshape(2 * count),
+        nfa=NfaSettings(
+            target_size=pairs.sizes[::-1].reshape(2 * count, 2),
+            photos_verified=2 * photos_verified,
+            cell=CELL * np.stack([pairs.pixel.reshape(2 * count), pairs.pixel[::-1].reshape(2 * count)], axis=1),
+            target_area=pairs.areas[::-1].reshape(2 * count),
+        ),
+    )
+    return [ransac.Verification(*fields) for fields in zip(*map(np.asarray, found), strict=True)]
 
 
 def _surer_match(
@@ -308,7 +321,7 @@ def _reversed(transform: Float[np.ndarray, "3 3"], model: Model) -> Float[np.nda
 
 def putative_matches(query: LocalFeatures, photos: Sequence[LocalFeatures]) -> list[Int[np.ndarray, "m 2"]]:
     """Mutual nearest neighbours of the query in every photo, nearest first: int32 rows of the query and the photo."""
-    count, dimension = _padded_candidates(len(photos)), query.descriptors.shape[1]
+    count, dimension = len(photos), query.descriptors.shape[1]
     rows, room = (bucket(n, smallest=FEATURES) for n in (len(query), max(len(photo) for photo in photos)))
     ours = np.zeros((rows, dimension), np.float32)
     ours[: len(query)] = query.descriptors
@@ -319,10 +332,12 @@ def putative_matches(query: LocalFeatures, photos: Sequence[LocalFeatures]) -> l
     ours_where[: len(query)] = _have_places(query)
     for place, photo in enumerate(photos):
         theirs_where[place, : len(photo)] = _have_places(photo)
-    found = nearest_in_photos(ours, ours_where, theirs, theirs_where)
-    index, order = np.asarray(found.index), np.argsort(np.asarray(found.distance), axis=1, kind="stable")
-    likeliest = [order[i, :n] for i, n in enumerate(np.sum(np.asarray(found.where), axis=1))]
-    return [np.stack([likeliest[i], index[i][likeliest[i]]], axis=1).astype(np.int32) for i in range(len(photos))]
+    nearest = partial(nearest_in_photos, query=ours, where_query=ours_where)
+    with compiling_for("the matching of photos"):
+        found = map_chunks(nearest, (theirs, theirs_where), rows=PHOTOS, static=rows)
+    order = np.argsort(found.distance, axis=1, kind="stable")
+    likeliest = [order[i, :n] for i, n in enumerate(np.sum(found.where, axis=1))]
+    return [np.stack([best, index[best]], axis=1).astype(np.int32) for best, index in zip(likeliest, found.index)]
 
 
 def _have_places(features: LocalFeatures) -> Bool[np.ndarray, " n"]:
@@ -330,13 +345,11 @@ def _have_places(features: LocalFeatures) -> Bool[np.ndarray, " n"]:
     return np.isfinite(np.asarray(features.keypoints)).all(axis=1) & np.isfinite(np.asarray(features.scales))
 
 
-def _padded_candidates(count: int) -> int:
-    return next((size for size in CANDIDATES if size >= count), -(-count // 100) * 100)
-
-
-def bucket(count: int, *, smallest: int) -> int:
-    """The size that arrays of ``count`` rows are padded to: a power of two, and at least ``smallest``."""
-    return max(smallest, 1 << max(count - 1, 0).bit_length())
+def bucket(count: int, *, smallest: int, factor: int = 2) -> int:
+    """The size that arrays of ``count`` rows are padded to: ``smallest`` times a power of ``factor``."""
+    while smallest < count:
+        smallest *= factor
+    return smallest
 
 
 def _domains(query: LocalFeatures, photo: LocalFeatures, settings: VerificationSettings) -> tuple[Domain, Domain]:

@@ -20,12 +20,12 @@ def test_samples_are_drawn_without_replacement_and_evenly():
 
 def test_the_better_proposals_of_each_kind_are_kept():
     def proposals(*costs: float) -> ScoredTransforms:
-        cost = jnp.array([costs])
-        return ScoredTransforms(cost[..., None, None] * jnp.ones((3, 3)), cost)
+        cost = jnp.array(costs)
+        return ScoredTransforms(cost[:, None, None] * jnp.ones((3, 3)), cost)
 
     first = Proposals(proposals(1, 4, jnp.inf), proposals(5, 6))
     second = Proposals(proposals(2, 3, 7), None)
     found = better_of(first, second)
-    np.testing.assert_array_equal(found.exact.cost, [[1, 2, 3]])
-    np.testing.assert_array_equal(found.exact.transform[0, :, 0, 0], [1, 2, 3])
-    np.testing.assert_array_equal(found.approximate.cost, [[5, 6]])
+    np.testing.assert_array_equal(found.exact.cost, [1, 2, 3])
+    np.testing.assert_array_equal(found.exact.transform[:, 0, 0], [1, 2, 3])
+    np.testing.assert_array_equal(found.approximate.cost, [5, 6])

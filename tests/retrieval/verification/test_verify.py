@@ -9,7 +9,7 @@ import pytest
 
 import retrieval
 from delf_jax.features import Domain, LocalFeatures
-from retrieval.verification import verify
+from retrieval.verification import ransac, verify
 from retrieval.verification.verify import VerificationSettings, verify_candidates
 from tests.retrieval.sift import sift_features
 
@@ -104,6 +104,33 @@ def test_large_photos_are_judged_at_the_size_that_they_were_reduced_to(photos: d
     large = retrieval.match(enlarged(photos["leuvenB"]), enlarged(photos["leuvenA"]), max_side=512)
     assert large.inliers == small.inliers
     assert large.log10_nfa == pytest.approx(small.log10_nfa, abs=0.01)
+
+
+def test_pairs_and_lists_of_all_lengths_share_two_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify, "TRIALS", 100)  # its program is compiled sooner
+    rng = np.random.default_rng(0)
+    domain = Domain.whole((300, 400), 400)
+
+    def photo(count: int) -> LocalFeatures:
+        return LocalFeatures(
+            keypoints=rng.uniform(0, 300, (count, 2)).astype("f"),
+            scales=np.ones(count, "f"),
+            scores=np.ones(count, "f"),
+            descriptors=np.eye(count, 400, dtype="f"),
+            image_size=(300, 400),
+            domain=domain,
+        )
+
+    query = photo(400)
+    before = ransac._verify_all._cache_size()
+    for matches, candidates in ((30, 1), (256, 5), (100, 20), (200, 100)):
+        found = verify_candidates(query, [("", 0.0, photo(matches))] * candidates, VerificationSettings())
+        assert [match.putative for match in found] == [matches] * candidates
+    assert ransac._verify_all._cache_size() == before + 1
+    mixed = [("", 0.0, photo(matches)) for matches in (257, 3, 400, 0, 120)]
+    found = verify_candidates(query, mixed, VerificationSettings())
+    assert [match.putative for match in found] == [257, 3, 400, 0, 120]
+    assert ransac._verify_all._cache_size() == before + 2
 
 
 def scattered(rng: np.random.Generator, domain: Domain) -> LocalFeatures:
