@@ -3,15 +3,10 @@
     GET  /api/collection                      number of photos and features, upload limits, and the predictor or null
     POST /api/photos                          body: the bytes of a photo file -> id, width, height (upright pixels)
     GET  /api/photos/ID.jpg                   the photo, upright and reduced
-<<<<<<< HEAD
-    POST /api/photos/ID/search                {"box": [x0, y0, x1, y1] or null} -> id, accepted, features, seconds, and
-                                              matches: name, place, inliers, putative, log10_nfa, accepted, score, and
-                                              overlay (matches on an overlay of both photos, which do not count)
-=======
     POST /api/photos/ID/search                {"box": [x0, y0, x1, y1] or null} -> id, accepted, threshold, guarantee,
                                               features, seconds, and matches: name, place, inliers, putative,
-                                              log10_nfa, accepted, score
->>>>>>> 9f83f53 (An index is calibrated on strangers, and says how often it is wrong at most)
+                                              log10_nfa, accepted, score, and overlay (matches on an overlay of both
+                                              photos, which do not count)
     GET  /api/searches/ID/RANK.jpg            query and match side by side, matches joined by lines; RANK starts at 0
     GET  /api/collection/PLACE.jpg            thumbnail of a photo of the index
     POST /api/photos/ID/localize              {"label": "class" or null} -> id, seconds, and the fields of the next line
