@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 
 from delf_jax.features import LocalFeatures
 from retrieval.verification import ransac
+from retrieval.verification.evidence import log10_odds
 from retrieval.verification.verify import CELL, INLIER_RADIUS, TRIALS
 
 
@@ -46,28 +47,29 @@ class Matching:
 
 def verified(
     query: LocalFeatures,
-    photos: Sequence[int],
+    voted: Sequence[Answer],
     database: Sequence[LocalFeatures],
     *,
     matching: Matching,
     threshold: float,
     seed: int = 0,
 ) -> list[Answer]:
-    """Verifies some photos; the best come first: accepted ones, then by inliers, then in the given order.
+    """Verifies some photos; the best come first: accepted ones, and both these and the others by their evidence.
 
     It verifies as ``Index.search`` does: with an affine transform and residuals in both photos, of which the surer
     result counts.
 
     Args:
         query: features of the query photo.
-        photos: indices of those to verify.
+        voted: those to verify, with their votes.
         database: features of all photos.
         matching: what counts as a match and as an inlier.
         threshold: a photo is accepted at or below this log10_nfa.
         seed: of the random samples.
     """
-    if not photos or not len(query):
+    if not voted or not len(query):
         return []
+    photos = [answer.photo for answer in voted]
     rules = {"ratio": matching.ratio, "least_cosine": matching.least_cosine}
     pairs = [putative(query.descriptors, database[i].descriptors, **rules)[0] for i in photos]
     shape = (len(photos), _padded(max(len(pair) for pair in pairs)))
@@ -93,7 +95,8 @@ def verified(
     log10_nfa = np.asarray(found.log10_nfa)
     surer = (log10_nfa.argmin(axis=0), np.arange(len(photos)))
     count, log10_nfa = np.asarray(found.count)[surer], log10_nfa[surer]
-    order = np.lexsort((-count, log10_nfa > threshold))
+    evidence = log10_odds([answer.confidence for answer in voted], log10_nfa)
+    order = np.lexsort((-evidence, log10_nfa > threshold))
     return [Answer(photos[row], int(count[row]), float(-log10_nfa[row])) for row in order]
 
 

@@ -80,8 +80,14 @@ def ask(
             sure = [(match, match.log10_nfa) for match in found if match.log10_nfa is not None]
             answers.verified.append([Answer(int(match.image), match.inliers, -nfa) for match, nfa in sure])
         else:
-            chosen = [answer.photo for answer in voted[: search.verify]]
             answers.verified.append(
-                verified(query, chosen, database, matching=matching, threshold=search.threshold, seed=search.seed)
+                verified(
+                    query,
+                    voted[: search.verify],
+                    database,
+                    matching=matching,
+                    threshold=search.threshold,
+                    seed=search.seed,
+                )
             )
     return answers

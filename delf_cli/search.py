@@ -183,6 +183,7 @@ def _record(found: "retrieval.verification.verify.Match") -> dict[str, object]:
         "accepted": found.accepted,
         "confidence": found.confidence,
         "overlay": found.overlay,
+        "evidence": found.evidence,
         "score": found.score,
     }
 

@@ -56,7 +56,7 @@ class SearchResult:
 
     Attributes:
         accepted: at least one of the matches is accepted: the index knows what the query shows.
-        matches: the best first: accepted ones, then by inliers, then by the score of the first stage.
+        matches: the best first: accepted ones, and both these and the others by their evidence.
         acceptance: the threshold, and what is known of it.
         lost: shards of the index that had no part in the answer, and why; empty for an index in one piece.
     """

@@ -5,8 +5,8 @@
     GET  /api/photos/ID.jpg                   the photo, upright and reduced
     POST /api/photos/ID/search                {"box": [x0, y0, x1, y1] or null} -> id, accepted, threshold, guarantee,
                                               features, seconds, and matches: name, place, inliers, putative,
-                                              log10_nfa, accepted, score, and overlay (matches on an overlay of both
-                                              photos, which do not count)
+                                              log10_nfa, accepted, confidence, evidence, score, and overlay (matches
+                                              on an overlay of both photos, which do not count)
     GET  /api/searches/ID/RANK.jpg            query and match side by side, matches joined by lines; RANK starts at 0
     GET  /api/collection/PLACE.jpg            thumbnail of a photo of the index
     POST /api/photos/ID/localize              {"label": "class" or null} -> id, seconds, and the fields of the next line

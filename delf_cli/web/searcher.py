@@ -59,6 +59,8 @@ class Searcher:
                 "log10_nfa": found.log10_nfa,
                 "accepted": found.accepted,
                 "overlay": found.overlay,
+                "confidence": found.confidence,
+                "evidence": found.evidence,
                 "score": found.score,
             }
             for found in answer.result.matches

@@ -22,15 +22,6 @@ function power(value) {
   return [`${mantissa} × 10`.replace("-", "−"), element("sup", {}, exponent.replace("+", "").replace("-", "−"))];
 }
 
-// How sure a match is, in words, from log10 of the expected number of false alarms.
-function confidence(match) {
-  if (match.log10_nfa === null) return ["no common transform"];
-  if (match.log10_nfa > -1) return ["this can be chance"];
-  const odds = -match.log10_nfa;
-  if (odds < 6) return [`by chance only once in ${number(10 ** odds)} searches`];
-  return ["by chance only once in 10", element("sup", {}, number(odds)), " searches"];
-}
-
 function picture(source, alt, what) {
   const image = element("img", { src: source, alt });
   image.addEventListener("error", () => image.replaceWith(what()));
@@ -46,8 +37,7 @@ function chip(accepted) {
 
 function row(match, rank, search, isOpen) {
   const proof = element("div", { className: "proof", id: `proof-${rank}`, hidden: true });
-  const overlay = match.overlay ? `; ${match.overlay} more on an overlay of both photos (frame, watermark, caption) do not count` : "";
-  const facts = element("span", { className: "facts" }, `${match.inliers} matches agree; `, ...confidence(match), overlay);
+  const facts = element("span", { className: "facts" }, `${match.inliers} matches agree; ${match.confidence}`);
   const button = element(
     "button",
     { className: "row", "aria-controls": proof.id, "aria-expanded": "false" },

@@ -16,6 +16,7 @@ from retrieval.verification import overlays, ransac
 from retrieval.verification.acceptance_threshold import DEFAULT_THRESHOLD, in_words, threshold_of
 from retrieval.verification.chunks import map_chunks
 from retrieval.verification.confidence import NfaSettings
+from retrieval.verification.evidence import log10_odds
 from retrieval.verification.matching import nearest_in_photos
 from retrieval.verification.transforms import Model
 
@@ -122,9 +123,14 @@ class Match:
         sure = in_words(self.log10_nfa, self.threshold)
         return f"{sure}; {self.overlay} matches on an overlay of both photos do not count" if self.overlay else sure
 
-    def rank(self) -> tuple[bool, int, float]:
-        """What verified matches are sorted by: accepted ones first, then by inliers, then by the first stage."""
-        return not self.accepted, -self.inliers, -self.score
+    @property
+    def evidence(self) -> float:
+        """Votes and geometry in one number: log10 of odds, up to a constant of the query; see ``log10_odds``."""
+        return float(log10_odds(self.score, np.inf if self.log10_nfa is None else self.log10_nfa))
+
+    def rank(self) -> tuple[bool, float]:
+        """What matches are sorted by: accepted ones first, then by their evidence."""
+        return not self.accepted, -self.evidence
 
 
 def match(

@@ -170,7 +170,11 @@ def test_rootsift_finds_the_same_wall_from_another_angle(demo_photos: Path) -> N
     np.testing.assert_allclose(np.linalg.norm(query.descriptors, axis=1), 1, atol=1e-3)
     assert np.all(np.diff(query.scores) <= 0)
     answers = peer_matching.verified(
-        query, [0, 1, 2], [*others, target], matching=Matching(ratio=0.85, inlier_radius=10.0, cell=8.0), threshold=-2.0
+        query,
+        [Answer(i, 0, 1.0) for i in range(3)],
+        [*others, target],
+        matching=Matching(ratio=0.85, inlier_radius=10.0, cell=8.0),
+        threshold=-2.0,
     )
     assert answers[0].photo == 2
     assert answers[0].confidence > 2 > answers[1].confidence

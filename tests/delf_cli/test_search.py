@@ -25,7 +25,7 @@ def test_search_finds_the_photo_itself_in_the_order_of_the_queries(run: Run, ind
         assert record["accepted"]
         assert len(record["results"]) == 2
         best = record["results"][0]
-        assert set(best) == {"image", "inliers", "log10_nfa", "accepted", "confidence", "overlay", "score"}
+        assert set(best) == {"image", "inliers", "log10_nfa", "accepted", "confidence", "overlay", "evidence", "score"}
         assert best["image"] == record["query"]
         assert best["accepted"]
         assert best["inliers"] > 5

@@ -48,6 +48,7 @@ def test_a_photo_of_the_index_is_found_with_its_proof(client: Any, photos: Path)
     assert found["accepted"]
     assert (best["name"], best["accepted"]) == ("graf1.jpg", True)
     assert best["inliers"] == best["putative"] == found["features"]
+    assert best["confidence"].startswith("accepted: chance does as well once in 10^")
     for address in (f"/api/searches/{found['id']}/0.jpg", f"/api/collection/{best['place']}.jpg"):
         picture = client.get(address)
         assert picture.headers["content-type"] == "image/jpeg"
