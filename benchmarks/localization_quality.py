@@ -124,8 +124,9 @@ class _Measure:
         return _measured(fit_squashed(self.train, "conv5", stride=1), self.test)
 
     def empty(self) -> list[Row]:
-        """What is found in photos without a bird. Half of the training photos calibrate the threshold."""
-        return empty_photos.measure(self.predictor, self.train[::2], self.test)
+        """What is found in photos without a bird, by a predictor of whole photos."""
+        photos, encoder = FittingPhotos(self.train, side=None), localization.backbone_encoder("delf-r50", layer="conv5")
+        return empty_photos.measure(localization.fit(photos, encoder=encoder), self.train[::2], self.test)
 
 
 def fit_squashed(

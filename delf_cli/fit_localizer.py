@@ -41,12 +41,11 @@ class FitLocalizer:
         norm_cap: shorten features that are longer than this.
         norm_quantile: shorten features that are longer than this quantile of their lengths (0 to 1). This reads the
             photos once more.
-        empty: photos without the object. The threshold for "found" becomes the score that at most 5 % of them exceed.
-            Without them the threshold is 0: nearly every object is found, but also something in many empty photos.
-            --merge takes the highest threshold of its predictors.
-        calibrate: choose the threshold without empty photos, on the largest strip of each photo beside its object. This
-            reads the photos twice more.
-        no_points: keep no training points. `delf-jax explain` then does not work.
+        empty: photos without the object. The score above which an object counts as found becomes one that at most 5 %
+            of them exceed. Without them it is a score that nearly all fitted photos exceed. Give them again after
+            --merge and --forget, which choose the score again.
+        no_points: keep no training points. `delf-jax explain` then does not work, and an object counts as found at the
+            level between foreground and background, which many photos without one exceed.
         max_points: most training points that are kept.
         json: print JSON lines: one for every photo that failed, then one with the counts.
     """
@@ -61,7 +60,6 @@ class FitLocalizer:
     norm_cap: Annotated[float | None, arg(help_behavior_hint="(default: keep all lengths)")] = None
     norm_quantile: Annotated[float | None, arg(help_behavior_hint="(default: keep all lengths)")] = None
     empty: Annotated[tuple[str, ...], arg(metavar="PHOTOS...", help_behavior_hint="(default: none)")] = ()
-    calibrate: bool = False
     no_points: bool = False
     max_points: int = 100_000
     encoder: EncoderOptions
@@ -122,7 +120,7 @@ class FitLocalizer:
         if self.loss != "closed-form":
             assert self.weight is not None
             predictor = predictor.refitted(self.loss, weight=self.weight)
-        return self._calibrated(predictor, paths, empty, report) if empty or self.calibrate else predictor
+        return self._calibrated(predictor, empty, report) if empty else predictor
 
     def _described(self, predictor: "localization.Predictor", report: Report) -> tuple[dict[str, Any], str]:
         """The record and the sentence of the result; PredictorError if the photos that are left have no foreground."""
@@ -166,8 +164,6 @@ class FitLocalizer:
             raise UsageError(f"--loss {self.loss} needs a --weight above 0, for example 0.1")
         if self.loss != "closed-form" and self.no_points:
             raise UsageError(f"--loss {self.loss} is computed from the training points; leave out --no-points")
-        if self.calibrate and (self.empty or not self.paths):
-            raise UsageError("--calibrate uses the fitted photos; give PHOTOS, and leave out --empty")
         self.encoder.check()
         labels.check(self.labels)
         self.distributed.check()
@@ -213,15 +209,12 @@ class FitLocalizer:
             yield functools.partial(distributed.accumulate_on_ray, load=load, workers=workers)
 
     def _calibrated(
-        self, predictor: "localization.Predictor", fitted: list[str], empty: list[str], report: Report
+        self, predictor: "localization.Predictor", empty: list[str], report: Report
     ) -> "localization.Predictor":
-        from localization.fitting.found_threshold import calibrate_beside_objects, calibrate_on_empty
+        from localization.fitting.found_threshold import calibrate_on_empty
 
         with report.progress("calibrating") as advance:
-            if empty:
-                return calibrate_on_empty(predictor, _Counted(empty, advance), on_error=_reporter(report))
-            # Unreadable photos were reported when they were fitted.
-            return calibrate_beside_objects(predictor, _Counted(fitted, advance), on_error=lambda error: None)
+            return calibrate_on_empty(predictor, _Counted(empty, advance), on_error=_reporter(report))
 
 
 def _reporter(report: Report) -> Callable[[ImageError], None]:

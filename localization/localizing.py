@@ -27,7 +27,8 @@ class Localization:
     """What was found in one photo.
 
     Attributes:
-        found: whether the score is above the predictor's ``found_threshold``, and the map has a region.
+        found: whether the score is above the predictor's ``found_threshold``, the photo has more than one colour, and
+            the map has a region.
         score: largest cosine with w*, -1 to 1, before the map was stretched.
         boxes: boxes [x0, y0, x1, y1] of all regions, largest first, as pixel edges in the upright original photo.
             Empty if nothing was found.
@@ -139,7 +140,7 @@ def localization_of(
     """Boxes and masks of one photo from its row of ``map_in_pixels``; options as in ``Predictor.localize_stream``."""
     h, w = encoded.size
     activation, score = row["activation"][:h, :w], float(row["peak"])
-    if score <= found_threshold:
+    if score <= found_threshold or _is_plain(encoded):
         return Localization(False, score, [], activation, [], encoded.original_size, label)
     cosines = float(row["low"]), float(row["high"])
     regions = boxes.find_regions(activation, threshold, cosines=cosines, minimum_area=_MINIMUM_AREA)
@@ -150,3 +151,8 @@ def localization_of(
         outlines = [boxes.mask_box(mask, box.score) for mask, box in zip(masks, outlines)]
     scaled = [boxes.rescale_box(box, encoded.size, encoded.original_size) for box in outlines]
     return Localization(bool(scaled), score, scaled, activation, masks, encoded.original_size, label)
+
+
+def _is_plain(encoded: EncodedPhoto) -> bool:
+    """Whether all pixels are equal: what the map then shows is the border of the photo."""
+    return encoded.pixels is not None and bool((encoded.pixels == encoded.pixels[0, 0]).all())

@@ -32,6 +32,7 @@ from localization.localizing import (
 from localization.maps.activation import require_channels
 from localization.maps.cells import Place, cells_of
 from localization.predictor_files import PredictorParts
+from localization.representers import found_scores
 from localization.representers.explain import Explainer, Explanation, SearchMethod
 from localization.representers.points import Points
 from localization.representers.values import PointRanking
@@ -58,8 +59,8 @@ class Predictor:
         statistics: running sums over the training photos.
         points: training positions for explanations, or None.
         map_threshold: share of a map's maximum above which a pixel belongs to an object.
-        found_threshold: raw score above which a photo holds an object. It is 0, the level between foreground and
-            background, until ``fitting.found_threshold`` raises it.
+        found_threshold: raw score above which a photo holds an object. ``fit`` chooses what nearly all of its photos
+            exceed; 0 is the level between foreground and background.
         optimum: a direction at finite lambda that replaces the closed form, or None.
         encoder: computes the features; if None, the encoder that the statistics name is opened when it is needed.
     """
@@ -71,6 +72,7 @@ class Predictor:
     optimum: FiniteSolution | None = None
     encoder: Encoder | None = None
     _versions: dict[Path, Version] = dataclasses.field(default_factory=dict, repr=False)
+    _class_thresholds: dict[str, float] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     @functools.cached_property
     def solution(self) -> Solution:
@@ -97,6 +99,25 @@ class Predictor:
         """The unit vector w*, float32 [C]; that of one class if ``label`` names it."""
         solution = self.solution if label is None else closed_form.solve(self.statistics, label=label)
         return solution.w.astype(np.float32)
+
+    def found_threshold_of(self, label: str | None) -> float:
+        """``found_threshold``, or that of a class: what nearly all of the class's own photos exceed with its own w*."""
+        if label is None or self.points is None:
+            return self.found_threshold
+        if label not in self._class_thresholds:
+            scores = found_scores.photo_scores(self.points, self.direction(label), label=label)
+            self._class_thresholds[label] = found_scores.lower_bound(scores)
+        return self._class_thresholds[label]
+
+    def with_own_found_threshold(self) -> "Predictor":
+        """This predictor with the ``found_threshold`` of its training photos, if all of their positions are points."""
+        if self.points is None or not 0 < self.statistics.total.count <= len(self.points):
+            return self
+        try:
+            scores = found_scores.photo_scores(self.points, self.direction())
+        except PredictorError:  # no foreground, as whoever uses it is told
+            return self
+        return dataclasses.replace(self, found_threshold=found_scores.lower_bound(scores))
 
     def localize(
         self,
@@ -137,7 +158,7 @@ class Predictor:
 
         Args:
             photos: photos as in ``fit``; each key comes back with its result.
-            label: use the w* of this class; ``found_threshold`` is the same for all classes.
+            label: use the w* of this class, and its own ``found_threshold_of``.
             classifier: predicts the class of each photo, whose w* is then used: a ``classes.Classifier`` of the
                 features, or any function of uint8 images [1, h, w, 3] to logits [1, classes] in alphabetical order.
             threshold: used instead of ``map_threshold``.
@@ -170,7 +191,7 @@ class Predictor:
                     encoded,
                     row,
                     threshold=threshold,
-                    found_threshold=self.found_threshold,
+                    found_threshold=self.found_threshold_of(label),
                     edges=edges,
                     label=label,
                 ),
@@ -236,12 +257,13 @@ class Predictor:
                 yield points.unit[start : start + step], points.norm[start : start + step]
 
         optimum = solvers.solve(passes, closed_form.solve(self.statistics), loss=loss, weight=weight)
-        return dataclasses.replace(self, optimum=optimum)
+        return dataclasses.replace(self, optimum=optimum).with_own_found_threshold()
 
     def __add__(self, other: "Predictor") -> "Predictor":
         """The predictor of both sets of photos, with points if both have them.
 
-        The map threshold is that of ``self``. The found threshold is the higher one; calibrate again, as w* changes.
+        The map threshold is that of ``self``. The found threshold is chosen again if all positions are points, and
+        otherwise the lower one of both.
 
         Raises:
             PredictorError: the encoders or norm caps differ, one is refitted, or both have points of the same photo.
@@ -249,13 +271,14 @@ class Predictor:
         if self.optimum or other.optimum:
             raise PredictorError("only closed-form predictors can be added; merge those first and refit the result")
         statistics = self.statistics + other.statistics
-        return dataclasses.replace(
+        merged = dataclasses.replace(
             self,
             statistics=statistics,
             points=None if self.points is None or other.points is None else self.points + other.points,
-            found_threshold=max(self.found_threshold, other.found_threshold),
+            found_threshold=min(self.found_threshold, other.found_threshold),
             _versions=other._versions | self._versions,
         )
+        return merged.with_own_found_threshold()
 
     def __sub__(self, other: "Predictor") -> "Predictor":
         """This predictor without the photos that ``other`` was fitted on.
@@ -270,7 +293,8 @@ class Predictor:
             rest = rest - other.points
         elif rest is not None:
             raise PredictorError("cannot tell which points to forget; fit the photos to be forgotten with points too")
-        return dataclasses.replace(self, statistics=self.statistics - other.statistics, points=rest)
+        left = dataclasses.replace(self, statistics=self.statistics - other.statistics, points=rest)
+        return left.with_own_found_threshold()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes a folder atomically; it replaces an older predictor, and nothing else.

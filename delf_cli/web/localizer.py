@@ -64,7 +64,7 @@ class Localizer:
             localized.encoded,
             localized.row,
             threshold=threshold,
-            found_threshold=self._predictor.found_threshold,
+            found_threshold=self._predictor.found_threshold_of(localized.label),
             edges=False,
             label=localized.label,
         )

@@ -1,6 +1,7 @@
 """Fits a foreground predictor to photos, or to their feature maps, in one pass."""
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -11,11 +12,14 @@ from delf_jax.errors import ImageError, PredictorError
 from delf_jax.models.layers import valid_cells
 from localization.encoders.base import DenseFeatures, Encoder, Photos
 from localization.encoders.choosing import as_named_photos
+from localization.fitting.found_threshold import found_on
 from localization.foreground import closed_form
 from localization.foreground.statistics import PositionSums, Statistics, position_sums, unit_features
 from localization.predictor import Predictor, default_map_threshold
 from localization.representers.fitted_photos import FittedPhoto
 from localization.representers.points import PointCollector, Points, thumbnail
+
+_FOUND_PHOTOS = 100
 
 Labels = Mapping[str, str] | Callable[[str], str | None]
 OnError = Callable[[ImageError], None]
@@ -78,7 +82,8 @@ def fit(
         norm_cap: longer features are shortened to this norm.
         norm_quantile: the same, with the cap at this quantile of the norms; this takes a first pass over the photos.
         max_points: largest number of training positions kept for explanations. With 0 none are kept: the predictor
-            localizes, but does not explain.
+            localizes, but does not explain, and its ``found_threshold`` is 0. If there are more positions than this, a
+            hundred photos are read again for ``found_threshold``, unless ``photos`` is an iterator.
         thumbnail_side: longest side in pixels of the thumbnails kept with the points; 0 keeps none.
         on_error: called with each photo that cannot be used, which is then left out; None raises instead.
 
@@ -107,12 +112,16 @@ def fit_with(
     sums = _required(accumulate(photos, settings, encoder=encoder, on_error=on_error))
     closed_form.solve(sums.statistics)  # raises here, and not when the predictor is first used
     layer = sums.statistics.encoder.get("layer", "")
-    return Predictor(
+    predictor = Predictor(
         sums.statistics,
         points=sums.points,
         map_threshold=default_map_threshold(layer),
         encoder=sums.encoder,
     )
+    if sums.points is None or len(sums.points) == sums.statistics.total.count or isinstance(photos, Iterator):
+        return predictor.with_own_found_threshold()
+    named, _ = as_named_photos(photos, encoder)
+    return found_on(predictor, itertools.islice(named, 0, None, -(-sums.statistics.photos // _FOUND_PHOTOS)))
 
 
 def accumulate(

@@ -1,14 +1,28 @@
-"""Calibration of ``found_threshold``: the score that only a few photos without the object exceed."""
+"""Which score means that a photo holds the object: what photos with it exceed, and few photos without it."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 from delf_jax.errors import ImageError, PredictorError
-from delf_jax.photos.load import load_photo
 from localization.encoders.base import Source
 from localization.predictor import Predictor
+from localization.representers.found_scores import lower_bound
+
+
+def found_on(predictor: Predictor, photos: Iterable[tuple[Any, Source]]) -> Predictor:
+    """The predictor with the ``found_threshold`` that nearly all of these photos exceed, which hold the object.
+
+    ``fit`` does this with some of its photos if their points are only a sample of their positions.
+
+    Args:
+        photos: (key, photo) pairs; those that cannot be used are left out.
+    """
+    stream = predictor.localize_stream(photos)
+    scores = [found.score for _, found in stream if not isinstance(found, ImageError)]
+    return dataclasses.replace(predictor, found_threshold=lower_bound(np.array(scores)))
 
 
 def calibrate_on_empty(
@@ -18,11 +32,10 @@ def calibrate_on_empty(
     false_alarms: float = 0.05,
     on_error: Callable[[ImageError], None] | None = None,
 ) -> Predictor:
-    """The predictor with the ``found_threshold`` that at most a share ``false_alarms`` of these photos exceed.
+    """The predictor with a ``found_threshold`` that at most a share ``false_alarms`` of these photos exceed.
 
-    Without calibration the threshold is 0, the level between foreground and background. It finds nearly every object,
-    but also something in many photos without one (``benchmarks.empty_photos``). With fewer photos than
-    1 / ``false_alarms`` the threshold is the highest of their scores, so one photo that does hold the object spoils it.
+    It is never below what ``fit`` chose. With fewer photos than 1 / ``false_alarms`` it is at least the highest of
+    their scores, so one photo that does hold the object spoils it.
 
     Args:
         empty: photos without the object, of the kind that the predictor will see; as in ``fit``.
@@ -42,7 +55,8 @@ def calibrate_on_empty(
             on_error(found)
     if not scores:
         raise PredictorError("no photo without the object could be read; give some to calibrate on")
-    return dataclasses.replace(predictor, found_threshold=found_threshold(scores, false_alarms=false_alarms))
+    threshold = found_threshold(scores, false_alarms=false_alarms)
+    return dataclasses.replace(predictor, found_threshold=max(threshold, predictor.found_threshold))
 
 
 def found_threshold(scores: Sequence[float], *, false_alarms: float) -> float:
@@ -52,37 +66,6 @@ def found_threshold(scores: Sequence[float], *, false_alarms: float) -> float:
     0.4
     """
     return float(np.quantile(np.asarray(scores, np.float64), 1 - false_alarms, method="higher"))
-
-
-def calibrate_beside_objects(
-    predictor: Predictor,
-    photos: Iterable[Source],
-    *,
-    false_alarms: float = 0.05,
-    on_error: Callable[[ImageError], None] | None = None,
-) -> Predictor:
-    """``calibrate_on_empty`` without empty photos: on the largest strip of each photo beside what is found in it.
-
-    Args:
-        photos: paths or uint8 arrays [h, w, 3] with the object, such as the training photos; each is read twice.
-        on_error: as in ``calibrate_on_empty``.
-
-    Raises:
-        ImageError: a photo cannot be used and ``on_error`` is None.
-        PredictorError: no photo has a strip without an object.
-    """
-
-    def strips() -> Iterator[np.ndarray]:
-        for source, found in predictor.localize_stream((photo, photo) for photo in photos):
-            if isinstance(found, ImageError):
-                if on_error is None:
-                    raise found
-                on_error(found)
-            elif found.boxes and (strip := empty_part(found.boxes, found.image_size)):
-                x0, y0, x1, y1 = strip
-                yield load_photo(source, max_side=None).pixels[y0:y1, x0:x1]
-
-    return calibrate_on_empty(predictor, strips(), false_alarms=false_alarms)
 
 
 def empty_part(

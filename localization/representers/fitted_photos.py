@@ -101,6 +101,11 @@ class FittedPhotos:
         for batch in self._batches(columns=["name"]):
             yield from batch["name"].to_pylist()
 
+    def labels(self) -> Iterator[str | None]:
+        """The class of each photo."""
+        for batch in self._batches(columns=["label"]):
+            yield from batch["label"].to_pylist()
+
     def seeds(self) -> UInt64[np.ndarray, " n"]:
         """``path_key`` of the name of each photo."""
         return np.fromiter(map(path_key, self.names()), np.uint64, len(self))

@@ -59,7 +59,7 @@ def test_merged_shards_equal_the_whole() -> None:
     np.testing.assert_array_equal(merged.points.unit, whole.points.unit)
     with pytest.raises(PredictorError, match="photo is in both"):
         parts[0] + whole
-    strict = dataclasses.replace(parts[0], found_threshold=0.3)
+    strict = dataclasses.replace(parts[0], found_threshold=0.3, points=None)
     assert (strict + parts[1]).found_threshold == (parts[1] + strict).found_threshold == 0.3
 
 

@@ -7,12 +7,9 @@ import pytest
 
 import localization
 from delf_jax.errors import ImageError, PredictorError
-from localization.fitting.found_threshold import (
-    calibrate_beside_objects,
-    calibrate_on_empty,
-    empty_part,
-    found_threshold,
-)
+from localization.fitting.found_threshold import calibrate_on_empty, empty_part, found_threshold
+from localization.representers.found_scores import lower_bound
+from tests.localization.planted import planted
 
 
 def ramp(images: np.ndarray) -> np.ndarray:
@@ -57,20 +54,51 @@ def test_unreadable_photos(predictor: localization.Predictor, tmp_path: Path) ->
         calibrate_on_empty(predictor, [bad], on_error=failed.append)
 
 
-def test_beside_what_is_found(predictor: localization.Predictor, tmp_path: Path) -> None:
+def test_fitted_photos_say_from_which_score_on_something_is_found() -> None:
     rng = np.random.default_rng(3)
-    bad = tmp_path / "bad.jpg"
-    bad.write_bytes(b"no")
-    wide = [np.pad(photo(200, rng), ((0, 0), (0, 100), (0, 0)), mode="reflect") for _ in range(3)]
-    for pixels in wide:
-        pixels[:, 64:] //= 8
-    failed: list[ImageError] = []
-    changed = calibrate_beside_objects(predictor, [*wide, bad], on_error=failed.append)
-    assert [error.source for error in failed] == [str(bad)]
-    strips = [pixels[:, int(predictor.localize([pixels])[0].boxes[0].x1) + 1 :] for pixels in wide]
-    assert changed.found_threshold == pytest.approx(max(one.score for one in predictor.localize(strips)), abs=0.05)
-    with pytest.raises(PredictorError, match="without the object"):
-        calibrate_beside_objects(predictor, [photo(200, rng)])
+    encoder = localization.CallableEncoder(ramp, name="ramp", size=64)
+    photos = {str(level): photo(level, rng) for level in range(150, 210, 3)}
+    fitted = localization.fit(photos, encoder=encoder)
+    scores = [found.score for found in fitted.localize(photos.values())]
+    assert fitted.found_threshold == pytest.approx(lower_bound(np.array(scores)), abs=2e-3)
+    assert 0 < fitted.found_threshold < min(scores)
+    # A sample of their positions does not hold the largest cosine of each photo: some photos are looked at again.
+    sampled = localization.fit(photos, encoder=encoder, max_points=50)
+    assert sampled.found_threshold == pytest.approx(lower_bound(np.array(scores)), abs=1e-4)
+    assert localization.fit(photos, encoder=encoder, max_points=0).found_threshold == 0
+    # Parts and whole agree, and so does what is left after forgetting.
+    names = list(photos)
+    parts = [localization.fit({n: photos[n] for n in names[i::2]}, encoder=encoder) for i in range(2)]
+    assert (parts[0] + parts[1]).found_threshold == pytest.approx(fitted.found_threshold, abs=1e-5)
+    assert (fitted - parts[1]).found_threshold == pytest.approx(parts[0].found_threshold, abs=1e-5)
+    calibrated = calibrate_on_empty(fitted, [photo(0, rng)])
+    assert calibrated.found_threshold == fitted.found_threshold  # an empty photo is no reason to lower it
+
+
+def test_a_photo_of_one_colour_holds_nothing(predictor: localization.Predictor) -> None:
+    (plain,) = predictor.localize([np.full((40, 50, 3), 230, np.uint8)])
+    assert (plain.found, plain.boxes) == (False, [])
+    assert plain.score > predictor.found_threshold  # the level alone would not tell
+
+
+def test_each_class_has_its_own_threshold() -> None:
+    strong, weak = (localization.fit({str(i): planted(i, label=k)[0] for i in range(k, 40, 2)}) for k in (0, 1))
+    both = localization.fit(
+        {str(i): planted(i, label=i % 2)[0] for i in range(40)}, labels=lambda name: f"class{int(name) % 2}"
+    )
+    assert both.found_threshold_of("class0") == pytest.approx(strong.found_threshold, abs=1e-5)
+    assert both.found_threshold_of("class1") == pytest.approx(weak.found_threshold, abs=1e-5)
+    assert both.found_threshold_of(None) == both.found_threshold
+
+
+def test_the_bound_is_one_of_tolerance() -> None:
+    """The share of photos beyond the bound of a normal sample is 1 % or less in 95 of 100 samples."""
+    rng = np.random.default_rng(0)
+    for count in (12, 200):
+        bounds = np.array([lower_bound(rng.normal(10, 1, count)) for _ in range(2000)])
+        missed = np.mean(bounds > 10 - 2.326)
+        assert missed == pytest.approx(0.05, abs=0.02)
+    assert lower_bound(np.array([0.5])) == lower_bound(np.array([])) == 0
 
 
 def test_strip_beside_all_objects() -> None:
