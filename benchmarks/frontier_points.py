@@ -13,12 +13,13 @@ import numpy as np
 from PIL import Image
 
 import delf_jax
+from benchmarks import datasets
 from benchmarks.feature_cache import cached_features, strongest
+from benchmarks.landmarks_map import DELHI
 from delf_jax.features import Domain, LocalFeatures
 
 ALL_SCALES = (0.25, 0.3536, 0.5, 0.7071, 1.0, 1.4142, 2.0)
-SIDES = (480, 640, 768, 1024)
-_EXTRACTED = (384, *SIDES)
+_EXTRACTED = (384, 640, 1024)
 _MORE_THAN_ANY_PHOTO_HAS = 4000
 
 _SCALES = (
@@ -26,13 +27,16 @@ _SCALES = (
     (0.5, 0.7071, 1.0, 1.4142),
     (0.7071, 1.0, 1.4142),
     (0.5, 0.7071, 1.0),
-    (1.0,),
-    ALL_SCALES,
-    (0.5, 1.0, 2.0),
-    (1.0, 2.0),
     (0.7071, 1.4142),
+    (0.5, 1.0, 2.0),
+    (1.0, 1.4142),
     (0.7071, 1.0),
+    (1.0,),
     (1.4142,),
+    (1.0, 2.0),
+    (0.7071, 1.4142, 2.0),
+    (0.7071, 1.0, 1.4142, 2.0),
+    ALL_SCALES,
     (2.0,),
 )
 
@@ -47,16 +51,37 @@ class Point:
 
 
 def buildings() -> list[Point]:
-    """A star: sets of scales with 1000 features, fewer features of the first three, and smaller photos."""
+    """Sets of scales with 1000 features, and fewer features of the first."""
     sets = [Point(640, scales) for scales in _SCALES]
-    fewer = [Point(640, scales, features) for features in (300, 100, 600) for scales in _SCALES[:3]]
-    smaller = [Point(480, scales) for scales in _SCALES[:3]]
-    return [*sets, *fewer, *smaller]
+    return [*sets, *(Point(640, _SCALES[0], features) for features in (600, 300, 100))]
+
+
+def phototourism() -> list[Point]:
+    """Sizes of larger photos, with the first two sets of scales, and more features."""
+    sizes = [Point(side, scales) for side in (1024, 640) for scales in _SCALES[:2]]
+    return [*sizes, Point(1024, _SCALES[0], 2000), Point(1024, ALL_SCALES, 2000)]
 
 
 def landmarks() -> list[Point]:
-    """For larger photos: every ``max_side`` with the scales up to 2 and up to 1.4."""
-    return [Point(side, scales) for scales in _SCALES[:2] for side in SIDES[1:]]
+    """The first two sets of scales, and one between them."""
+    return [Point(384, scales) for scales in (*_SCALES[:2], (0.5, 1.0, 2.0))]
+
+
+def landmark_photos(data: Path) -> datasets.Experiment:
+    """Photos of 28 landmarks, of which those that are not for training are searched among all and 128 other photos."""
+    photos = datasets.landmark_distractors(data)
+    labels = [photo.parent.name for photo in photos]
+    known = datasets.among_themselves(
+        "landmarks", photos, labels, others=datasets.other_things(data), overlapping=lambda a, b: {a, b} <= DELHI
+    )
+    rows = [row for row, photo in enumerate(known.queries) if photo.parent.parent.name == "val"]
+    asked = dataclasses.replace(
+        known,
+        queries=tuple(known.queries[row] for row in rows),
+        relevant=tuple(known.relevant[row] for row in rows),
+        ignored=tuple(known.ignored[row] for row in rows),
+    )
+    return datasets.Experiment(asked, None, photos)
 
 
 class Photos:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 from delf_jax.errors import DelfError
-from delf_jax.settings import ExtractionSettings, Precision, Scorer
+from delf_jax.settings import ExtractionSettings, Precision, Preset, Scorer
 
 if TYPE_CHECKING:
     import delf_jax.extraction.head
@@ -30,6 +30,7 @@ class ExtractionOptions:
 
     Attributes:
         model: name of a packaged or imported model, or path of a model folder or file.
+        preset: fast, default or best: scales, size and number of features, unless other options say otherwise.
         as_released: use the scales, the score threshold and the feature grid of the model's authors, unless other
             options say otherwise.
         head: head file (PCA, foreground vector, attention) to use instead of the model's own. `delf-jax pca` and
@@ -45,6 +46,7 @@ class ExtractionOptions:
     """
 
     model: Annotated[str | None, _shown("delf-r50")] = None
+    preset: Annotated[Preset | None, _shown("default")] = None
     as_released: bool = False
     head: Annotated[str | None, _shown("the model's own")] = None
     scorer: Annotated[Scorer | None, _shown(ExtractionSettings.scorer)] = None
@@ -60,8 +62,11 @@ class ExtractionOptions:
         """The base settings (None: the defaults) changed by the options that were given; UsageError if impossible."""
         names = {field.name for field in dataclasses.fields(ExtractionSettings)}
         given = {name: value for name, value in vars(self).items() if name in names and value is not None}
+        base = base or ExtractionSettings()
+        if self.preset is not None:
+            base = base.with_preset(self.preset)
         try:
-            return dataclasses.replace(base or ExtractionSettings(), **given)
+            return dataclasses.replace(base, **given)
         except ValueError as error:
             raise UsageError(f"{error} (see --help)") from error
 

@@ -19,7 +19,7 @@ from delf_jax.import_weights.public.registry import registry
 from delf_jax.models.architectures import Config, network_of, read_config
 from delf_jax.models.backbone import BackboneConfig
 from delf_jax.models.vit import VitConfig
-from delf_jax.settings import ExtractionSettings
+from delf_jax.settings import ExtractionSettings, Preset
 
 _WEIGHTS = Path(__file__).parent / "weights"
 
@@ -29,6 +29,7 @@ PACKAGED = {"delf-r50": (_WEIGHTS / "resnet50_imagenet.safetensors", _WEIGHTS / 
 def load(
     name: str | os.PathLike[str] | None = None,
     *,
+    preset: Preset | None = None,
     settings: ExtractionSettings | None = None,
     head: str | os.PathLike[str] | Head | None = None,
     batch_size: int | None = None,
@@ -41,6 +42,7 @@ def load(
         name: ``"delf-r50"`` (packaged), the name of public weights that `delf-jax weights` has fetched and imported, a
             folder with ``backbone.safetensors`` and ``head.safetensors``, or a backbone file, whose head lies beside it
             or is given as ``head``.
+        preset: ``"fast"``, ``"default"`` or ``"best"``; takes precedence over ``settings``.
         settings: what to extract; ``ExtractionSettings()`` by default. ``name`` takes precedence over its model.
         head: another head (a file or a ``Head``) for the same backbone.
         batch_size: photos that a compiled program takes at once, rounded up to a multiple of the number of devices; by
@@ -49,6 +51,7 @@ def load(
         **overrides: any field of ``ExtractionSettings``, for example ``scorer="norm"`` or ``max_features=500``.
 
     Raises:
+        ValueError: a setting is impossible, or there is no such preset.
         ModelError: the name is unknown, a file is missing or damaged, or the head lacks the scorer.
 
     >>> load("delf-r51")
@@ -56,6 +59,8 @@ def load(
     delf_jax.errors.ModelError: delf-r51: no such model; packaged: delf-r50, or name a folder with backbone.safetensors
     """
     settings = settings or ExtractionSettings()
+    if preset is not None:
+        settings = settings.with_preset(preset)
     if name is not None:
         overrides = {"model": os.fspath(name)} | overrides
     settings = dataclasses.replace(settings, **overrides)

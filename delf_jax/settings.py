@@ -7,6 +7,7 @@ from typing import Any, Literal
 Scorer = Literal["foreground", "learned", "norm"]
 Precision = Literal["float32", "bfloat16"]
 Detection = Literal["peaks", "cells"]
+Preset = Literal["fast", "default", "best"]
 
 DEFAULT_SCALES = (0.5, 0.7071, 1.0, 1.4142, 2.0)
 
@@ -57,6 +58,16 @@ class ExtractionSettings:
         if self.quantile is not None and not 0 <= self.quantile < 1:
             raise ValueError(f"quantile is {self.quantile}; it must be at least 0 and below 1")
 
+    def with_preset(self, preset: str) -> "ExtractionSettings":
+        """These settings with the scales, the size and the number of features of a preset.
+
+        Raises:
+            ValueError: there is no such preset.
+        """
+        if preset not in _PRESETS:
+            raise ValueError(f"preset is {preset!r}; it must be one of: {', '.join(_PRESETS)}")
+        return dataclasses.replace(self, **_PRESETS[preset])
+
     def to_json(self) -> dict[str, Any]:
         """A dict of plain JSON values; ``from_json`` reads it back."""
         return dataclasses.asdict(self) | {"scales": list(self.scales)}
@@ -65,3 +76,11 @@ class ExtractionSettings:
     def from_json(cls, values: dict[str, Any]) -> "ExtractionSettings":
         """Reads what ``to_json`` wrote; unknown keys raise TypeError."""
         return cls(**(values | {"scales": tuple(values["scales"])}))
+
+
+# Measured by `python -m benchmarks.frontier`; docs/accuracy.md has the figures.
+_PRESETS: dict[str, dict[str, Any]] = {
+    "fast": {"scales": (0.5, 0.7071, 1.0, 1.4142), "max_side": 1024, "max_features": 1000},
+    "default": {name: getattr(ExtractionSettings, name) for name in ("scales", "max_side", "max_features")},
+    "best": {"scales": (0.25, 0.3536, *DEFAULT_SCALES), "max_side": 1024, "max_features": 2000},
+}
