@@ -66,9 +66,9 @@ def open_features(path: Path) -> list[LocalFeatures]:
 
 
 def warped(
-    sources: Sequence[LocalFeatures], count: int, *, start: int = 0, seed: int = 0, most: int = FEATURES
+    sources: Sequence[LocalFeatures], count: int, *, start: int = 0, seed: int = 0
 ) -> Iterator[tuple[str, LocalFeatures]]:
-    """Photos with names and ``most`` features each: random features of a real photo, seen from another viewpoint.
+    """Photos with names and 100 features each: random features of a real photo, seen from another viewpoint.
 
     Keypoints are turned, resized and moved; descriptors get noise and unit length again. Photo i is of source
     ``i % len(sources)`` and depends on nothing but i and the seed.
@@ -76,11 +76,11 @@ def warped(
     for number in range(start, start + count):
         rng = np.random.default_rng((seed, number))
         source = sources[number % len(sources)]
-        rows = np.sort(rng.permutation(len(source))[:most])
+        rows = np.sort(rng.permutation(len(source))[:FEATURES])
         angle, size = rng.uniform(-0.3, 0.3), rng.uniform(0.7, 1.4)
         turn = size * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-        noise = rng.standard_normal((len(rows), source.descriptors.shape[1]), np.float32)
-        descriptors = source.descriptors[rows] + _NOISE / source.descriptors.shape[1] ** 0.5 * noise
+        noise = rng.standard_normal((len(rows), DIMENSION), np.float32)
+        descriptors = source.descriptors[rows] + _NOISE / DIMENSION**0.5 * noise
         yield (
             f"{number:07}",
             LocalFeatures(

@@ -2,29 +2,25 @@
 
 Photos of landmarks are in four regions. Those of one region are searched among photos of the next one only. So every
 answer is wrong, no two queries share a pair of photos, and two regions can check what was calibrated on the other two.
-Each photo is seven queries: itself, its two halves, and itself seen from four other viewpoints, with part of its
-features and with noise. None of the photos is a query or a stranger of ``benchmarks.accuracy``.
+Each photo is three queries: itself and its two halves. None of the photos is a query or a stranger of
+``benchmarks.accuracy``.
 """
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from benchmarks import datasets
-from benchmarks.growth_photos import warped
 from delf_jax.features import Domain, LocalFeatures
 from delf_jax.photos.names import is_photo_name
 from delf_jax.settings import ExtractionSettings
 
 REGIONS = ("Delhi", "India", "Porto", "elsewhere")
-PARTS = range(7)
+PARTS = range(3)
 _DELHI = {"alai_darwaza", "alai_minar", "humayun_s_tomb", "india_gate", "iron_pillar", "jamali_kamali_tomb"}
 _DELHI |= {"lotus_temple", "qutub_minar"}
-# Features of a photo that is seen from another viewpoint, about half of those of a landmark photo.
-SEEN_AGAIN = 150
 _NARROW = 224
 
 
@@ -34,13 +30,10 @@ class Stranger:
 
     Attributes:
         photo: where it comes from.
-        number: of the photo in its region.
-        part: 0 for the whole photo, 1 and 2 for its halves, left and right or upper and lower; from 3 on it is seen
-            from another viewpoint.
+        part: 0 for the whole photo, 1 and 2 for its halves, left and right or upper and lower.
     """
 
     photo: Path
-    number: int = 0
     part: int = 0
 
     @property
@@ -62,18 +55,10 @@ def photos_by_region(data: Path) -> dict[str, tuple[Path, ...]]:
     return {region: _shuffled(sorted(photos)) for region, photos in found.items()}
 
 
-def seen(stranger: Stranger, features: LocalFeatures) -> LocalFeatures:
-    """The features of a query, given those of its photo."""
-    if stranger.part == 0:
+def part_of(features: LocalFeatures, part: int) -> LocalFeatures:
+    """The features of a query: all (part 0), or those of the left (1) or right half, or upper or lower if upright."""
+    if part == 0:
         return features
-    if stranger.part in (1, 2):
-        return half_of(features, stranger.part)
-    ((_, again),) = warped([features], 1, start=stranger.number, seed=stranger.part, most=SEEN_AGAIN)
-    return again
-
-
-def half_of(features: LocalFeatures, part: int) -> LocalFeatures:
-    """The features in a half of a photo: left (1) and right (2), or upper and lower if the photo is upright."""
     height, width = features.image_size
     axis = 0 if width >= height else 1
     middle = (width if axis == 0 else height) / 2 - 0.5
@@ -84,11 +69,6 @@ def half_of(features: LocalFeatures, part: int) -> LocalFeatures:
     share = (getattr(half, high) - getattr(half, low)) / (getattr(whole, high) - getattr(whole, low))
     columns = {name: getattr(features, name)[rows] for name in ("keypoints", "scales", "scores", "descriptors")}
     return dataclasses.replace(features, **columns, domain=half._replace(area=whole.area * share))
-
-
-def of_photos(photos: Sequence[Path]) -> list[Stranger]:
-    """All parts of each photo, one photo after the other."""
-    return [Stranger(photo, number, part) for number, photo in enumerate(photos) for part in PARTS]
 
 
 def _region(photo: Path) -> str:

@@ -52,9 +52,15 @@ def most_accepted(strangers: int, *, rate: float, confidence: float) -> int:
     return int(np.searchsorted(chances, 1 - confidence, side="right")) - 1
 
 
-def threshold_for(scores: Float[np.ndarray, " n"], *, rate: float, confidence: float) -> float | None:
-    """The loosest threshold that keeps to a rate of wrong acceptances, in hundredths; None for too few strangers."""
-    most = most_accepted(len(scores), rate=rate, confidence=confidence)
+def threshold_for(
+    scores: Float[np.ndarray, " n"], *, rate: float, confidence: float, independent: int | None = None
+) -> float | None:
+    """The loosest threshold that keeps to a rate of wrong acceptances, in hundredths; None for too few strangers.
+
+    Strangers that go wrong together count as so many ``independent`` ones; all n if not given.
+    """
+    count = len(scores) if independent is None else independent
+    most = most_accepted(count, rate=rate, confidence=confidence)
     if most < 0:
         return None
     if most >= len(scores):

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+import delf_jax
 from delf_jax.errors import ModelError
 from delf_jax.extraction.calibration import Calibration
 from delf_jax.extraction.head import Head
@@ -70,6 +71,19 @@ def test_a_head_keeps_its_calibrations(tmp_path: Path) -> None:
     other = dataclasses.replace(CALIBRATION, scorer="norm", feature_counts=(), thresholds=(-2.5,))
     Head(calibrations=(CALIBRATION, other)).save(tmp_path / "head.safetensors")
     assert Head.open(tmp_path / "head.safetensors").calibrations == (CALIBRATION, other)
+
+
+def test_the_packaged_model_is_calibrated_for_its_default_features_alone() -> None:
+    extractor = delf_jax.load()
+    settings, fingerprint = extractor.settings, extractor.fingerprint
+    found = extractor.head.calibration(settings, fingerprint)
+    assert found is not None
+    assert -5 < found.threshold(features=500) < -2
+    assert found.strangers >= 299  # none of so many accepted would prove 10 in 1000
+    assert extractor.head.calibration(dataclasses.replace(settings, scorer="norm"), fingerprint) is None
+    assert extractor.head.calibration(settings, "f" * 64) is None
+    without_pca = delf_jax.load(head=dataclasses.replace(extractor.head, pca=None))
+    assert without_pca.head.calibration(settings, without_pca.fingerprint) is None
 
 
 DAMAGES: list[dict[str, Any]] = [
