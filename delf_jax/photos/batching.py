@@ -2,13 +2,16 @@
 
 Threads decode photos ahead of the device. Photos wait in one queue for each bucket until a batch is full. A batch is
 read back only after the next ones have been sent, so the device never waits for the host. Two threads run the programs:
-on a CPU, each program uses the cores that the other one leaves idle (``benchmarks/NOTES.md``).
+on a CPU, each program uses the cores that the other leaves idle (``benchmarks/NOTES.md``). There, large canvases are
+computed one at a time: a program holds about a kilobyte for each pixel.
 """
 
 import collections
 import concurrent.futures
 import itertools
+import math
 import os
+import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -28,6 +31,8 @@ Key = TypeVar("Key", bound=Hashable)
 _MOST_WORKERS = 16
 _DECODED_AHEAD = 4
 _PROGRAMS_AT_ONCE = 2
+# On a CPU, programs begin as long as the canvases of all have no more pixels.
+_PIXELS_AT_ONCE = 2 * 768 * 1024
 
 
 class Plan(NamedTuple):
@@ -57,9 +62,9 @@ def run(
 ) -> Iterator[tuple[Key, Photo | ImageError, Any]]:
     """Runs ``program(params, images, valid_hw)`` over a stream of photos, in threads.
 
-    The memory holds the temporary arrays of two programs (of one on a single core), three batches of input and output,
-    and the photos decoded ahead. Contexts of JAX such as ``jax.default_matmul_precision`` only affect the thread that
-    enters them, not the threads of this function; use ``jax.config.update`` instead.
+    The memory holds the temporary arrays of two programs (of one on a single core, or if the canvases are large), three
+    batches of input and output, and the photos decoded ahead. Contexts of JAX such as ``jax.default_matmul_precision``
+    only affect the thread that enters them, not the threads of this function; use ``jax.config.update`` instead.
 
     Args:
         program: compiled for each bucket when its first batch is full.
@@ -106,6 +111,7 @@ class _Batches(Generic[Key]):
         self._plan = plan
         self._meter = meter
         self._compiled: set[Bucket] = set()
+        self._room = _Room(_PIXELS_AT_ONCE if _is_cpu(plan) else math.inf)
         self._threads = concurrent.futures.ThreadPoolExecutor(self.at_once, thread_name_prefix="batch")
         self._in_flight: collections.deque[tuple[list[tuple[Key, Photo]], concurrent.futures.Future[Any]]] = (
             collections.deque()
@@ -115,13 +121,17 @@ class _Batches(Generic[Key]):
         """Puts a batch on the device, whose program starts as soon as a thread is free."""
         images, valid_hw = pad_batch([photo.pixels for _, photo in photos], bucket, self._plan.batch_size)
         arrays = jax.device_put((images, valid_hw), self._plan.sharding)
+        pixels = images.shape[0] * bucket[0] * bucket[1]
         if bucket in self._compiled:
-            output = self._threads.submit(self._computed, lambda: self._program(self._params, *arrays))
+            output = self._threads.submit(self._begun, lambda: self._program(self._params, *arrays), pixels)
         else:
-            # Compiled in this thread, so that it is compiled once and not counted as computing.
+            # Compiled in this thread, so that it is compiled once and not counted as computing. Then it runs, so those
+            # before it must have left their room.
+            concurrent.futures.wait([output for _, output in self._in_flight])
+            self._room.enter(pixels)
             with compiling_for(f"{bucket[0]}x{bucket[1]}"):
                 first = self._program(self._params, *arrays)
-            output = self._threads.submit(self._computed, lambda: first)
+            output = self._threads.submit(self._computed, lambda: first, pixels)
             self._compiled.add(bucket)
         self._in_flight.append((photos, output))
 
@@ -140,18 +150,51 @@ class _Batches(Generic[Key]):
         """Ends the threads, without waiting for a program that still runs."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _computed(self, start: Callable[[], Any]) -> Any:
-        with self._meter.shared_stage("compute"):
-            return jax.block_until_ready(start())
+    def _begun(self, start: Callable[[], Any], pixels: int) -> Any:
+        self._room.enter(pixels)
+        return self._computed(start, pixels)
+
+    def _computed(self, start: Callable[[], Any], pixels: int) -> Any:
+        try:
+            with self._meter.shared_stage("compute"):
+                return jax.block_until_ready(start())
+        finally:
+            self._room.leave(pixels)
+
+
+class _Room:
+    """Programs enter as long as the canvases of all have at most so many pixels; one may enter in any case."""
+
+    def __init__(self, most: float) -> None:
+        self._most = most
+        self._inside = 0
+        self._changed = threading.Condition()
+
+    def enter(self, pixels: int) -> None:
+        """Waits until there is room."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._inside or self._inside + pixels <= self._most)
+            self._inside += pixels
+
+    def leave(self, pixels: int) -> None:
+        """Lets others in."""
+        with self._changed:
+            self._inside -= pixels
+            self._changed.notify_all()
 
 
 def _programs_at_once(plan: Plan) -> int:
     """Two; on a CPU at most one per core, whose number XLA reads from ``NPROC`` if that is set."""
-    if plan.sharding.mesh.devices.flat[0].platform != "cpu":
+    if not _is_cpu(plan):
         return _PROGRAMS_AT_ONCE
     given = os.environ.get("NPROC", "")
     cores = int(given) if given.isdecimal() else usable_cores()
     return max(1, min(_PROGRAMS_AT_ONCE, cores))
+
+
+def _is_cpu(plan: Plan) -> bool:
+    platform: str = plan.sharding.mesh.devices.flat[0].platform
+    return platform == "cpu"
 
 
 def _decoded(

@@ -1,6 +1,7 @@
 """Batches are computed two at once, each program compiled once, and every photo comes back."""
 
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -110,3 +111,20 @@ def test_one_core_computes_one_program_at_a_time(monkeypatch: pytest.MonkeyPatch
 
     assert len(list(run(program))) == 9
     assert len(threads - {threading.current_thread().name}) == 1
+
+
+@pytest.mark.parametrize("cores", ["1", "2"])
+def test_large_canvases_are_computed_alone_on_a_cpu(cores: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NPROC", cores)
+    monkeypatch.setattr(batching, "_PIXELS_AT_ONCE", 2 * 32 * 32 - 1)  # the canvas of these photos is 32x32
+    inside, most = [], []
+
+    def program(params: None, images: jax.Array, valid_hw: jax.Array) -> np.ndarray:
+        inside.append(images)
+        time.sleep(0.01)
+        most.append(len(inside))
+        inside.pop()
+        return brightest(params, images, valid_hw)
+
+    assert sorted(int(row) for _, _, row in run(program)) == list(range(9))
+    assert most == [1] * 9
