@@ -105,6 +105,16 @@ def test_same_key_same_result_and_candidates_do_not_meet():
     np.testing.assert_allclose(turned.transform[::-1], found.transform, rtol=1e-4, atol=1e-3)
 
 
+def test_accelerators_which_verify_all_candidates_together_find_the_same(monkeypatch: pytest.MonkeyPatch):
+    truth = planted.planar("similarity", pairs=PAIRS, matches=MATCHES, outliers=0.85)
+    one_by_one = verify(truth, model="similarity")
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    together = verify(truth, model="similarity")
+    np.testing.assert_array_equal(together.inliers, one_by_one.inliers)
+    np.testing.assert_allclose(together.transform, one_by_one.transform, rtol=1e-3, atol=0.05)
+    np.testing.assert_allclose(together.log10_nfa, one_by_one.log10_nfa, atol=0.01)
+
+
 def test_padding_never_counts():
     truth = planted.planar("affine", pairs=PAIRS, matches=MATCHES - 14, outliers=0.6)
     # Padding between the rows and behind them, of numbers that would ruin any sum and of consistent false matches.
