@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal, get_args
 from tyro.conf import arg
 
 import localization
-from benchmarks import empty_photos, explanation_quality, results_file
+from benchmarks import empty_photos, explanation_quality, results_file, several_objects
 from benchmarks.command_line import run
 from benchmarks.datasets import data_folder
 from localization.evaluation import datasets, evaluation, protocols
@@ -32,7 +32,7 @@ from localization.foreground import classes
 from localization.predictor import Predictor
 
 Row = dict[str, Any]
-Part = Literal["conv5", "whole", "explanations", "conv4", "scales", "stride1", "empty"]
+Part = Literal["conv5", "whole", "several", "explanations", "conv4", "scales", "stride1", "empty"]
 PARTS: tuple[Part, ...] = get_args(Part)
 
 _CROP = OFFICIAL_FINE_GRAINED.crop
@@ -89,6 +89,11 @@ class _Measure:
         """w* of the CUB train photos on conv5, with classes and points."""
         return fit_squashed(self.train, "conv5", max_points=100_000)
 
+    @functools.cached_property
+    def predictor_of_coco(self) -> Predictor:
+        """w* of coco128, whole."""
+        return fit_whole(self.coco)
+
     def conv5(self) -> list[Row]:
         """All methods, classes by nearest mean and linear probe, and w* of other photos."""
         labels = {str(photo.path): str(photo.label) for photo in self.train}
@@ -104,8 +109,11 @@ class _Measure:
 
     def whole(self) -> list[Row]:
         """coco128, fitted on the same photos. This is fair, because fitting uses no labels."""
-        photos, encoder = FittingPhotos(self.coco, side=None), localization.backbone_encoder("delf-r50", layer="conv5")
-        return _measured(localization.fit(photos, encoder=encoder, max_points=0), self.coco, protocol=FULL)
+        return _measured(self.predictor_of_coco, self.coco, protocol=FULL)
+
+    def several(self) -> list[Row]:
+        """All boxes of coco128, beside those of other methods on the same feature maps."""
+        return several_objects.measure(self.predictor_of_coco, self.coco)
 
     def explanations(self) -> list[Row]:
         """Are the training places of explanations inside birds, and of the same class?"""
@@ -125,8 +133,7 @@ class _Measure:
 
     def empty(self) -> list[Row]:
         """What is found in photos without a bird, by a predictor of whole photos."""
-        photos, encoder = FittingPhotos(self.train, side=None), localization.backbone_encoder("delf-r50", layer="conv5")
-        return empty_photos.measure(localization.fit(photos, encoder=encoder), self.train[::2], self.test)
+        return empty_photos.measure(fit_whole(self.train), self.train[::2], self.test)
 
 
 def fit_squashed(
@@ -146,6 +153,12 @@ def fit_squashed(
         max_points=max_points,
         thumbnail_side=0,
     )
+
+
+def fit_whole(photos: Sequence[AnnotatedPhoto]) -> Predictor:
+    """A predictor of whole photos, as users fit them, on the packaged network."""
+    encoder = localization.backbone_encoder("delf-r50", layer="conv5")
+    return localization.fit(FittingPhotos(photos, side=None), encoder=encoder, thumbnail_side=0)
 
 
 def _measured(predictor: Predictor, photos: Sequence[AnnotatedPhoto], **options: Any) -> list[Row]:

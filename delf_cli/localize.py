@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Localize:
-    """Find the object in photos: boxes [x0, y0, x1, y1, score] in pixels of the upright photo, largest first.
+    """Find the object in photos: boxes [x0, y0, x1, y1, score] in pixels of the upright photo, best first.
 
     If it was stopped, run the same command with the same --out again and it continues. Photos that are done are
     skipped, changed photos are done again.

@@ -37,7 +37,7 @@ _MARK = 12.0
 
 
 def draw_localization(pixels: Picture, found: Localization) -> Picture:
-    """The photo with its map as an overlay and its boxes; the largest box has a thicker line.
+    """The photo with its map as an overlay and its boxes; the first box has a thicker line.
 
     Args:
         pixels: the photo, of any size.

@@ -30,8 +30,8 @@ class Localization:
         found: whether the score is above the predictor's ``found_threshold``, the photo has more than one colour, and
             the map has a region.
         score: largest cosine with w*, -1 to 1, before the map was stretched.
-        boxes: boxes [x0, y0, x1, y1] of all regions, largest first, as pixel edges in the upright original photo.
-            Empty if nothing was found.
+        boxes: boxes [x0, y0, x1, y1, score] of all regions, highest score first, as pixel edges in the upright original
+            photo. Empty if nothing was found.
         activation: float32 [h, w] in 0-1, the map in pixels of the photo as the encoder saw it.
         masks: bool [h, w] for each box, in the same pixels.
         image_size: (height, width) of the upright original photo.
@@ -144,7 +144,7 @@ def localization_of(
         return Localization(False, score, [], activation, [], encoded.original_size, label)
     cosines = float(row["low"]), float(row["high"])
     regions = boxes.find_regions(activation, threshold, cosines=cosines, minimum_area=_MINIMUM_AREA)
-    masks = [boxes.region_mask(activation, threshold, region) for region in regions]
+    masks = [region.mask for region in regions]
     outlines = [region.box for region in regions]
     if edges and encoded.pixels is not None:
         masks = [grabcut.refine_mask(encoded.pixels, activation, mask) for mask in masks]

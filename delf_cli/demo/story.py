@@ -50,7 +50,7 @@ class LocatedPhoto:
         photo: JPEG of the photo, with the explained place marked.
         heat: JPEG of the map over the photo, with the boxes.
         score: largest cosine with the foreground vector w*.
-        boxes: [x0, y0, x1, y1] in pixels of the original photo, largest first.
+        boxes: [x0, y0, x1, y1] in pixels of the original photo, highest score first.
         excitatory, inhibitory: training places that speak for and against the object at the marked place.
         photos: number of photos that the predictor was fitted on. This photo is not one of them.
     """

@@ -10,7 +10,7 @@
     GET  /api/searches/ID/RANK.jpg            query and match side by side, matches joined by lines; RANK starts at 0
     GET  /api/collection/PLACE.jpg            thumbnail of a photo of the index
     POST /api/photos/ID/localize              {"label": "class" or null} -> id, seconds, and the fields of the next line
-    GET  /api/maps/ID/boxes?threshold=T       found, score, threshold, boxes [x0, y0, x1, y1, score], largest first
+    GET  /api/maps/ID/boxes?threshold=T       found, score, threshold, boxes [x0, y0, x1, y1, score], best first
     GET  /api/maps/ID.jpg                     the map over the photo
     POST /api/photos/ID/explain               {"at": [x, y]} -> value, seconds, excitatory, inhibitory: name, label, xy,
                                               importance, similarity, value, share, thumbnail (data address or null)

@@ -59,7 +59,7 @@ class Localizer:
         return LocalizedPhoto(encoded, row, label)
 
     def record(self, localized: LocalizedPhoto, threshold: float) -> dict[str, Any]:
-        """Boxes [x0, y0, x1, y1, score] at a threshold, in pixels of the upright photo, largest first."""
+        """Boxes [x0, y0, x1, y1, score] at a threshold, in pixels of the upright photo, highest score first."""
         found = localization_of(
             localized.encoded,
             localized.row,

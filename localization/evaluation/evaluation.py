@@ -19,7 +19,6 @@ from localization.evaluation.protocols import OFFICIAL_FINE_GRAINED, Protocol
 from localization.foreground.classes import Classifier, mean_feature, nearest_mean
 from localization.localizing import cosines_at_scales, mean_over_scales
 from localization.maps.activation import stretch, upsample
-from localization.maps.boxes import largest_boxes
 from localization.predictor import Predictor
 
 
@@ -29,7 +28,7 @@ class MethodResult(NamedTuple):
     Attributes:
         method: ``foreground``, ``class`` (w* of the photo's true class), ``activation sum`` (CAAM), ``centre``, or the
             name of a further direction.
-        ious: [photos, thresholds], IoU of the largest box of each photo with its best true box.
+        ious: [photos, thresholds], IoU of the box of each photo with its best true box.
         pixels: values of the map on object and background pixels, of the photos that have a true mask.
     """
 
@@ -234,7 +233,7 @@ class _Comparison:
         for method, values in coarse.items():
             maps = stretch(values, row["cells_hw"])
             pixels = np.asarray(upsample(maps.activation, row["cells_hw"], grid, np.array(size), size))
-            found = [protocol.found_box(box, size) for box in largest_boxes(pixels, THRESHOLDS)]
+            found = protocol.found_boxes(pixels, (float(maps.low), float(maps.high)), THRESHOLDS)
             ious[method] = np.array([self._best_iou(box, truth) for box in found])
             self._count(method, pixels, mask)
             if method == "foreground":

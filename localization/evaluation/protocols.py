@@ -1,6 +1,6 @@
 """The evaluation protocols: how photos are prepared for the encoder, and in which coordinates boxes are compared."""
 
-from collections.abc import ItemsView, Iterator, Mapping, Sequence
+from collections.abc import ItemsView, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -13,6 +13,7 @@ from localization.encoders.callable_encoder import squash
 from localization.evaluation.annotated_photo import AnnotatedPhoto, Edges
 from localization.evaluation.metrics import BoxConvention, inclusive_box
 from localization.grid import Grid, aligned_corners
+from localization.maps.boxes import best_box, largest_boxes
 
 
 class CropProtocol(NamedTuple):
@@ -55,11 +56,15 @@ class CropProtocol(NamedTuple):
         """A true mask in the crop, with nearest-neighbour interpolation."""
         return self._cropped(cv2.resize(mask, (self.resize, self.resize), interpolation=cv2.INTER_NEAREST))
 
-    def found_box(self, box: Sequence[float] | None, encoded_size: tuple[int, int]) -> Sequence[float] | None:
-        """The box that is compared, for the largest box that was found, as edges in the crop."""
+    def found_boxes(
+        self, activation: Float[np.ndarray, "h w"], cosines: tuple[float, float], thresholds: Iterable[float]
+    ) -> list[Sequence[float] | None]:
+        """The box that is compared at each map threshold: around the largest contour, as edges in the crop."""
+        found = largest_boxes(activation, thresholds)
         if not self.wsolevaluation:
-            return box
-        return inclusive_box(box, encoded_size[1], encoded_size[0]) if box else (0, 0, 0, 0)
+            return [*found]
+        height, width = activation.shape
+        return [inclusive_box(box, width, height) if box else (0, 0, 0, 0) for box in found]
 
     def grid(self, grid: Grid, cells_hw: Int[np.ndarray, "2"], encoded_size: tuple[int, int]) -> Grid:
         """Where the official code draws the cells of a map, whatever their receptive fields are."""
@@ -98,9 +103,17 @@ class FullProtocol(NamedTuple):
         """A true mask in the reduced photo, with nearest-neighbour interpolation."""
         return cv2.resize(mask, encoded_size[::-1], interpolation=cv2.INTER_NEAREST).astype(np.uint8)
 
-    def found_box(self, box: Sequence[float] | None, encoded_size: tuple[int, int]) -> Sequence[float] | None:
-        """The largest box that was found, unchanged."""
-        return box
+    def found_boxes(
+        self, activation: Float[np.ndarray, "h w"], cosines: tuple[float, float], thresholds: Iterable[float]
+    ) -> list[Sequence[float] | None]:
+        """The box that is compared at each map threshold: the first one that ``Predictor.localize`` gives.
+
+        Args:
+            activation: the map in pixels, 0 to 1.
+            cosines: the cosines that 0 and 1 stand for.
+            thresholds: shares of the map's maximum.
+        """
+        return [best_box(activation, threshold, cosines=cosines) for threshold in thresholds]
 
     def grid(self, grid: Grid, cells_hw: Int[np.ndarray, "2"], encoded_size: tuple[int, int]) -> Grid:
         """Where the cells of a map lie: the centres of their receptive fields."""

@@ -9,7 +9,10 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 
 class Box(NamedTuple):
-    """A box [x0, y0, x1, y1] of pixel edges, and the largest value of the map inside its region."""
+    """A box [x0, y0, x1, y1] of pixel edges, and its score: the mean cosine of its region times its share of the photo.
+
+    Scores rank the objects of one photo and of many photos.
+    """
 
     x0: float
     y0: float
@@ -19,17 +22,10 @@ class Box(NamedTuple):
 
 
 class Region(NamedTuple):
-    """One connected region of a thresholded map.
-
-    Attributes:
-        box: its bounding box.
-        area: area in pixels that OpenCV gives for its outer contour; the official code ranks regions by it.
-        contour: int32 [n, 1, 2], the outer contour as pixel indices (x, y).
-    """
+    """One connected region of a thresholded map: its box, and bool [H, W], its pixels without holes."""
 
     box: Box
-    area: float
-    contour: Int[np.ndarray, "n 1 2"]
+    mask: Bool[np.ndarray, "H W"]
 
 
 def threshold_map(activation: Float[np.ndarray, "H W"], threshold: float) -> UInt8[np.ndarray, "H W"]:
@@ -52,34 +48,50 @@ def find_regions(
     cosines: tuple[float, float] = (0.0, 1.0),
     minimum_area: float = 0.0,
 ) -> list[Region]:
-    """The connected regions above a threshold, largest contour first, as in the official code of Song et al.
+    """The connected regions above a threshold, highest score first.
 
     Args:
         activation: float32 [H, W] in 0-1, a map in pixels.
         threshold: share of the map's maximum, 0 to 1.
-        cosines: the cosines that activations of 0 and 1 stand for; scores of boxes are cosines.
-        minimum_area: regions below this share of the photo are left out; the largest one is always kept.
+        cosines: the cosines that activations of 0 and 1 stand for.
+        minimum_area: regions below this share of the photo are left out; the first one is always kept.
     """
+    labels, areas, boxes = _scored(activation, threshold, cosines)
+    order = sorted(range(len(boxes)), key=lambda number: -boxes[number].score)
+    kept = [
+        number for place, number in enumerate(order) if not place or areas[number] >= minimum_area * activation.size
+    ]
+    return [Region(boxes[number], labels == number + 1) for number in kept]
+
+
+def best_box(
+    activation: Float[np.ndarray, "H W"], threshold: float, *, cosines: tuple[float, float] = (0.0, 1.0)
+) -> Box | None:
+    """The first box of ``find_regions``; None if nothing is above the threshold."""
+    return max(_scored(activation, threshold, cosines)[2], key=lambda box: box.score, default=None)
+
+
+def _scored(
+    activation: Float[np.ndarray, "H W"], threshold: float, cosines: tuple[float, float]
+) -> tuple[Int[np.ndarray, "H W"], Int[np.ndarray, " n"], list[Box]]:
+    """The number of each pixel's region, 0 for none; area in pixels and box of region 1, 2 and so on."""
     above = threshold_map(activation, threshold)
-    count, labels = cv2.connectedComponents(above, connectivity=8)
-    peaks = np.zeros(count, np.float32)
-    np.maximum.at(peaks, np.asarray(labels, np.intp).reshape(-1), activation.reshape(-1))
+    count, labels, statistics, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
+    sums = np.bincount(labels.reshape(-1), activation.reshape(-1), minlength=count)[1:]
     low, high = cosines
-    regions = []
-    for contour in _outer_contours(above):
-        x, y, w, h = cv2.boundingRect(contour)
-        start_x, start_y = contour[0, 0]
-        peak = float(peaks[labels[start_y, start_x]])
-        regions.append(Region(Box(x, y, x + w, y + h, low + peak * (high - low)), cv2.contourArea(contour), contour))
-    regions.sort(key=lambda region: -region.area)
-    floor = minimum_area * activation.size
-    return [region for i, region in enumerate(regions) if i == 0 or region.area >= floor]
+    boxes = []
+    for (x, y, w, h, area), total in zip(statistics[1:].tolist(), sums.tolist()):
+        boxes.append(Box(x, y, x + w, y + h, (low * area + total * (high - low)) / activation.size))
+    return np.asarray(labels), np.asarray(statistics[1:, cv2.CC_STAT_AREA]), boxes
 
 
 def largest_boxes(
     activation: Float[np.ndarray, "H W"], thresholds: Iterable[float]
 ) -> list[tuple[int, int, int, int] | None]:
-    """Edges [x0, y0, x1, y1] around the largest contour at each threshold; None if nothing is above the threshold."""
+    """Edges [x0, y0, x1, y1] around the largest contour at each threshold, as in the official code of Song et al.
+
+    None where nothing is above the threshold.
+    """
     grey = _in_8_bits(activation)
     found: list[tuple[int, int, int, int] | None] = []
     for threshold in thresholds:
@@ -96,14 +108,6 @@ def _outer_contours(above: UInt8[np.ndarray, "H W"]) -> list[np.ndarray]:
     contours, hierarchy = cv2.findContours(above, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     # Contours with a parent are holes.
     return [np.asarray(c) for c, (_, _, _, parent) in zip(contours, hierarchy[0]) if parent < 0] if contours else []
-
-
-def region_mask(activation: Float[np.ndarray, "H W"], threshold: float, region: Region) -> Bool[np.ndarray, "H W"]:
-    """The pixels of one region, without its holes."""
-    above = threshold_map(activation, threshold)
-    _, labels = cv2.connectedComponents(above, connectivity=8)
-    x, y = region.contour[0, 0]
-    return labels == labels[y, x]
 
 
 def rescale_box(box: Box, from_hw: tuple[int, int], to_hw: tuple[int, int]) -> Box:

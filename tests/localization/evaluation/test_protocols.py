@@ -30,9 +30,23 @@ def test_whole_photos_keep_their_shape() -> None:
     mask = np.zeros((100, 200), np.uint8)
     mask[20:40, 10:30] = 1
     assert FULL.true_mask(mask, (50, 100))[10:20, 5:15].all()
-    assert FULL.found_box(None, (4, 4)) is None
-    assert WSOLEVALUATION.found_box(None, (224, 224)) == (0, 0, 0, 0)
-    assert WSOLEVALUATION.found_box((0, 0, 224, 9), (224, 224)) == (0, 0, 223, 9)
+
+
+def test_the_box_that_each_protocol_compares() -> None:
+    activation = np.zeros((224, 224), np.float32)
+    activation[:100, 124:] = 0.25
+    activation[120:170, 10:70] = 1
+    large, strong = (124, 0, 224, 100), (10, 120, 70, 170)
+    assert OFFICIAL_FINE_GRAINED.found_boxes(activation, (0, 1), [0.1, 0.5]) == [large, strong]
+    assert WSOLEVALUATION.found_boxes(activation, (0, 1), [0.1]) == [(124, 0, 223, 100)]
+    (found,) = FULL.found_boxes(activation, (0, 1), [0.1])
+    assert found is not None
+    assert tuple(found[:4]) == strong
+    nothing = np.zeros((4, 4), np.float32)
+    assert (
+        FULL.found_boxes(nothing, (0, 0), [0.1]) == OFFICIAL_FINE_GRAINED.found_boxes(nothing, (0, 0), [0.1]) == [None]
+    )
+    assert WSOLEVALUATION.found_boxes(nothing, (0, 0), [0.1]) == [(0, 0, 0, 0)]
 
 
 def test_protocols_by_name() -> None:

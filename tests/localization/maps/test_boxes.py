@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from delf_jax.photos.load import load_photo
-from localization.maps.boxes import Box, find_regions, largest_boxes, region_mask, rescale_box, threshold_map
+from localization.maps.boxes import Box, best_box, find_regions, largest_boxes, rescale_box, threshold_map
 from localization.maps.grabcut import refine_mask
 
 
@@ -25,23 +26,29 @@ def test_threshold_is_the_official_one() -> None:
     assert threshold_map(activation, 0.12).tolist() == [[0, 255, 255, 255]]
 
 
-def test_boxes_are_edges_and_largest_first() -> None:
-    regions = find_regions(drawn(), 0.1, cosines=(0.1, 0.5))
+def test_boxes_are_edges_and_highest_score_first() -> None:
+    regions = find_regions(drawn(), 0.1, cosines=(0.4, 0.5))
     assert [r.box[:4] for r in regions] == [(10, 5, 30, 15), (40, 20, 50, 36), (2, 38, 3, 39)]
-    assert [round(r.box.score, 3) for r in regions] == [0.34, 0.5, 0.46]
-    assert largest_boxes(drawn(), [0.1, 0.7]) == [(10, 5, 30, 15), (40, 20, 50, 36)]
+    # 20 * 10 - 6 * 4 pixels of cosine .4 + .6 * .1, 160 of .5 and one of .4 + .9 * .1, of 2400
+    assert [r.box.score for r in regions] == pytest.approx([176 * 0.46 / 2400, 160 * 0.5 / 2400, 0.49 / 2400])
     assert len(find_regions(drawn(), 0.1, minimum_area=0.01)) == 2
+
+
+def test_a_smaller_but_stronger_region_comes_first() -> None:
+    regions = find_regions(drawn(), 0.1)
+    assert [r.box[:4] for r in regions[:2]] == [(40, 20, 50, 36), (10, 5, 30, 15)]
+    assert best_box(drawn(), 0.1) == regions[0].box
+    assert largest_boxes(drawn(), [0.1, 0.7]) == [(10, 5, 30, 15), (40, 20, 50, 36)]  # the official code's
 
 
 def test_nothing_above_the_threshold() -> None:
     assert largest_boxes(np.zeros((4, 4), np.float32), [0.1]) == [None]
+    assert best_box(np.zeros((4, 4), np.float32), 0.1) is None
     assert find_regions(np.zeros((4, 4), np.float32), 0.1, minimum_area=0.5) == []
 
 
 def test_masks_leave_holes_out() -> None:
-    activation = drawn()
-    region = find_regions(activation, 0.1)[0]
-    mask = region_mask(activation, 0.1, region)
+    mask = find_regions(drawn(), 0.1, cosines=(0.4, 0.5))[0].mask
     assert mask.sum() == 10 * 20 - 4 * 6
     assert not mask[9, 15]
     assert not mask[25, 45]
