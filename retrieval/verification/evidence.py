@@ -22,7 +22,7 @@ class Weights(NamedTuple):
     geometry: float
 
 
-WEIGHTS = Weights(votes=2.1, doubling_nfa=110.0, geometry=0.45)
+WEIGHTS = Weights(votes=2.4, doubling_nfa=850.0, geometry=0.39)
 # Photos with fewer votes are compared by their geometry.
 LEAST_VOTES = 1e-6
 
