@@ -12,6 +12,7 @@ from delf_jax.settings import ExtractionSettings
 from retrieval.indexing.index import Index
 from retrieval.nearest import Neighbours, merge_neighbours
 from retrieval.search import FirstStage, SearchSettings
+from retrieval.verification.acceptance_threshold import acceptance
 from retrieval.verification.verify import Match, VerificationSettings, verify_candidates
 from retrieval.voting import RankedPhotos, rank_by_scores, rank_by_votes
 
@@ -74,13 +75,16 @@ def rank_all(
     features = _features_of([photos.part(0, verify) for photos in ranked], indexes, starts, index)
     how = VerificationSettings(
         model=settings.model,
-        threshold=index.threshold,
         max_side=(index.settings or ExtractionSettings()).max_side,
         seed=settings.seed,
     )
     rankings = []
     for query, photos in zip(queries, ranked, strict=True):
-        rankings.append(_verified(query, photos, verify, features, how))
+        accepts = acceptance(
+            index.calibration, index.threshold, features=len(query), photos=starts[-1], verified=min(verify, starts[-1])
+        )
+        own = dataclasses.replace(how, threshold=accepts.threshold)
+        rankings.append(_verified(query, photos, verify, features, own))
         steps.done()
     return rankings
 

@@ -6,12 +6,26 @@ import numpy as np
 import pytest
 
 import retrieval
+from delf_jax.extraction.calibration import Calibration
 from delf_jax.features import LocalFeatures
 from retrieval import asmk
 from retrieval.evaluation.rank_all import rank_all
 from retrieval.search import FirstStage, SearchSettings
 from tests.retrieval.sift import sift_features
 
+CALIBRATION = Calibration(
+    wrong_per_thousand=1,
+    confidence=0.95,
+    strangers=3200,
+    fingerprint="f" * 64,
+    scorer="learned",
+    detection="peaks",
+    verified=3,
+    photos=1,
+    photos_tested=6,
+    fall=8.0,
+    thresholds=(-2.0,),
+)
 NAMES = ("graf1", "leuvenA", "box", "coffee", "camera", "home")
 
 
@@ -23,6 +37,8 @@ def photos(demo_photos: Path) -> dict[str, LocalFeatures]:
 
 def build(photos: dict[str, LocalFeatures], names: tuple[str, ...]) -> retrieval.Index:
     index = retrieval.Index.build(((name, photos[name]) for name in names), backend="exact", threshold=-8.0)
+    # The limit is that of all photos together, not of each part.
+    index.calibrate(CALIBRATION)
     index.aggregate(asmk.Codebook(photos["graf3"].descriptors[:50].astype(np.float32)))
     return index
 
