@@ -58,7 +58,7 @@ class Options:
         json: also write the results to this file.
         plot: draw the stated against the observed rates into this SVG file.
         minutes: stop after this time; the next run goes on.
-        write: put the calibrations into the packaged head.
+        write: put the calibration into the packaged head.
     """
 
     data: Path | None = None
