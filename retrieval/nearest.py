@@ -14,8 +14,9 @@ from jaxtyping import Array, Float, Int
 ROWS = 4096
 QUERIES = 1024
 
-# Neighbours that differ by less are equally near: copies of a photo that were encoded anew differ by as much.
-LEAST_MARGIN = 0.02
+# Neighbours that differ by less are equally near. Copies of a photo that were encoded anew (JPEG of quality 75 to 95)
+# differ by 0.03 in the median; the 60 nearest among 157 000 descriptors of different photos by 0.06 at least.
+LEAST_MARGIN = 0.04
 # Lists that tell no photos apart are made four and then sixteen times as long.
 LONGER = (4, 16)
 
