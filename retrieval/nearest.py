@@ -34,7 +34,7 @@ class Neighbours(NamedTuple):
 
 
 def telling_neighbours(
-    nearest: Callable[[Int[np.ndarray, " r"], int], Neighbours], queries: int, count: int
+    nearest: Callable[[Int[np.ndarray, " r"], int], Neighbours], queries: int, count: int, *, spare: int = 0
 ) -> Neighbours:
     """The ``count`` nearest descriptors of each descriptor of a query, and more where these tell no photos apart.
 
@@ -45,10 +45,12 @@ def telling_neighbours(
     Args:
         nearest: finds so many neighbours of some rows of the query.
         queries: number of descriptors of the query.
-        count: shortest list.
+        count: shortest list, without those that must not be found.
+        spare: so many more are found at first, in case that some of them must not be found.
     """
-    found = nearest(np.arange(queries), count)
-    lengths, asked = _telling_lengths(found, count), count
+    asked = count + spare
+    found = nearest(np.arange(queries), asked)
+    lengths = _telling_lengths(found, count)
     for times in LONGER:
         short = np.flatnonzero((lengths == 0) & (found.similarities[:, -1] > -np.inf))
         if not len(short) or found.photos.shape[1] < asked:
@@ -71,13 +73,13 @@ def merge_neighbours(parts: Sequence[Neighbours], count: int) -> Neighbours:
 
 
 def _telling_lengths(found: Neighbours, count: int) -> Int[np.ndarray, " q"]:
-    """How many neighbours of each list tell photos apart, at least ``count``; 0 if all of them do not."""
+    """The shortest lists with ``count`` neighbours that can be found and tell photos apart; 0 where there is none."""
     photos, similarities = found
     can_be_found = photos >= 0
     best = np.arange(len(photos)), can_be_found.argmax(axis=1)
     two = np.logical_or.accumulate(can_be_found & (photos != photos[best][:, None]), axis=1)
-    tells = two & (similarities <= similarities[best][:, None] - LEAST_MARGIN) & (similarities > -np.inf)
-    tells[:, : count - 1] = False
+    enough = two & (np.cumsum(can_be_found, axis=1) >= count)
+    tells = enough & can_be_found & (similarities <= similarities[best][:, None] - LEAST_MARGIN)
     return np.where(tells.any(axis=1), tells.argmax(axis=1) + 1, 0)
 
 

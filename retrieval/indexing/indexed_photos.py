@@ -68,7 +68,7 @@ class IndexedPhotos:
                 photos[np.isin(photos, excluded)] = -1
             return Neighbours(photos, similarities)
 
-        return telling_neighbours(nearest, len(vectors), count)
+        return telling_neighbours(nearest, len(vectors), count, spare=count if len(excluded) else 0)
 
     def kernel_scores(self, query: LocalFeatures, *, assignments: int = 1) -> Float[np.ndarray, " p"]:
         """The ASMK similarity of every photo with a query; -inf if they share no word. See ``InvertedFile.scores``.

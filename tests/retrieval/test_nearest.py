@@ -47,6 +47,8 @@ def test_the_nearest_of_all_parts_come_first_and_the_lower_photo_of_equal_ones()
         # The best has number -1 because it must not be found: what may be found is told apart.
         ([(-1, 1.0), (0, 0.9), (0, 0.8), (1, 0.7), (2, 0.6)], 4),
         ([(0, 0.9), (1, 0.8), (-1, 0.7), (-1, 0.6), (2, 0.5)], 2),
+        # A list of two that can be found, which ends with one.
+        ([(0, 0.9), (-1, 0.8), (-1, 0.7), (1, 0.6), (2, 0.5)], 4),
         # Nothing tells them apart.
         ([(0, 0.9), (1, 0.9), (2, 0.9), (3, 0.9), (4, 0.9)], 5),
         ([(-1, 0.9), (-1, 0.8), (-1, 0.7), (-1, 0.6), (0, 0.5)], 5),

@@ -127,6 +127,22 @@ def test_copies_of_one_photo_do_not_hide_the_photo_asked_for(kind: str, backend:
     assert (found[0].image, found[0].accepted) == ("asked for", True)
 
 
+@pytest.mark.parametrize("excluded", [range(29, 30), range(20, 30)])
+def test_photos_are_ranked_as_if_excluded_ones_were_not_there(excluded: range, tmp_path: Path) -> None:
+    """The nearest photos are excluded, of which ten would take all five neighbours of each descriptor."""
+    settings = retrieval.SearchSettings(neighbours=5)
+    photos = [(str(i), planted(0.2 + 0.02 * i, i)) for i in range(30)]
+    rest = retrieval.Index.build([one for i, one in enumerate(photos) if i not in excluded], backend="exact")
+    expected = rest.search(planted(1.0, 0), verify=0, settings=settings).matches
+    assert expected[0].image == str(excluded[0] - 1)
+    for index in (
+        retrieval.Index.build(photos, backend="exact"),
+        retrieval.ShardedIndex.build(photos, tmp_path / "index", shards=3, backend="exact"),
+    ):
+        found = index.search(planted(1.0, 0), verify=0, exclude=[str(i) for i in excluded], settings=settings).matches
+        assert [(match.image, match.score) for match in found] == [(match.image, match.score) for match in expected]
+
+
 def test_one_neighbour_gives_votes() -> None:
     index = retrieval.Index.build([("far", planted(0.5, 1)), ("near", planted(0.8, 2))], backend="exact")
     (best, *_) = index.search(planted(1.0, 0), verify=0, settings=retrieval.SearchSettings(neighbours=1)).matches
