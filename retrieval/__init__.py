@@ -66,3 +66,7 @@ def __getattr__(name: str) -> Any:
     home = importlib.import_module(f"{__name__}.{_HOMES[name]}")
     value = globals()[name] = home if home.__name__.endswith(f".{name}") else getattr(home, name)
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -90,6 +90,7 @@ def test_every_package_writes_out_its_surface() -> None:
         assert package.__all__, package.__name__
         assert len(set(package.__all__)) == len(package.__all__), package.__name__
         assert (package.__doc__ or "").strip(), package.__name__
+        assert set(package.__all__) <= set(dir(package)), package.__name__
 
 
 @pytest.mark.parametrize("module", public_modules(), ids=lambda module: module.__name__)
