@@ -68,7 +68,8 @@ def test_search_draws_every_query_and_prints_no_forged_line(odd: Path, run: Run,
     outcome = run("search", odd / "index", odd / "photos", "--top", "1", "--out", tmp_path / "found")
     assert (outcome.code, outcome.err) == (0, "")
     assert are_distinct_and_short(os.listdir(tmp_path / "found"), len(NAMES))
-    assert len(outcome.out.splitlines()) == 4 * len(NAMES)  # the query, how sure it is, its match, its picture
+    # The query, how sure it is, its match, the limit, its picture.
+    assert len(outcome.out.splitlines()) == 5 * len(NAMES)
     assert all(line.isprintable() for line in outcome.out.splitlines())
     assert "a\\nb.png: match\\n  accepted   99 inliers  \\x1b[2K\\r\\u202e.png: match" in outcome.out
     outcome = run("search", odd / "index", odd / "photos" / FORGED, "--json")
