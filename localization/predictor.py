@@ -44,6 +44,8 @@ from localization.representers.values import PointRanking
 # differ, .01. `python -m benchmarks.map_threshold` chooses it again.
 MAP_THRESHOLD = {"conv4": 0.01}
 DEFAULT_MAP_THRESHOLD = 0.24
+# Levels that differ by less differ by rounding.
+_SAME_LEVEL = 1e-4
 
 
 def default_map_threshold(layer: str) -> float:
@@ -101,23 +103,33 @@ class Predictor:
         return solution.w.astype(np.float32)
 
     def found_threshold_of(self, label: str | None) -> float:
-        """``found_threshold``, or that of a class: what nearly all of the class's own photos exceed with its own w*."""
-        if label is None or self.points is None:
+        """``found_threshold``, or that of a class: what nearly all of the class's own photos exceed with its own w*.
+
+        A class has one of its own if all positions are points. It is not below a ``found_threshold`` that was raised,
+        as by photos without the object.
+        """
+        if label is None or self.points is None or self._own_found_threshold is None:
             return self.found_threshold
         if label not in self._class_thresholds:
-            scores = found_scores.photo_scores(self.points, self.direction(label), label=label)
-            self._class_thresholds[label] = found_scores.lower_bound(scores)
+            own = found_scores.lower_bound(found_scores.photo_scores(self.points, self.direction(label), label=label))
+            raised = self.found_threshold > self._own_found_threshold + _SAME_LEVEL
+            self._class_thresholds[label] = max(own, self.found_threshold) if raised else own
         return self._class_thresholds[label]
+
+    @functools.cached_property
+    def _own_found_threshold(self) -> float | None:
+        """What nearly all training photos exceed; None unless all of their positions are points."""
+        if self.points is None or not 0 < self.statistics.total.count <= len(self.points):
+            return None
+        try:
+            return found_scores.lower_bound(found_scores.photo_scores(self.points, self.direction()))
+        except PredictorError:  # no foreground, as whoever uses it is told
+            return None
 
     def with_own_found_threshold(self) -> "Predictor":
         """This predictor with the ``found_threshold`` of its training photos, if all of their positions are points."""
-        if self.points is None or not 0 < self.statistics.total.count <= len(self.points):
-            return self
-        try:
-            scores = found_scores.photo_scores(self.points, self.direction())
-        except PredictorError:  # no foreground, as whoever uses it is told
-            return self
-        return dataclasses.replace(self, found_threshold=found_scores.lower_bound(scores))
+        own = self._own_found_threshold
+        return self if own is None else dataclasses.replace(self, found_threshold=own)
 
     def localize(
         self,

@@ -1,6 +1,8 @@
 """When something counts as found: planted photos with and without the object."""
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,14 +83,36 @@ def test_a_photo_of_one_colour_holds_nothing(predictor: localization.Predictor) 
     assert plain.score > predictor.found_threshold  # the level alone would not tell
 
 
+def of_two_classes(**options: Any) -> localization.Predictor:
+    photos = {str(i): planted(i, label=i % 2)[0] for i in range(40)}
+    return localization.fit(photos, labels=lambda name: f"class{int(name) % 2}", **options)
+
+
 def test_each_class_has_its_own_threshold() -> None:
     strong, weak = (localization.fit({str(i): planted(i, label=k)[0] for i in range(k, 40, 2)}) for k in (0, 1))
-    both = localization.fit(
-        {str(i): planted(i, label=i % 2)[0] for i in range(40)}, labels=lambda name: f"class{int(name) % 2}"
-    )
+    both = of_two_classes()
     assert both.found_threshold_of("class0") == pytest.approx(strong.found_threshold, abs=1e-5)
     assert both.found_threshold_of("class1") == pytest.approx(weak.found_threshold, abs=1e-5)
     assert both.found_threshold_of(None) == both.found_threshold
+
+
+def test_classes_have_the_common_threshold_where_points_are_a_sample() -> None:
+    sampled = of_two_classes(max_points=200)
+    assert len(sampled.points) == 200
+    assert sampled.found_threshold_of("class0") == sampled.found_threshold > 0.3
+
+
+def test_a_threshold_that_was_raised_holds_for_classes_too(tmp_path: Path) -> None:
+    fitted = of_two_classes()
+    own = fitted.found_threshold_of("class0")
+    raised = calibrate_on_empty(fitted, [planted(40, label=0)[0]])  # as surely found as the fitted ones
+    assert raised.found_threshold > max(own, fitted.found_threshold)
+    raised.save(tmp_path / "raised")
+    opened = localization.Predictor.open(tmp_path / "raised")
+    assert raised.found_threshold_of("class0") == opened.found_threshold_of("class0") == raised.found_threshold
+    # Not above what the photos of the class exceed.
+    lowest = dataclasses.replace(fitted, found_threshold=0.0)
+    assert lowest.found_threshold_of("class0") == own
 
 
 def test_the_bound_is_one_of_tolerance() -> None:
