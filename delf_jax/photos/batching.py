@@ -111,7 +111,8 @@ class _Batches(Generic[Key]):
         self._plan = plan
         self._meter = meter
         self._compiled: set[Bucket] = set()
-        self._room = _Room(_PIXELS_AT_ONCE if _is_cpu(plan) else math.inf)
+        self._on_cpu = _is_cpu(plan)
+        self._room = _Room(_PIXELS_AT_ONCE if self._on_cpu else math.inf)
         self._threads = concurrent.futures.ThreadPoolExecutor(self.at_once, thread_name_prefix="batch")
         self._in_flight: collections.deque[tuple[list[tuple[Key, Photo]], concurrent.futures.Future[Any]]] = (
             collections.deque()
@@ -125,9 +126,10 @@ class _Batches(Generic[Key]):
         if bucket in self._compiled:
             output = self._threads.submit(self._begun, lambda: self._program(self._params, *arrays), pixels)
         else:
-            # Compiled in this thread, so that it is compiled once and not counted as computing. Then it runs, so those
-            # before it must have left their room.
-            concurrent.futures.wait([output for _, output in self._in_flight])
+            # Compiled in this thread, so that it is compiled once and not counted as computing. Then it runs, so on a
+            # CPU those before it must have left their room. An accelerator computes them meanwhile.
+            if self._on_cpu:
+                concurrent.futures.wait([output for _, output in self._in_flight])
             self._room.enter(pixels)
             with compiling_for(f"{bucket[0]}x{bucket[1]}"):
                 first = self._program(self._params, *arrays)

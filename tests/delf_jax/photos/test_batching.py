@@ -18,10 +18,12 @@ from delf_jax.photos.meter import Meter
 PHOTOS = [np.full((20, 20, 3), number, np.uint8) for number in range(9)]
 
 
-def run(program: Any, *, batch_size: int = 1, meter: Meter | None = None) -> Iterator[Any]:
+def run(
+    program: Any, photos: list[np.ndarray] = PHOTOS, *, batch_size: int = 1, meter: Meter | None = None
+) -> Iterator[Any]:
     mesh = Mesh(np.array(jax.devices()[:1]), ("batch",))
     plan = batching.Plan(default_buckets(64), batch_size, 64, NamedSharding(mesh, P("batch")))
-    return batching.run(program, None, enumerate(PHOTOS), plan, workers=2, meter=meter or Meter())
+    return batching.run(program, None, enumerate(photos), plan, workers=2, meter=meter or Meter())
 
 
 def brightest(params: None, images: jax.Array, valid_hw: jax.Array) -> np.ndarray:
@@ -128,3 +130,22 @@ def test_large_canvases_are_computed_alone_on_a_cpu(cores: str, monkeypatch: pyt
 
     assert sorted(int(row) for _, _, row in run(program)) == list(range(9))
     assert most == [1] * 9
+
+
+@pytest.mark.parametrize("cpu", [True, False])
+def test_only_a_cpu_computes_nothing_while_a_program_is_compiled(cpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NPROC", "2")
+    monkeypatch.setattr(batching, "_is_cpu", lambda plan: cpu)
+    other_size = threading.Event()
+    met = []
+
+    def program(params: None, images: jax.Array, valid_hw: jax.Array) -> np.ndarray:
+        if images.shape[1:3] != (32, 32):
+            other_size.set()
+        elif threading.current_thread() is not threading.main_thread():
+            met.append(other_size.wait(timeout=0.2 if cpu else 60))
+        return brightest(params, images, valid_hw)
+
+    small = np.zeros((20, 20, 3), np.uint8)
+    assert len(list(run(program, [small, small, np.zeros((60, 60, 3), np.uint8)]))) == 3
+    assert met == [not cpu]
