@@ -2,14 +2,12 @@
 
     python -m benchmarks.calibration --json benchmarks/results/calibration.json --plot docs/images/calibration.svg
 
-With --write the packaged head gets the calibrations.
-
 Photos: ``landmarks`` in the data folder.
 
-No query shows anything of the index that it is searched in (``benchmarks.strangers``). Queries that come from one photo
-or one landmark go wrong together; how many independent ones they are worth is measured. For larger indexes the
-threshold falls with their size, as if each photo were one more chance; that was not measured. Stated bounds are tested:
-thresholds that two regions calibrate meet the strangers of the other two.
+No query shows anything of the index that it is searched in (``benchmarks.strangers``). Queries of one photo,
+one landmark or one region (all are searched in one index) go wrong together; how many independent ones they are worth
+is measured. For larger indexes the threshold falls with their size, as if each photo were one more chance; that was not
+measured. Stated bounds are tested: thresholds that two regions calibrate meet the strangers of the other two.
 
 It takes half an hour of one core, and extraction another one. A run goes on where the last one was stopped.
 With --write the packaged head gets the calibration.
@@ -36,16 +34,18 @@ from delf_jax.extraction.calibration import Calibration
 from delf_jax.extraction.head import Head
 from delf_jax.loading import model_paths
 from delf_jax.settings import ExtractionSettings
-from retrieval.calibration import FALL, VERIFIED
+from retrieval.calibration import FALL
 from retrieval.verification import risk_control
 
-# 1 in 1000 takes 2995 independent strangers. These are worth 565; no number of photos of 28 landmarks would be enough.
-WRONG_PER_THOUSAND = 10.0
+# The least of 5, 10, 20 and 50 that these strangers prove: they are worth 195; 20 in 1000 takes 149, and 10 takes 299.
+WRONG_PER_THOUSAND = 20.0
 CONFIDENCE = 0.95
 STATED = (2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 # What the plot shows for 0.
 _LEAST = 0.1
 LEVELS = (0.01, 0.02, 0.05)
+# Numbers of features where the groups of ``by_features`` begin.
+FEATURES = (1, 60, 104, 150)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,8 @@ def main(options: Options) -> list[dict[str, Any]]:
         print("out of time; the same command goes on", file=sys.stderr)
         sys.exit(3)
     made = calibration(found, head)
-    rows = [_surest(found), independence(found), *curve(found), {"part": "calibration", **made.to_json()}]
+    known = [_surest(found), by_features(found), tail(found), independence(found)]
+    rows = [*known, *curve(found), {"part": "calibration", **made.to_json()}]
     for row in rows:
         print("  ".join(f"{name} {value}" for name, value in row.items()))
     if options.json is not None:
@@ -109,9 +110,10 @@ def calibration(found: Scores, head: Path) -> Calibration:
         fingerprint=fingerprint(head),
         scorer=ExtractionSettings.scorer,
         detection=ExtractionSettings.detection,
-        verified=VERIFIED,
-        photos=VERIFIED,
+        verified=SIZE,
+        photos=SIZE,
         photos_tested=SIZE,
+        features_tested=int(found.features.max()),
         fall=FALL,
         thresholds=(threshold,),
     )
@@ -122,10 +124,11 @@ def curve(found: Scores) -> list[dict[str, Any]]:
     rows = []
     first = np.isin(found.regions, strangers.REGIONS[::2])
     values = found.values
+    halves = [(half, independence(found, half)["effective"]) for half in (first, ~first)]
     for wrong in STATED:
         own, other = (
-            risk_control.threshold_for(values[half], rate=wrong / 1000, confidence=CONFIDENCE)
-            for half in (first, ~first)
+            risk_control.threshold_for(values[half], rate=wrong / 1000, confidence=CONFIDENCE, independent=count)
+            for half, count in halves
         )
         if own is not None and other is not None:
             passed = values <= np.where(first, other, own)
@@ -143,19 +146,21 @@ def _observed(passed: Bool[np.ndarray, " n"]) -> dict[str, Any]:
     return {"strangers": count, "accepted": accepted, "observed": observed, "low": low, "high": high}
 
 
-def independence(found: Scores) -> dict[str, Any]:
-    """How many independent strangers these are worth, because those of one photo and of one site may be alike.
+def independence(found: Scores, part: Bool[np.ndarray, " n"] | None = None) -> dict[str, Any]:
+    """How many independent strangers these (of a ``part``) are worth: those of one photo, site or region may be alike.
 
     The share of strangers below their 5 % quantile is compared between groups: the intraclass correlation r of groups
     of m strangers on average (weighted by size) makes the variance 1 + (m - 1) r times that of independent ones.
     """
-    values = found.values
+    chosen = np.arange(len(found.values)) if part is None else np.flatnonzero(part)
+    values = found.values[chosen]
     low = values <= np.quantile(values, 0.05)
     counted: dict[str, Any] = {"part": "independence", "strangers": len(low)}
     effective = float(len(low))
     for name, keys in (
-        ("photos", [str(one.photo) for one in found.strangers]),
-        ("sites", [one.site for one in found.strangers]),
+        ("photos", [str(found.strangers[i].photo) for i in chosen]),
+        ("sites", [found.strangers[i].site for i in chosen]),
+        ("regions", found.regions[chosen].tolist()),
     ):
         sizes, correlation = _correlation(low, keys)
         inflation = max(1.0, 1 + (np.sum(sizes**2) / len(low) - 1) * correlation)
@@ -190,6 +195,25 @@ def _surest(found: Scores) -> dict[str, Any]:
             for i in np.argsort(values)[:8]
         ],
     }
+
+
+def by_features(found: Scores) -> dict[str, Any]:
+    """How many strangers with so many features come to -1, where there are still some to count."""
+    group = np.searchsorted(FEATURES, found.features, side="right")
+    low = found.values <= -1
+    groups = [
+        {"from": first, "strangers": int((group == i).sum()), "at -1": int(low[group == i].sum())}
+        for i, first in enumerate(FEATURES, 1)
+    ]
+    return {"part": "features", "most": int(found.features.max()), "groups": groups}
+
+
+def tail(found: Scores) -> dict[str, Any]:
+    """How rare surer strangers are: about 10^(slope t) of them come to t (Hill's estimate below a start)."""
+    starts = (0.0, -0.5, -1.0)
+    means = [float(np.mean(start - found.values[found.values <= start])) for start in starts]
+    slopes = {f"{start:g}": round(1 / (math.log(10) * mean), 2) for start, mean in zip(starts, means)}
+    return {"part": "tail", "slope below": slopes}
 
 
 def _short(photo: Path) -> str:

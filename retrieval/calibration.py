@@ -13,8 +13,9 @@ from retrieval.search import SearchableIndex
 from retrieval.verification import risk_control
 
 VERIFIED = 100
-# Thresholds fall by one for each tenfold size of an index that grows: each photo is one more chance to be wrong.
-FALL = 1.0
+# How much thresholds fall for each tenfold size of an index that grows, as if each photo were one more chance: about
+# 10^(t / 2) of the strangers come to t (``python -m benchmarks.calibration``), so tenfold chances take 2.
+FALL = 2.0
 
 
 class CalibrationError(DelfError):
@@ -89,6 +90,7 @@ def calibrated(
         verified=min(VERIFIED, len(index)),
         photos=len(index),
         photos_tested=len(index),
+        features_tested=int(features.max()),
         fall=FALL,
         feature_counts=cuts,
         thresholds=tuple(threshold for threshold in thresholds if threshold is not None),

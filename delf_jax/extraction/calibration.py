@@ -23,6 +23,7 @@ class Calibration:
         verified: photos whose geometry was verified for each query.
         photos: the thresholds are for an index of so many photos, and for smaller ones.
         photos_tested: the largest index with which strangers were tested.
+        features_tested: the most features of such a query.
         fall: how much lower the thresholds are for each tenfold size of the index beyond ``photos``.
         feature_counts: ascending; where the number of features of the query divides the thresholds.
         thresholds: for queries with fewer features than the first of ``feature_counts``, fewer than the second, and so
@@ -38,13 +39,21 @@ class Calibration:
     verified: int
     photos: int
     photos_tested: int
+    features_tested: int
     fall: float
     feature_counts: tuple[int, ...] = ()
     thresholds: tuple[float, ...]
 
     def __post_init__(self) -> None:
         numbers = (self.wrong_per_thousand, self.confidence, self.fall, *self.thresholds)
-        counts = (self.strangers, self.verified, self.photos, self.photos_tested, *self.feature_counts)
+        counts = (
+            self.strangers,
+            self.verified,
+            self.photos,
+            self.photos_tested,
+            self.features_tested,
+            *self.feature_counts,
+        )
         if not all(type(value) in (int, float) and math.isfinite(value) for value in numbers):
             raise ValueError("a calibration's bounds and thresholds must be finite numbers")
         if not all(type(value) is int and value > 0 for value in counts):
@@ -76,24 +85,26 @@ class Calibration:
         missing = max(0.0, math.log10(tried / max(1, tried if verified is None else verified)))
         return own - self.fall * larger - missing
 
-    def in_words(self, photos: int) -> str:
-        """The bound for an index of so many photos.
+    def in_words(self, photos: int, features: int = 0) -> str:
+        """The bound for an index of so many photos, and a query of so many features; 0 for any.
 
         >>> calibration = Calibration(
         ...     wrong_per_thousand=1, confidence=0.95, strangers=3200, fingerprint="", scorer="learned",
-        ...     detection="peaks", verified=100, photos=100, photos_tested=10000, fall=0.5, thresholds=(-3.0,)
+        ...     detection="peaks", verified=100, photos=100, photos_tested=10000, features_tested=356, fall=0.5,
+        ...     thresholds=(-3.0,)
         ... )
         >>> calibration.in_words(500)
         'at most 1 wrong in 1000 queries, 95 % sure, from 3200 strangers'
         >>> calibration.in_words(20000)
         'at most 1 wrong in 1000 queries, 95 % sure, from 3200 strangers (tested up to 10000 photos, not with 20000)'
+        >>> calibration.in_words(500, features=812)
+        'at most 1 wrong in 1000 queries, 95 % sure, from 3200 strangers (tested up to 356 features, not with 812)'
         """
-        beyond = (
-            f" (tested up to {self.photos_tested} photos, not with {photos})" if photos > self.photos_tested else ""
-        )
+        limits = ((self.photos_tested, photos, "photos"), (self.features_tested, features, "features"))
+        beyond = "; ".join(f"up to {tested} {what}, not with {now}" for tested, now, what in limits if now > tested)
         return (
             f"at most {self.wrong_per_thousand:g} wrong in 1000 queries, {100 * self.confidence:g} % sure, "
-            f"from {self.strangers} strangers{beyond}"
+            f"from {self.strangers} strangers" + (f" (tested {beyond})" if beyond else "")
         )
 
     def to_json(self) -> dict[str, Any]:

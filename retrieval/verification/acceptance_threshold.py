@@ -29,11 +29,13 @@ class Acceptance:
         calibration: where the threshold comes from; None if it was not calibrated on strangers, or not for such a
             search.
         photos: number of photos of the index.
+        features: number of features of the query; 0 if it is not known.
     """
 
     threshold: float
     calibration: Calibration | None = None
     photos: int = 1
+    features: int = 0
 
     @property
     def guarantee(self) -> str:
@@ -43,7 +45,7 @@ class Acceptance:
         'no bound known (not calibrated on strangers); random matches come to it once in 100000 queries'
         """
         if self.calibration is not None:
-            return self.calibration.in_words(self.photos)
+            return self.calibration.in_words(self.photos, self.features)
         return (
             "no bound known (not calibrated on strangers); random matches come to it once in "
             f"{_tries(self.threshold)} queries"
@@ -64,7 +66,7 @@ def acceptance(
     """
     if calibration is not None:
         threshold = calibration.threshold(features=features, photos=photos, verified=verified)
-    return Acceptance(threshold=threshold, calibration=calibration, photos=photos)
+    return Acceptance(threshold=threshold, calibration=calibration, photos=photos, features=features)
 
 
 def calibrated(

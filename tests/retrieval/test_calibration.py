@@ -1,5 +1,6 @@
 """Calibrating an index on strangers."""
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -49,6 +50,7 @@ def test_a_calibration_says_what_it_was_made_of(index: retrieval.Index) -> None:
     assert calibration.calibrated(index, found(472), wrong_per_thousand=10).thresholds == (-5.01,)
     assert (made.wrong_per_thousand, made.confidence, made.strangers) == (10, 0.95, 473)
     assert (made.fingerprint, made.scorer, made.verified, made.photos) == ("f" * 64, "norm", 3, 3)
+    assert (made.photos_tested, made.features_tested) == (3, 482)
     assert made.in_words(3) == "at most 10 wrong in 1000 queries, 95 % sure, from 473 strangers"
 
 
@@ -74,6 +76,10 @@ def test_an_index_accepts_by_its_calibration(index: retrieval.Index, demo_photos
     after = index.search(query)
     assert (after.acceptance.threshold, after.acceptance.calibration) == (-5.0, made)
     assert after.matches[0].threshold == -5.0
+    # The query has 150 features.
+    assert "features" not in after.acceptance.guarantee
+    index.calibrate(dataclasses.replace(made, features_tested=149))
+    assert index.search(query).acceptance.guarantee.endswith("(tested up to 149 features, not with 150)")
     # Another kind of search keeps the threshold, but nothing is known of its wrong acceptances.
     other = index.search(query, settings=retrieval.SearchSettings(model="similarity")).acceptance
     assert (other.threshold, other.calibration) == (-5.0, None)

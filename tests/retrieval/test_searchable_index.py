@@ -27,6 +27,7 @@ CALIBRATION = Calibration(
     verified=5,
     photos=5,
     photos_tested=5,
+    features_tested=1000,
     fall=1.0,
     thresholds=(-7.5,),
 )

@@ -23,6 +23,7 @@ CALIBRATION = Calibration(
     verified=100,
     photos=100,
     photos_tested=10_000,
+    features_tested=1000,
     fall=0.5,
     feature_counts=(200, 600),
     thresholds=(-2.0, -3.0, -4.0),
@@ -79,7 +80,11 @@ def test_the_packaged_model_is_calibrated_for_its_default_features_alone() -> No
     found = extractor.head.calibration(settings, fingerprint)
     assert found is not None
     assert -5 < found.threshold(features=500) < -2
-    assert found.strangers >= 299  # none of so many accepted would prove 10 in 1000
+    assert found.wrong_per_thousand == 20
+    assert found.strangers >= 149  # none of so many accepted proves 20 in 1000
+    # No stranger had more features, and no index more photos.
+    assert found.in_words(61, 357).endswith("(tested up to 60 photos, not with 61; up to 356 features, not with 357)")
+    assert "tested" not in found.in_words(60, 356)
     assert extractor.head.calibration(dataclasses.replace(settings, scorer="norm"), fingerprint) is None
     assert extractor.head.calibration(settings, "f" * 64) is None
     without_pca = delf_jax.load(head=dataclasses.replace(extractor.head, pca=None))

@@ -23,6 +23,7 @@ CALIBRATION = Calibration(
     verified=3,
     photos=1,
     photos_tested=6,
+    features_tested=1000,
     fall=8.0,
     thresholds=(-2.0,),
 )
