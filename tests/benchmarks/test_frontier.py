@@ -1,13 +1,15 @@
 """The frontier takes the features of every setting from few extractions: they must be what each would have given."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import delf_jax
-from benchmarks import frontier_points
+from benchmarks import frontier, frontier_points
 from benchmarks.frontier_points import Point
+from delf_jax.errors import DelfError
 
 
 def test_some_scales_of_one_extraction_are_an_extraction_at_these_scales(demo_photos: Path, tiny_model: Path) -> None:
@@ -31,3 +33,13 @@ def test_a_photo_is_extracted_at_the_smallest_size_that_leaves_it_the_same(
     longest: int, max_side: int, side: int
 ) -> None:
     assert frontier_points._reduced_to(longest, max_side) == side
+
+
+def test_a_run_goes_on_with_the_committed_rows_and_loses_none() -> None:
+    results = Path(frontier.__file__).parent / "results" / "frontier.json"
+    document = json.loads(results.read_text())
+    settings = document["settings"] | {"log10_nfa": frontier._THRESHOLD, "timed_photos": frontier._TIMED_PHOTOS}
+    assert frontier._measured_before(results, settings) == document["rows"]
+    with pytest.raises(DelfError, match="other settings"):
+        frontier._measured_before(results, settings | {"weights": "0" * 64})
+    assert frontier._measured_before(results.with_name("none.json"), settings) == []
