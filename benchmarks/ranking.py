@@ -7,11 +7,13 @@ from typing import NamedTuple
 
 from benchmarks.datasets import RetrievalSet
 from benchmarks.peer_matching import Answer, Matching, verified
+from delf_jax.extraction.head import Head
 from delf_jax.features import LocalFeatures
+from delf_jax.loading import model_paths
 from delf_jax.settings import ExtractionSettings
 from retrieval.indexing.index import Index
 from retrieval.search import SearchSettings
-from retrieval.verification.acceptance_threshold import acceptance, calibrated
+from retrieval.verification.acceptance_threshold import DEFAULT_THRESHOLD, acceptance
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,9 +35,10 @@ class Search:
 
 def accepted_at(photos: int, head: Path | None = None) -> float:
     """The threshold of the default features in an index of so many photos, by a head file or by the packaged head."""
-    threshold, calibration = calibrated(head, ExtractionSettings())
+    opened = Head.open(head or model_paths(ExtractionSettings.model)[1])
+    calibration = next(iter(opened.calibrations), None)
     many = ExtractionSettings.max_features
-    return acceptance(calibration, threshold, features=many, photos=photos, verified=photos).threshold
+    return acceptance(calibration, DEFAULT_THRESHOLD, features=many, photos=photos, verified=photos).threshold
 
 
 class Answers(NamedTuple):

@@ -93,6 +93,7 @@ def fit_head(
         extractor.head,
         pca=solve_pca(fitted, DEFAULT_DIMENSION if before is None else len(before.basis)),
         foreground=fitted.direction(),
+        calibrations=(),
         notes={"fitted_on": {"command": "delf-jax extract --adapt", "photos": fitted.photos}},
     )
 

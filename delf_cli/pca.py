@@ -16,7 +16,7 @@ from delf_jax.files.changer import only_changer
 class Pca:
     """Fit the PCA of descriptors and the foreground vector w* to photos without labels, and write a head file.
 
-    The other parts of the head, such as a trained attention, stay as they are.
+    The other parts of the head, such as a trained attention, stay as they are, but no calibration does.
 
     Attributes:
         paths: photos, folders, globs or addresses.
@@ -58,6 +58,7 @@ class Pca:
             pca=projection,
             whiten=not self.no_whiten,
             foreground=fitted.direction(),
+            calibrations=(),
             notes=extractor.head.notes | {"fitted_on": fitted_on},
         )
         head.save(self.out)

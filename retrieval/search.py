@@ -226,10 +226,11 @@ class SearchableIndex(abc.ABC):
         """
         finite = finite_features(features)
         if threshold is None:
-            like_calibrated = (first_stage, settings.model) == ("votes", SearchSettings.model)
+            calibrated = ("votes", SearchSettings.model, SearchSettings.neighbours)
+            like_calibrated = (first_stage, settings.model, settings.neighbours) == calibrated
             accepts = self.acceptance(len(finite), verify=verify, like_calibrated=like_calibrated)
         else:
-            accepts = Acceptance(threshold=threshold)
+            accepts = Acceptance(threshold=threshold, other_search=self.calibration is not None)
         if not len(finite):
             return SearchResult(False, [], accepts)
         require_dimension(finite, self.dimension)
@@ -242,7 +243,7 @@ class SearchableIndex(abc.ABC):
             max_side=(self.settings or ExtractionSettings()).max_side,
             query_max_side=max_side,
             seed=settings.seed,
-            photos_verified=len(best.numbers),
+            photos_verified=min(verify, len(self)),
         )
         verified, lost = photos.verify(features, best, how)
         matches = sorted((verified[n] for n in best.numbers.tolist() if n in verified), key=Match.rank)
@@ -261,25 +262,36 @@ class SearchableIndex(abc.ABC):
         Args:
             features: of the query.
             verify: number of photos that are verified.
-            like_calibrated: the search goes as those of the calibration: by votes, with affine transforms. The
-                threshold is the same if not, but nothing is known of its wrong acceptances.
+            like_calibrated: the search goes as those of the calibration: by votes of as many neighbours, with affine
+                transforms. The threshold is the same if not, or if more photos are verified than the calibration
+                covers, but nothing is known of its wrong acceptances.
         """
-        found = acceptance(
-            self.calibration, self.threshold, features=features, photos=len(self), verified=min(verify, len(self))
-        )
-        return found if like_calibrated else dataclasses.replace(found, calibration=None)
+        verified = min(verify, len(self))
+        found = acceptance(self.calibration, self.threshold, features=features, photos=len(self), verified=verified)
+        if self.calibration is None or (like_calibrated and self.calibration.covers(verified)):
+            return found
+        return dataclasses.replace(found, calibration=None, other_search=True)
 
-    @abc.abstractmethod
     def calibrate(self, calibration: Calibration) -> None:
         """Takes the thresholds of a calibration on strangers (``retrieval.calibration``), also in the folder.
 
         Raises:
-            SearchIndexError: the folder cannot be written, or others have changed it.
+            SearchIndexError: it was made with other features, the folder cannot be written, or others have changed it.
         """
+        # A calibration on an index of unknown features has no fingerprint either.
+        if not calibration.fits(self.settings or ExtractionSettings(), self.fingerprint or ""):
+            raise SearchIndexError(
+                "the calibration was made with another model, scorer or detection than the index; calibrate this index"
+            )
+        self._calibrate(calibration)
 
     @abc.abstractmethod
     def _snapshot(self) -> Snapshot:
         """The photos as they are now; later changes do not show in it."""
+
+    @abc.abstractmethod
+    def _calibrate(self, calibration: Calibration) -> None:
+        """Takes a calibration that fits."""
 
     @abc.abstractmethod
     def _change(self, removed: Collection[str], added: Mapping[str, LocalFeatures]) -> None:

@@ -66,9 +66,13 @@ class Calibration:
             raise ValueError("a calibration needs one threshold more than feature_counts")
 
     def fits(self, settings: ExtractionSettings, fingerprint: str | None) -> bool:
-        """Whether it was made with such features; a ``fingerprint`` that is not known is taken for the same."""
-        same_kind = (self.scorer, self.detection) == (settings.scorer, settings.detection)
-        return same_kind and fingerprint in (self.fingerprint, None)
+        """Whether it was made with such features; not if their ``fingerprint`` is not known."""
+        made_with = (self.scorer, self.detection, self.fingerprint)
+        return made_with == (settings.scorer, settings.detection, fingerprint)
+
+    def covers(self, verified: int) -> bool:
+        """Whether its bound holds where so many photos are verified: so many were, or all photos that there were."""
+        return verified <= self.verified or self.verified >= self.photos_tested
 
     def threshold(self, *, features: int, photos: int = 1, verified: int | None = None) -> float:
         """A match is accepted at or below this ``log10_nfa``.
@@ -80,7 +84,7 @@ class Calibration:
                 not given. Fewer are judged as if all of these had been: the best of a ranking are no random photos.
         """
         own = self.thresholds[bisect.bisect_right(self.feature_counts, features)]
-        larger = max(0.0, math.log10(max(photos, 1) / self.photos))
+        larger = max(0.0, math.log10(max(photos, 1)) - math.log10(self.photos))
         tried = min(self.verified, max(photos, 1))
         missing = max(0.0, math.log10(tried / max(1, tried if verified is None else verified)))
         return own - self.fall * larger - missing
@@ -114,5 +118,10 @@ class Calibration:
     @classmethod
     def from_json(cls, described: Mapping[str, Any]) -> "Calibration":
         """The inverse of ``to_json``; TypeError or ValueError if it is none."""
+        if not isinstance(described, Mapping):
+            raise TypeError("a calibration must be an object")
         lists = {name: tuple(described.get(name, ())) for name in ("feature_counts", "thresholds")}
-        return cls(**{**described, **lists})
+        try:
+            return cls(**{**described, **lists})
+        except OverflowError as error:
+            raise ValueError(f"a number of a calibration is too large: {error}") from error

@@ -173,7 +173,7 @@ def _require_fit(path: str, description: Mapping[str, Any], tensors: Mapping[str
     try:
         for described in description.get("calibrations", ()):
             Calibration.from_json(described)
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError) as error:
         raise ModelError(f"{path}: its calibration is damaged ({one_line(error)}); get the file again") from None
     for prefix, names in {"": _PCA, "attention.": _ATTENTION, "autoencoder.": _AUTOENCODER}.items():
         present = [f"{prefix}{name}" in tensors for name in names]

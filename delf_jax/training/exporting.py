@@ -17,8 +17,8 @@ def trained_head(steps: Steps, result: Result, base: Head, *, notes: dict[str, A
     """The base head with the trained parts in it.
 
     An autoencoder replaces the PCA. If the backbone was trained, or the base head belongs to another layer, PCA and
-    foreground vector were fitted to other features and are left out. An acceptance threshold that was calibrated on
-    other descriptors is left out too.
+    foreground vector were fitted to other features and are left out. Calibrations are for other features too, and
+    so is a threshold for other descriptors.
 
     Args:
         steps, result: of the run.
@@ -26,7 +26,7 @@ def trained_head(steps: Steps, result: Result, base: Head, *, notes: dict[str, A
         notes: stored in the file under ``trained``.
     """
     settings = steps.settings
-    head = dataclasses.replace(base, layer=settings.layer, notes=base.notes | {"trained": notes})
+    head = dataclasses.replace(base, layer=settings.layer, calibrations=(), notes=base.notes | {"trained": notes})
     if settings.changes_backbone or settings.layer != base.layer:
         head = dataclasses.replace(
             head, pca=None, foreground=None, attention=None, autoencoder=None, log10_nfa_threshold=None

@@ -73,15 +73,17 @@ def rank_all(
     if not verify:
         return [Ranking(photos.numbers, photos.scores) for photos in ranked]
     features = _features_of([photos.part(0, verify) for photos in ranked], indexes, starts, index)
+    verified = min(verify, starts[-1])
     how = VerificationSettings(
         model=settings.model,
         max_side=(index.settings or ExtractionSettings()).max_side,
         seed=settings.seed,
+        photos_verified=verified,
     )
     rankings = []
     for query, photos in zip(queries, ranked, strict=True):
         accepts = acceptance(
-            index.calibration, index.threshold, features=len(query), photos=starts[-1], verified=min(verify, starts[-1])
+            index.calibration, index.threshold, features=len(query), photos=starts[-1], verified=verified
         )
         own = dataclasses.replace(how, threshold=accepts.threshold)
         rankings.append(_verified(query, photos, verify, features, own))

@@ -161,7 +161,7 @@ class Index(SearchableIndex):
                 head_path=folder / HEAD if HEAD in described["files"] else None,
             )
             return cls(IndexedPhotos(columns, backend, inverted_file), description)
-        except (KeyError, TypeError, ValueError, OSError, RuntimeError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, OSError, RuntimeError) as error:
             reason = one_line(error)
             raise SearchIndexError(f"{folder}: damaged ({reason}); build the index again") from error
 
@@ -273,22 +273,6 @@ class Index(SearchableIndex):
             inverted_file = self._photos.aggregated(codebook, kernel, regions or {})
             self._replace(IndexedPhotos(self._photos.columns, self._photos.backend, inverted_file))
 
-    def calibrate(self, calibration: Calibration) -> None:
-        """Takes the thresholds of a calibration on strangers (``retrieval.calibration``), also in the folder.
-
-        Raises:
-            SearchIndexError: the folder cannot be written, or others have changed it.
-        """
-        with self._changing():
-            if self.path is not None:
-                try:
-                    manifest.change(self.path, calibration=calibration.to_json())
-                except OSError as error:
-                    reason = one_line(error)
-                    raise SearchIndexError(f"{self.path}: cannot be written ({reason}); free space") from error
-                self._version = Version.of(self.path, manifest.NAME)
-            self.calibration = calibration
-
     def neighbours(self, features: LocalFeatures, count: int, *, exclude: Collection[str] = ()) -> Neighbours:
         """The nearest descriptors of each descriptor of a query; a photo's number is its place in ``names``.
 
@@ -313,6 +297,17 @@ class Index(SearchableIndex):
 
     def _snapshot(self) -> IndexedPhotos:
         return self._photos
+
+    def _calibrate(self, calibration: Calibration) -> None:
+        with self._changing():
+            if self.path is not None:
+                try:
+                    manifest.change(self.path, calibration=calibration.to_json())
+                except OSError as error:
+                    reason = one_line(error)
+                    raise SearchIndexError(f"{self.path}: cannot be written ({reason}); free space") from error
+                self._version = Version.of(self.path, manifest.NAME)
+            self.calibration = calibration
 
     def _change(self, removed: Collection[str], added: Mapping[str, LocalFeatures]) -> None:
         with self._changing():

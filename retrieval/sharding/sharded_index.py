@@ -250,12 +250,7 @@ class ShardedIndex(SearchableIndex):
                 self._commit(rebuilt(self.path, layout, photos_with_names(photos), damaged.keys()))
         return damaged
 
-    def calibrate(self, calibration: Calibration) -> None:
-        """Takes the thresholds of a calibration on strangers (``retrieval.calibration``), also in the folder.
-
-        Raises:
-            SearchIndexError: the folder cannot be written, or another process is changing this index.
-        """
+    def _calibrate(self, calibration: Calibration) -> None:
         with changing(self.path) as layout:
             self._commit(dataclasses.replace(layout, calibration=calibration))
 

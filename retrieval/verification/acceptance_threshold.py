@@ -7,6 +7,7 @@ calibrate`), and features that an extractor made know their threshold.
 
 import contextlib
 import dataclasses
+import math
 import os
 
 from delf_jax.errors import ModelError
@@ -30,12 +31,14 @@ class Acceptance:
             search.
         photos: number of photos of the index.
         features: number of features of the query; 0 if it is not known.
+        other_search: the index has a calibration, but not for such a search.
     """
 
     threshold: float
     calibration: Calibration | None = None
     photos: int = 1
     features: int = 0
+    other_search: bool = False
 
     @property
     def guarantee(self) -> str:
@@ -43,13 +46,13 @@ class Acceptance:
 
         >>> Acceptance(threshold=-5.0).guarantee
         'no bound known (not calibrated on strangers); random matches come to it once in 100000 queries'
+        >>> Acceptance(threshold=-math.inf, other_search=True).guarantee
+        'no bound known (this kind of search was not calibrated); random matches come to it never'
         """
         if self.calibration is not None:
             return self.calibration.in_words(self.photos, self.features)
-        return (
-            "no bound known (not calibrated on strangers); random matches come to it once in "
-            f"{_tries(self.threshold)} queries"
-        )
+        why = "this kind of search was not calibrated" if self.other_search else "not calibrated on strangers"
+        return f"no bound known ({why}); random matches come to it {_how_often(self.threshold, ' queries')}"
 
 
 def acceptance(
@@ -74,8 +77,8 @@ def calibrated(
 ) -> tuple[float, Calibration | None]:
     """The threshold of the head file, or of the model's own head, and its calibration for such features.
 
-    ``fingerprint`` is that of their model, if it is known. A head of an older version has a threshold alone. Without
-    either it is ``DEFAULT_THRESHOLD``.
+    ``fingerprint`` is that of their model; without it no calibration fits. A head of an older version has a threshold
+    alone. Without either it is ``DEFAULT_THRESHOLD``.
     """
     head = None
     if head_path is not None:
@@ -107,14 +110,19 @@ def in_words(log10_nfa: float | None, threshold: float) -> str:
     'refused: chance does as well once in 99 tries (limit: once in 100)'
     >>> in_words(0.7, -5.0)
     'refused: chance does as well in every try (limit: once in 100000)'
+    >>> in_words(-7, -math.inf)
+    'refused: chance does as well once in 10^7 tries (limit: never)'
     """
     if log10_nfa is None:
         return "not verified"
     verdict = "accepted" if log10_nfa <= threshold else "refused"
-    often = "in every try" if _tries(log10_nfa) == "1" else f"once in {_tries(log10_nfa)} tries"
-    return f"{verdict}: chance does as well {often} (limit: once in {_tries(threshold)})"
+    often = "in every try" if log10_nfa > -math.log10(2) else _how_often(log10_nfa, " tries")
+    return f"{verdict}: chance does as well {often} (limit: {_how_often(threshold)})"
 
 
-def _tries(log10_nfa: float) -> str:
+def _how_often(log10_nfa: float, tries: str = "") -> str:
+    if log10_nfa == -math.inf:
+        return "never"
     # Cut, not rounded: what is refused never seems to reach the limit.
-    return f"10^{int(-log10_nfa)}" if log10_nfa < -6 else f"{max(1, int(10**-log10_nfa))}"
+    number = f"10^{int(-log10_nfa)}" if log10_nfa < -6 else f"{max(1, int(10**-log10_nfa))}"
+    return f"once in {number}{tries}"

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import retrieval
+from delf_jax.errors import SearchIndexError
 from delf_jax.features import LocalFeatures
 from delf_jax.settings import ExtractionSettings
 from retrieval import calibration
@@ -81,6 +82,45 @@ def test_an_index_accepts_by_its_calibration(index: retrieval.Index, demo_photos
     index.calibrate(dataclasses.replace(made, features_tested=149))
     assert index.search(query).acceptance.guarantee.endswith("(tested up to 149 features, not with 150)")
     # Another kind of search keeps the threshold, but nothing is known of its wrong acceptances.
-    other = index.search(query, settings=retrieval.SearchSettings(model="similarity")).acceptance
-    assert (other.threshold, other.calibration) == (-5.0, None)
+    for settings in (retrieval.SearchSettings(model="similarity"), retrieval.SearchSettings(neighbours=59)):
+        other = index.search(query, settings=settings).acceptance
+        assert (other.threshold, other.calibration) == (-5.0, None)
+        assert other.guarantee.startswith("no bound known (this kind of search was not calibrated); ")
     assert index.search(query, threshold=-3.0).acceptance.calibration is None
+    assert index.search(query, threshold=-math.inf).acceptance.guarantee.endswith("come to it never")
+    # Of ten photos two were verified.
+    index.calibrate(dataclasses.replace(made, verified=2, photos_tested=10))
+    assert index.search(query, verify=2).acceptance.calibration is not None
+    above = index.search(query, verify=3).acceptance
+    assert (above.calibration, above.other_search) == (None, True)
+
+
+def test_a_photo_counts_without_votes_too(index: retrieval.Index, demo_photos: Path) -> None:
+    query = sift_features(demo_photos / "leuvenB.jpg", 150)
+    one_vote = retrieval.SearchSettings(neighbours=1)
+    alone = LocalFeatures.empty((60, 80), 128)
+    photos = [("leuvenA", index.features("leuvenA")), *((f"nothing {i}", alone) for i in range(9))]
+    small, large = (retrieval.Index.build(photos[:count], backend="exact", threshold=-5.0) for count in (1, 10))
+    first, second = (of.search(query, settings=one_vote).matches[0].log10_nfa for of in (small, large))
+    assert first is not None
+    assert second == pytest.approx(first + 1, abs=1e-3)
+
+
+@pytest.mark.parametrize("other", [{"fingerprint": "e" * 64}, {"fingerprint": ""}, {"scorer": "learned"}])
+def test_a_calibration_of_other_features_is_refused(index: retrieval.Index, other: dict[str, str]) -> None:
+    made = calibration.calibrated(index, found(473), wrong_per_thousand=10)
+    before = index.calibration
+    with pytest.raises(SearchIndexError, match="made with another model, scorer or detection than the index"):
+        index.calibrate(dataclasses.replace(made, **other))  # type: ignore[arg-type]
+    assert index.calibration == before
+
+
+def test_an_index_of_an_unknown_model_has_its_own_calibration_alone(index: retrieval.Index) -> None:
+    photos = [("leuvenA", index.features("leuvenA"))]
+    unknown = retrieval.Index.build(photos, backend="exact", settings=ExtractionSettings())
+    assert (unknown.calibration, unknown.threshold) == (None, -5.0)
+    with pytest.raises(SearchIndexError, match="calibrate this index"):
+        unknown.calibrate(calibration.calibrated(index, found(473), wrong_per_thousand=10))
+    own = calibration.calibrated(unknown, found(473), wrong_per_thousand=10)
+    unknown.calibrate(own)
+    assert unknown.calibration == own

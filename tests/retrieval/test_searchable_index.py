@@ -1,5 +1,6 @@
 """The one interface of an index in one piece and an index in shards."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ from delf_jax.errors import SearchIndexError
 from delf_jax.extraction.calibration import Calibration
 from delf_jax.features import LocalFeatures
 from delf_jax.files.changer import only_changer
+from delf_jax.files.envelope import encode_envelope
 from delf_jax.settings import ExtractionSettings
 from retrieval import asmk
+from retrieval.indexing import manifest
 from retrieval.indexing.backends import BackendName
 from tests.elsewhere import errors_elsewhere
 from tests.retrieval.sift import sift_features
@@ -73,6 +76,8 @@ def test_an_index_of_every_kind_keeps_its_promises(kind: str, photos: dict[str, 
     index.calibrate(CALIBRATION)
     assert index.search(photos["leuvenB"]).acceptance.calibration == CALIBRATION
     assert index.acceptance(200).threshold == -7.5
+    with pytest.raises(SearchIndexError, match="calibrate this index"):
+        index.calibrate(dataclasses.replace(CALIBRATION, fingerprint="e" * 64))
     if index.path is not None:
         assert retrieval.open_index(index.path).calibration == CALIBRATION
         index.add([("box", photos["box"])])
@@ -101,6 +106,19 @@ def test_an_index_of_every_kind_keeps_its_promises(kind: str, photos: dict[str, 
             assert again.search(photos["leuvenB"], verify=0).matches[0].image == "coffee"
     index.remove(["box"])
     assert "box" in retrieval.open_index(tmp_path / "copy").names
+
+
+@pytest.mark.parametrize("kind", ["folder", "shards"])
+@pytest.mark.parametrize("calibration", ["abc", [1], 5, CALIBRATION.to_json() | {"fall": 10**400}], ids=type)
+def test_a_damaged_calibration_is_told(
+    kind: str, calibration: object, photos: dict[str, LocalFeatures], tmp_path: Path
+) -> None:
+    build(kind, photos, tmp_path / "index")
+    format = manifest.SHARDED if kind == "shards" else manifest.FORMAT
+    described = {**manifest.read(tmp_path / "index", format), "calibration": calibration}
+    (tmp_path / "index" / manifest.NAME).write_bytes(encode_envelope(format, manifest.VERSION, described))
+    with pytest.raises(SearchIndexError, match=r"damaged \(.*; build the index again"):
+        retrieval.open_index(tmp_path / "index")
 
 
 def planted(cosine: float, direction: int, moved: float = 0.0) -> LocalFeatures:

@@ -42,7 +42,6 @@ CALIBRATION = Calibration(
         ({"features": 10, "photos": 10_000, "verified": 10}, -4.0),
         ({"features": 10, "photos": 10, "verified": 10}, -2.0),
         ({"features": 10, "photos": 10, "verified": 1}, -3.0),
-        ({"features": 10, "photos": 10_000, "verified": 500}, -3.0),
         ({"features": 10, "photos": 0, "verified": 0}, -2.0),
     ],
 )
@@ -50,11 +49,18 @@ def test_the_threshold_of_a_query(query: dict[str, int], threshold: float) -> No
     assert CALIBRATION.threshold(**query) == pytest.approx(threshold)
 
 
+def test_more_photos_verified_than_were_tested_are_not_covered() -> None:
+    assert [CALIBRATION.covers(verified) for verified in (0, 100, 101)] == [True, True, False]
+    # Where all photos were verified, each counts as a chance, and the threshold falls with their number.
+    assert dataclasses.replace(CALIBRATION, photos_tested=100).covers(101)
+
+
 @pytest.mark.parametrize(
     ("settings", "fingerprint", "fits"),
     [
         (ExtractionSettings(), "f" * 64, True),
-        (ExtractionSettings(max_features=300, scales=(1.0,)), None, True),
+        (ExtractionSettings(max_features=300, scales=(1.0,)), "f" * 64, True),
+        (ExtractionSettings(), None, False),
         (ExtractionSettings(), "e" * 64, False),
         (ExtractionSettings(scorer="norm"), "f" * 64, False),
         (ExtractionSettings(detection="cells"), "f" * 64, False),
@@ -91,7 +97,7 @@ def test_the_packaged_model_is_calibrated_for_its_default_features_alone() -> No
     assert without_pca.head.calibration(settings, without_pca.fingerprint) is None
 
 
-DAMAGES: list[dict[str, Any]] = [
+DAMAGES: list[Any] = [
     {"thresholds": [-2.0]},
     {"thresholds": [-2.0, float("nan"), -4.0]},
     {"thresholds": "abc"},
@@ -105,18 +111,23 @@ DAMAGES: list[dict[str, Any]] = [
     {"wrong_per_thousand": 0},
     {"fall": -1.0},
     {"colour": "red"},
+    {"fall": 10**400},
+    "abc",
+    ["thresholds"],
+    5,
 ]
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=str)
-def test_a_damaged_description_is_refused(damage: dict[str, Any], tmp_path: Path) -> None:
+def test_a_damaged_description_is_refused(damage: Any, tmp_path: Path) -> None:
     assert Calibration.from_json(CALIBRATION.to_json()) == CALIBRATION
+    damaged = CALIBRATION.to_json() | damage if isinstance(damage, dict) else damage
     with pytest.raises((TypeError, ValueError)):
-        Calibration.from_json(CALIBRATION.to_json() | damage)
+        Calibration.from_json(damaged)
     path = tmp_path / "head.safetensors"
     Head(calibrations=(CALIBRATION,)).save(path)
     description, tensors = model_file.read(path)
-    description["calibrations"][0] |= damage
+    description["calibrations"][0] = damaged
     model_file.write(path, tensors, description)
     with pytest.raises(ModelError, match="its calibration is damaged"):
         Head.open(path)

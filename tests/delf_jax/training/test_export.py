@@ -104,7 +104,9 @@ def test_what_belongs_to_another_layer_is_not_kept() -> None:
     head = finished(settings, Head.open(packaged))
     assert head.layer == "conv3"
     assert (head.pca, head.foreground, head.log10_nfa_threshold) == (None, None, None)
-    assert finished(dataclasses.replace(settings, layer="conv4"), Head.open(packaged)).pca is not None
+    same_layer = finished(dataclasses.replace(settings, layer="conv4"), Head.open(packaged))
+    assert same_layer.pca is not None
+    assert (head.calibrations, same_layer.calibrations) == ((), ())
 
 
 def test_a_warm_start_begins_with_the_attention_of_the_base_head() -> None:

@@ -37,7 +37,9 @@ def photos(demo_photos: Path) -> dict[str, LocalFeatures]:
 
 
 def build(photos: dict[str, LocalFeatures], names: tuple[str, ...]) -> retrieval.Index:
-    index = retrieval.Index.build(((name, photos[name]) for name in names), backend="exact", threshold=-8.0)
+    index = retrieval.Index.build(
+        ((name, photos[name]) for name in names), backend="exact", threshold=-8.0, fingerprint=CALIBRATION.fingerprint
+    )
     # The limit is that of all photos together, not of each part.
     index.calibrate(CALIBRATION)
     index.aggregate(asmk.Codebook(photos["graf3"].descriptors[:50].astype(np.float32)))
