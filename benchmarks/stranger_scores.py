@@ -102,7 +102,7 @@ def _measure(queries: Sequence[LocalFeatures], indexed: Sequence[LocalFeatures],
     """Writes the scores of queries; what is done at the deadline is kept beside ``file``."""
     values, surest, done = np.full(len(queries), np.inf), np.zeros(len(queries), int), 0
     if (unfinished := file.with_suffix(".part.npz")).exists():
-        with np.load(unfinished) as kept:
+        with np.load(unfinished, allow_pickle=False) as kept:
             values, surest, done = kept["values"], kept["surest"], int(kept["done"])
     for row in range(done, len(queries)):
         matched = verified(queries[row], indexed)

@@ -33,7 +33,7 @@ def lower_bound(scores: Float[np.ndarray, " n"]) -> float:
     It is mean - k * deviation, with Natrella's approximation of the one-sided tolerance factor k (NBS Handbook 91).
 
     >>> lower_bound(np.array([0.2, 0.3, 0.4] * 60))
-    0.087...
+    0.088...
     >>> lower_bound(np.array([0.3, 0.4]))  # two photos say nothing
     0.0
     """
