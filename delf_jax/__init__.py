@@ -4,8 +4,7 @@
 all ``DelfError``s.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from delf_jax.errors import (
     ClusterError,
@@ -17,6 +16,7 @@ from delf_jax.errors import (
     SearchIndexError,
     StoreError,
 )
+from delf_jax.on_first_use import imported_on_first_use
 from delf_jax.settings import ExtractionSettings
 
 if TYPE_CHECKING:
@@ -51,12 +51,7 @@ _HOMES = {
     "released_settings": "loading",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    return value
+__getattr__ = imported_on_first_use(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -6,8 +6,9 @@ them, ``calibration`` chooses when an index accepts a match, ``metrics`` measure
 of matches.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from delf_jax.on_first_use import imported_on_first_use
 
 if TYPE_CHECKING:
     from retrieval import calibration, draw
@@ -59,13 +60,7 @@ _HOMES = {
     "retrieved_pairs": "pairs",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = importlib.import_module(f"{__name__}.{_HOMES[name]}")
-    value = globals()[name] = home if home.__name__.endswith(f".{name}") else getattr(home, name)
-    return value
+__getattr__ = imported_on_first_use(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -46,7 +46,7 @@ class VerificationSettings:
         max_side: longest side in pixels that the features of the candidates were computed at, if they do not know it.
         query_max_side: the same for the query; ``max_side`` if not given.
         seed: of the random samples.
-        photos_verified: number of photos verified for the query; give it if other calls verify some of them.
+        photos_verified: number of photos verified for the query, also by other calls; 0 if this call verifies them all.
     """
 
     model: Model = "affine"
@@ -54,7 +54,7 @@ class VerificationSettings:
     max_side: int = ExtractionSettings.max_side
     query_max_side: int | None = None
     seed: int = 0
-    photos_verified: int | None = None
+    photos_verified: int = 0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -169,9 +169,9 @@ def verify_candidates(
     """
     if not candidates:
         return []
-    photos_verified = len(candidates) if settings.photos_verified is None else settings.photos_verified
-    rows = putative_matches(query, [features for _, _, features in candidates])
-    return _verified(query, candidates, rows, settings, photos_verified)
+    if not settings.photos_verified:
+        settings = dataclasses.replace(settings, photos_verified=len(candidates))
+    return _verified(query, candidates, putative_matches(query, [features for _, _, features in candidates]), settings)
 
 
 def _verified(
@@ -179,10 +179,9 @@ def _verified(
     candidates: Sequence[tuple[str, float, LocalFeatures]],
     rows: Sequence[Int[np.ndarray, "_m 2"]],
     settings: VerificationSettings,
-    photos_verified: int,
 ) -> list[Match]:
     """Verifies candidates by the matches of these ``rows`` of the query and of each of them."""
-    matches = _agreeing(query, candidates, rows, settings, photos_verified)
+    matches = _agreeing(query, candidates, rows, settings)
     rest: dict[int, Int[np.ndarray, "_m 2"]] = {}
     for place, match in enumerate(matches):
         if match.accepted:
@@ -194,7 +193,8 @@ def _verified(
     if rest:
         others = [candidates[place] for place in rest]
         # The transforms of both rounds have had their chance.
-        again = _verified(query, others, [*rest.values()], settings, 2 * photos_verified)
+        twice = dataclasses.replace(settings, photos_verified=2 * settings.photos_verified)
+        again = _verified(query, others, [*rest.values()], twice)
         for place, match in zip(rest, again, strict=True):
             matches[place] = dataclasses.replace(match, overlay=matches[place].putative - match.putative)
     return matches
@@ -205,7 +205,6 @@ def _agreeing(
     candidates: Sequence[tuple[str, float, LocalFeatures]],
     rows: Sequence[Int[np.ndarray, "_m 2"]],
     settings: VerificationSettings,
-    photos_verified: int,
 ) -> list[Match]:
     """What the matches of these rows prove, those on overlays among them."""
     photos = [features for _, _, features in candidates]
@@ -214,7 +213,7 @@ def _agreeing(
     for room in set(rooms):
         places = [place for place, its in enumerate(rooms) if its == room]
         pairs = _padded_pairs(query, [photos[i] for i in places], [rows[i] for i in places], room, settings)
-        results = _estimated(pairs, settings, photos_verified)
+        results = _estimated(pairs, settings)
         for place, forth, back in zip(places, results, results[len(places) :]):
             matches[place] = _surer_match(query, candidates[place], rows[place], forth, back, settings)
     return [matches[place] for place in range(len(candidates))]
@@ -262,7 +261,7 @@ def _padded_pairs(
     return _PaddedPairs(where, points, scales, sizes, areas, pixel)
 
 
-def _estimated(pairs: _PaddedPairs, settings: VerificationSettings, photos_verified: int) -> list[ransac.Verification]:
+def _estimated(pairs: _PaddedPairs, settings: VerificationSettings) -> list[ransac.Verification]:
     """The results with errors in each photo, and then those with errors in the query.
 
     A surface seen at a slant is located well in only one of the two photos. So errors are measured in both.
@@ -279,7 +278,7 @@ def _estimated(pairs: _PaddedPairs, settings: VerificationSettings, photos_verif
         threshold=INLIER_RADIUS * pairs.pixel[::-1].reshape(2 * count),
         nfa=NfaSettings(
             target_size=pairs.sizes[::-1].reshape(2 * count, 2),
-            photos_verified=2 * photos_verified,
+            photos_verified=2 * settings.photos_verified,
             cell=CELL * np.stack([pairs.pixel.reshape(2 * count), pairs.pixel[::-1].reshape(2 * count)], axis=1),
             target_area=pairs.areas[::-1].reshape(2 * count),
         ),

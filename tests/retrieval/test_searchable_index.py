@@ -8,7 +8,6 @@ import pytest
 
 import retrieval
 from delf_jax.errors import SearchIndexError
-from delf_jax.extraction.calibration import Calibration
 from delf_jax.features import LocalFeatures
 from delf_jax.files.changer import only_changer
 from delf_jax.files.envelope import encode_envelope
@@ -16,24 +15,11 @@ from delf_jax.settings import ExtractionSettings
 from retrieval import asmk
 from retrieval.indexing import manifest
 from retrieval.indexing.backends import BackendName
+from tests.calibrations import CALIBRATION
 from tests.elsewhere import errors_elsewhere
 from tests.retrieval.sift import sift_features
 
 NAMES = ("graf1", "leuvenA", "nothing", "coffee", "camera")
-CALIBRATION = Calibration(
-    wrong_per_thousand=1,
-    confidence=0.95,
-    strangers=3200,
-    fingerprint="f" * 64,
-    scorer="learned",
-    detection="peaks",
-    verified=5,
-    photos=5,
-    photos_tested=5,
-    features_tested=1000,
-    fall=1.0,
-    thresholds=(-7.5,),
-)
 KINDS = ["memory", "folder", "shards"]
 
 

@@ -12,18 +12,13 @@ from delf_jax.extraction.calibration import Calibration
 from delf_jax.extraction.head import Head
 from delf_jax.files import model_file
 from delf_jax.settings import ExtractionSettings
+from tests.calibrations import CALIBRATION
 
-CALIBRATION = Calibration(
-    wrong_per_thousand=1,
-    confidence=0.95,
-    strangers=3200,
-    fingerprint="f" * 64,
-    scorer="learned",
-    detection="peaks",
+GROUPS = dataclasses.replace(
+    CALIBRATION,
     verified=100,
     photos=100,
     photos_tested=10_000,
-    features_tested=1000,
     fall=0.5,
     feature_counts=(200, 600),
     thresholds=(-2.0, -3.0, -4.0),
@@ -46,13 +41,13 @@ CALIBRATION = Calibration(
     ],
 )
 def test_the_threshold_of_a_query(query: dict[str, int], threshold: float) -> None:
-    assert CALIBRATION.threshold(**query) == pytest.approx(threshold)
+    assert GROUPS.threshold(**query) == pytest.approx(threshold)
 
 
 def test_more_photos_verified_than_were_tested_are_not_covered() -> None:
-    assert [CALIBRATION.covers(verified) for verified in (0, 100, 101)] == [True, True, False]
+    assert [GROUPS.covers(verified) for verified in (0, 100, 101)] == [True, True, False]
     # Where all photos were verified, each counts as a chance, and the threshold falls with their number.
-    assert dataclasses.replace(CALIBRATION, photos_tested=100).covers(101)
+    assert dataclasses.replace(GROUPS, photos_tested=100).covers(101)
 
 
 @pytest.mark.parametrize(
@@ -69,15 +64,15 @@ def test_more_photos_verified_than_were_tested_are_not_covered() -> None:
 def test_it_is_for_the_features_that_it_was_made_with(
     settings: ExtractionSettings, fingerprint: str | None, fits: bool
 ) -> None:
-    assert CALIBRATION.fits(settings, fingerprint) == fits
-    found = Head(calibrations=(CALIBRATION,)).calibration(settings, fingerprint)
-    assert found == (CALIBRATION if fits else None)
+    assert GROUPS.fits(settings, fingerprint) == fits
+    found = Head(calibrations=(GROUPS,)).calibration(settings, fingerprint)
+    assert found == (GROUPS if fits else None)
 
 
 def test_a_head_keeps_its_calibrations(tmp_path: Path) -> None:
-    other = dataclasses.replace(CALIBRATION, scorer="norm", feature_counts=(), thresholds=(-2.5,))
-    Head(calibrations=(CALIBRATION, other)).save(tmp_path / "head.safetensors")
-    assert Head.open(tmp_path / "head.safetensors").calibrations == (CALIBRATION, other)
+    other = dataclasses.replace(GROUPS, scorer="norm", feature_counts=(), thresholds=(-2.5,))
+    Head(calibrations=(GROUPS, other)).save(tmp_path / "head.safetensors")
+    assert Head.open(tmp_path / "head.safetensors").calibrations == (GROUPS, other)
 
 
 def test_the_packaged_model_is_calibrated_for_its_default_features_alone() -> None:
@@ -120,12 +115,12 @@ DAMAGES: list[Any] = [
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=str)
 def test_a_damaged_description_is_refused(damage: Any, tmp_path: Path) -> None:
-    assert Calibration.from_json(CALIBRATION.to_json()) == CALIBRATION
-    damaged = CALIBRATION.to_json() | damage if isinstance(damage, dict) else damage
+    assert Calibration.from_json(GROUPS.to_json()) == GROUPS
+    damaged = GROUPS.to_json() | damage if isinstance(damage, dict) else damage
     with pytest.raises((TypeError, ValueError)):
         Calibration.from_json(damaged)
     path = tmp_path / "head.safetensors"
-    Head(calibrations=(CALIBRATION,)).save(path)
+    Head(calibrations=(GROUPS,)).save(path)
     description, tensors = model_file.read(path)
     description["calibrations"][0] = damaged
     model_file.write(path, tensors, description)

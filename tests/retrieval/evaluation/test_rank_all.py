@@ -1,32 +1,20 @@
 """Queries ranked against several indices: as one index of all their photos answers."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import retrieval
-from delf_jax.extraction.calibration import Calibration
 from delf_jax.features import LocalFeatures
 from retrieval import asmk
 from retrieval.evaluation.rank_all import rank_all
 from retrieval.search import FirstStage, SearchSettings
+from tests.calibrations import CALIBRATION
 from tests.retrieval.sift import sift_features
 
-CALIBRATION = Calibration(
-    wrong_per_thousand=1,
-    confidence=0.95,
-    strangers=3200,
-    fingerprint="f" * 64,
-    scorer="learned",
-    detection="peaks",
-    verified=3,
-    photos=1,
-    photos_tested=6,
-    features_tested=1000,
-    fall=8.0,
-    thresholds=(-2.0,),
-)
+FEW = dataclasses.replace(CALIBRATION, verified=3, photos=1, photos_tested=6, fall=8.0, thresholds=(-2.0,))
 NAMES = ("graf1", "leuvenA", "box", "coffee", "camera", "home")
 
 
@@ -38,10 +26,10 @@ def photos(demo_photos: Path) -> dict[str, LocalFeatures]:
 
 def build(photos: dict[str, LocalFeatures], names: tuple[str, ...]) -> retrieval.Index:
     index = retrieval.Index.build(
-        ((name, photos[name]) for name in names), backend="exact", threshold=-8.0, fingerprint=CALIBRATION.fingerprint
+        ((name, photos[name]) for name in names), backend="exact", threshold=-8.0, fingerprint=FEW.fingerprint
     )
     # The limit is that of all photos together, not of each part.
-    index.calibrate(CALIBRATION)
+    index.calibrate(FEW)
     index.aggregate(asmk.Codebook(photos["graf3"].descriptors[:50].astype(np.float32)))
     return index
 
