@@ -68,7 +68,7 @@ def _card(query: Query) -> str:
     name, best = escape(query.name), query.candidates[0] if query.candidates else None
     verdict = _chip(query.accepted)
     if best:
-        verdict += f" <span>{escape(best.name)}</span>" if query.accepted else f" <span>not {escape(best.name)}</span>"
+        verdict += f" <span>{'' if query.accepted else 'best candidate '}{escape(best.name)}</span>"
     proof = ""
     if query.proof and best:
         alt = f"{query.name} beside {best.name}, {best.inliers} matching features joined by lines"
