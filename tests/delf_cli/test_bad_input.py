@@ -19,12 +19,12 @@ from PIL import Image
 
 from delf_cli.encoder_options import EncoderOptions
 from delf_cli.options import ExtractionOptions
-from delf_jax.errors import StoreError
 from delf_jax.extraction.head import Head
 from delf_jax.files import atomic
 from delf_jax.photos import find as photo_files
 from delf_jax.store.reader import FeatureStore
 from tests.delf_cli.conftest import Run
+from tests.delf_jax.job.stores import photos_in
 from tests.tiny_model import write_tiny_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -312,13 +312,6 @@ def test_missing_model_and_missing_scorer(run: Run, photos: Path, small: tuple[s
     assert not (tmp_path / "s").exists()
 
 
-def finished_photos(store: Path) -> int:
-    try:
-        return len(FeatureStore.open(store))
-    except StoreError:
-        return 0
-
-
 def test_interrupted_extraction_keeps_what_is_done(
     run: Run, photos: Path, small: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -344,7 +337,7 @@ def test_interrupted_extraction_keeps_what_is_done(
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     limit = time.monotonic() + 120
-    while not finished_photos(tmp_path / "s") and process.poll() is None and time.monotonic() < limit:
+    while not photos_in(tmp_path / "s") and process.poll() is None and time.monotonic() < limit:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)

@@ -16,7 +16,7 @@ from delf_jax.job.ray_session import Workers
 from delf_jax.store.reader import FeatureStore
 from tests.conftest import ROOT
 from tests.delf_cli.conftest import Run
-from tests.delf_jax.job.stores import rows
+from tests.delf_jax.job.stores import photos_in, rows
 
 # Small parts, so that the interruption comes between the first part and the end.
 _PHOTOS, _PART = 160, 32
@@ -66,7 +66,7 @@ def test_an_interrupted_one_goes_on(
     address = ray.get_runtime_context().gcs_address
     out, cluster = tmp_path / "store", ("--ray", address, "--ray-workers", "1")
     with start(out, *cluster) as process:
-        while not ((out / "commits").exists() and len(FeatureStore.open(out))):
+        while not photos_in(out):
             time.sleep(0.01)
             assert process.poll() is None
         begin = time.monotonic()

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from delf_jax.errors import StoreError
 from delf_jax.store.reader import FeatureStore
 from localization.predictor import Predictor
 
@@ -16,6 +17,14 @@ def save_photos(folder: Path, names: Iterable[str]) -> Path:
         pixels = np.random.default_rng(seed).integers(0, 256, (3, 4, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{name}.bmp")
     return folder
+
+
+def photos_in(store: Path) -> int:
+    """Photos in a store that is being written; 0 before its first commit."""
+    try:
+        return len(FeatureStore.open(store))
+    except StoreError:
+        return 0
 
 
 def rows(store: Path) -> list[tuple[object, ...]]:

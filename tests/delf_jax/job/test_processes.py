@@ -24,7 +24,7 @@ from delf_jax.store.writer import StoreWriter
 from localization.predictor import Predictor
 from tests.conftest import ROOT
 from tests.delf_jax.fake_extractor import FakeExtractor
-from tests.delf_jax.job.stores import assert_same_fit, rows, save_photos
+from tests.delf_jax.job.stores import assert_same_fit, photos_in, rows, save_photos
 
 _CODE = """
 import sys
@@ -64,7 +64,7 @@ def start(photos: Path, out: Path, count: int, seconds: list[float]) -> list["su
 
 
 def wait_for_a_part(store: Path, process: "subprocess.Popen[str]") -> None:
-    while not ((store / "manifest.json").exists() and len(FeatureStore.open(store))):
+    while not photos_in(store):
         time.sleep(0.05)
         assert process.poll() is None
 
