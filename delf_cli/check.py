@@ -142,7 +142,7 @@ def _shards(path: Path) -> CheckResult:
         "features": sum(entry.features for entry in layout.shards),
         "dimension": layout.dimension,
         "backend": layout.backend,
-        "fingerprint": layout.fingerprint,
+        "fingerprint": layout.description.fingerprint,
         "shards": len(layout.shards),
     }
     damaged = [

@@ -1,9 +1,11 @@
 """What an index knows about the features of all its photos."""
 
 import dataclasses
+import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from delf_jax.extraction.calibration import Calibration
 from delf_jax.features import LocalFeatures
@@ -56,3 +58,29 @@ class IndexDescription:
             calibration=calibration,
             head_path=None if head_path is None else Path(head_path),
         )
+
+    @classmethod
+    def from_json(cls, described: Mapping[str, Any], *, head_path: Path | None = None) -> "IndexDescription":
+        """The description in a manifest, as ``to_json`` writes it; KeyError, TypeError or ValueError if it is not."""
+        settings, fingerprint, threshold = (described[name] for name in ("settings", "fingerprint", "threshold"))
+        calibration = described.get("calibration")  # version 0.1 wrote none
+        if not isinstance(fingerprint, str | None):
+            raise TypeError("the fingerprint is no text")
+        if type(threshold) not in (int, float) or math.isnan(threshold):
+            raise ValueError("the threshold is no number")
+        return cls(
+            settings=None if settings is None else ExtractionSettings.from_json(settings),
+            fingerprint=fingerprint,
+            threshold=float(threshold),
+            calibration=None if calibration is None else Calibration.from_json(calibration),
+            head_path=head_path,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values of all but the head."""
+        return {
+            "settings": None if self.settings is None else self.settings.to_json(),
+            "fingerprint": self.fingerprint,
+            "threshold": self.threshold,
+            "calibration": None if self.calibration is None else self.calibration.to_json(),
+        }

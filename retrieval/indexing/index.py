@@ -152,14 +152,8 @@ class Index(SearchableIndex):
                 else searcher.build(columns.descriptors)
             )
             inverted_file = InvertedFile.open(folder / ASMK) if (folder / ASMK).is_dir() else None
-            settings, calibration = described["settings"], described.get("calibration")
-            description = IndexDescription(
-                settings=None if settings is None else ExtractionSettings.from_json(settings),
-                fingerprint=described["fingerprint"],
-                threshold=float(described["threshold"]),
-                calibration=None if calibration is None else Calibration.from_json(calibration),
-                head_path=folder / HEAD if HEAD in described["files"] else None,
-            )
+            head_path = folder / HEAD if HEAD in described["files"] else None
+            description = IndexDescription.from_json(described, head_path=head_path)
             return cls(IndexedPhotos(columns, backend, inverted_file), description)
         except (KeyError, TypeError, ValueError, OverflowError, OSError, RuntimeError) as error:
             reason = one_line(error)
@@ -196,6 +190,12 @@ class Index(SearchableIndex):
             self.inverted_file.save(folder / ASMK)
         if self.head_path is not None:
             shutil.copyfile(self.head_path, folder / HEAD)
+        description = IndexDescription(
+            settings=self.settings,
+            fingerprint=self.fingerprint,
+            threshold=self.threshold,
+            calibration=self.calibration,
+        )
         manifest.write(
             folder,
             {
@@ -203,10 +203,7 @@ class Index(SearchableIndex):
                 "photos": len(self),
                 "features": self.feature_count,
                 "dimension": self.dimension,
-                "fingerprint": self.fingerprint,
-                "threshold": self.threshold,
-                "calibration": None if self.calibration is None else self.calibration.to_json(),
-                "settings": None if self.settings is None else self.settings.to_json(),
+                **description.to_json(),
             },
         )
 

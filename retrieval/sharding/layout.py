@@ -17,10 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from delf_jax.errors import SearchIndexError, one_line
-from delf_jax.extraction.calibration import Calibration
 from delf_jax.files import atomic
 from delf_jax.files.envelope import encode_envelope
-from delf_jax.settings import ExtractionSettings
 from retrieval.indexing import manifest
 from retrieval.indexing.description import IndexDescription
 
@@ -91,7 +89,7 @@ class Layout:
         photos_ever: the number that the next photo gets.
         dimension: of the descriptors.
         backend: ``scann`` or ``exact``.
-        settings, fingerprint, threshold: as in ``Index``.
+        description: what the index knows of its photos, without the head file.
         head: bytes and sha256 of the head file; None if there is none.
     """
 
@@ -99,39 +97,33 @@ class Layout:
     photos_ever: int
     dimension: int
     backend: str
-    settings: ExtractionSettings | None
-    fingerprint: str | None
-    threshold: float
+    description: IndexDescription
     head: dict[str, Any] | None
-    calibration: Calibration | None = None
 
     @classmethod
     def read(cls, root: Path) -> "Layout":
         """Reads the manifest at ``root``; SearchIndexError if it is missing, damaged or newer."""
         described = manifest.read(root, manifest.SHARDED)
-        names = {field.name for field in dataclasses.fields(cls)}
         try:
-            # Older versions wrote no calibration.
-            values = {name: described[name] for name in names if name != "calibration"}
-            if described.get("calibration") is not None:
-                values["calibration"] = Calibration.from_json(described["calibration"])
-            values["shards"] = tuple(map(_entry, described["shards"]))
-            if values["settings"] is not None:
-                values["settings"] = ExtractionSettings.from_json(values["settings"])
-            if not isinstance(values["head"], dict | None) or not _are_counts(
-                values["photos_ever"], values["dimension"]
-            ):
+            found = cls(
+                shards=tuple(map(_entry, described["shards"])),
+                photos_ever=described["photos_ever"],
+                dimension=described["dimension"],
+                backend=described["backend"],
+                description=IndexDescription.from_json(described),
+                head=described["head"],
+            )
+            if not isinstance(found.head, dict | None) or not _are_counts(found.photos_ever, found.dimension):
                 raise ValueError("a count is not an integer, or the head is not an entry")
-            return cls(**values)
+            return found
         except (KeyError, TypeError, ValueError) as error:
             reason = one_line(error)
             raise SearchIndexError(f"{root}: its manifest is damaged ({reason}); build the index again") from error
 
     def write(self, root: Path) -> None:
         """Replaces the manifest: from now on these shards count."""
-        described = {name: value for name, value in vars(self).items() if name not in ("shards", "settings")}
-        described["calibration"] = None if self.calibration is None else self.calibration.to_json()
-        described["settings"] = None if self.settings is None else self.settings.to_json()
+        described = {name: value for name, value in vars(self).items() if name != "description"}
+        described |= self.description.to_json()
         described["shards"] = [dataclasses.asdict(entry) for entry in self.shards]
         atomic.write_bytes(root / manifest.NAME, encode_envelope(manifest.SHARDED, manifest.VERSION, described))
 
@@ -143,16 +135,6 @@ class Layout:
         if self.head is not None:
             shutil.copyfile(root / HEAD, folder / HEAD)
         self.write(folder)
-
-    @property
-    def description(self) -> IndexDescription:
-        """What the index knows of its photos, without the head file."""
-        return IndexDescription(
-            settings=self.settings,
-            fingerprint=self.fingerprint,
-            threshold=self.threshold,
-            calibration=self.calibration,
-        )
 
     @property
     def entries(self) -> dict[str, ShardEntry]:

@@ -130,11 +130,8 @@ class ShardedIndex(SearchableIndex):
                 photos_ever,
                 dimension,
                 backend_class(backend).name,
-                description.settings,
-                description.fingerprint,
-                description.threshold,
+                dataclasses.replace(description, head_path=None),
                 head,
-                description.calibration,
             )
             layout.write(folder)
         return cls(Path(path), layout, LocalServers(Path(path)))
@@ -252,7 +249,8 @@ class ShardedIndex(SearchableIndex):
 
     def _calibrate(self, calibration: Calibration) -> None:
         with changing(self.path) as layout:
-            self._commit(dataclasses.replace(layout, calibration=calibration))
+            description = dataclasses.replace(layout.description, calibration=calibration)
+            self._commit(dataclasses.replace(layout, description=description))
 
     def _snapshot(self) -> ShardsSnapshot:
         return self._photos
@@ -273,10 +271,10 @@ class ShardedIndex(SearchableIndex):
         # The snapshot before is answered until the shards of the new one are served.
         self._servers.serve(layout)
         self._photos = ShardsSnapshot(self.path, self._servers, layout)
-        self.settings = layout.settings
-        self.fingerprint = layout.fingerprint
-        self.threshold = layout.threshold
-        self.calibration = layout.calibration
+        self.settings = layout.description.settings
+        self.fingerprint = layout.description.fingerprint
+        self.threshold = layout.description.threshold
+        self.calibration = layout.description.calibration
         self.head_path = None if layout.head is None else self.path / HEAD
 
 

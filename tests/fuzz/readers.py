@@ -39,6 +39,7 @@ from localization import Predictor, predictor_files
 from localization.foreground.statistics import Statistics
 from retrieval.indexing import manifest as index_manifest
 from retrieval.indexing.columns import PhotoColumns
+from retrieval.indexing.description import IndexDescription
 from retrieval.sharding.layout import Layout, ShardEntry
 from tests.fuzz.lists import LIST_READERS
 from tests.fuzz.model_files import MODEL_READERS
@@ -305,7 +306,8 @@ def _layout_seeds(folder: Path) -> list[bytes]:
     files = (f"{entry.folder}/{index_manifest.NAME}", entry.numbers_file)
     index, numbers = (index_manifest.file_entry(folder / name) for name in files)
     entry = dataclasses.replace(entry, index=index, numbers=numbers)
-    Layout((entry,), 2, 4, "exact", ExtractionSettings(), None, -2.0, None).write(folder)
+    description = IndexDescription(settings=ExtractionSettings(), fingerprint=None, threshold=-2.0)
+    Layout((entry,), 2, 4, "exact", description, None).write(folder)
     return [(folder / index_manifest.NAME).read_bytes()]
 
 

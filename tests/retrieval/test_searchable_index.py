@@ -95,13 +95,21 @@ def test_an_index_of_every_kind_keeps_its_promises(kind: str, photos: dict[str, 
 
 
 @pytest.mark.parametrize("kind", ["folder", "shards"])
-@pytest.mark.parametrize("calibration", ["abc", [1], 5, CALIBRATION.to_json() | {"fall": 10**400}], ids=type)
-def test_a_damaged_calibration_is_told(
-    kind: str, calibration: object, photos: dict[str, LocalFeatures], tmp_path: Path
+@pytest.mark.parametrize(
+    "values",
+    [
+        *({"calibration": value} for value in ("abc", [1], 5, CALIBRATION.to_json() | {"fall": 10**400})),
+        *({"threshold": value} for value in ("-2", None, True, float("nan"))),
+        {"fingerprint": 5},
+    ],
+    ids=str,
+)
+def test_a_damaged_description_is_told(
+    kind: str, values: dict[str, object], photos: dict[str, LocalFeatures], tmp_path: Path
 ) -> None:
     build(kind, photos, tmp_path / "index")
     format = manifest.SHARDED if kind == "shards" else manifest.FORMAT
-    described = {**manifest.read(tmp_path / "index", format), "calibration": calibration}
+    described = {**manifest.read(tmp_path / "index", format), **values}
     (tmp_path / "index" / manifest.NAME).write_bytes(encode_envelope(format, manifest.VERSION, described))
     with pytest.raises(SearchIndexError, match=r"damaged \(.*; build the index again"):
         retrieval.open_index(tmp_path / "index")
