@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import retrieval
     import retrieval.verification.verify
 
+_EMPTY = "no features to search for (the photo is empty or very small)"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Search:
@@ -29,7 +31,9 @@ class Search:
 
     Attributes:
         index: the index, as written by `delf-jax index`.
-        photos: query photos, folders, globs or addresses.
+        photos: query photos, folders, globs or addresses; or none, with --features.
+        features: search for every photo of this feature store, without reading photos or computing features.
+        others: with --features, leave out the photo itself and files with the same bytes.
         top: number of results per query.
         first_stage: votes counts the nearest descriptors. asmk compares visual words; it needs an index made with
             --asmk.
@@ -44,6 +48,8 @@ class Search:
 
     index: Annotated[Positional[str], arg(metavar="INDEX")]
     photos: Photos
+    features: Annotated[str | None, arg(metavar="STORE", help_behavior_hint="(default: query photos)")] = None
+    others: bool = False
     top: int = 10
     first_stage: Literal["votes", "asmk"] = "votes"
     verify: int = 100
@@ -64,13 +70,37 @@ class Search:
         if self.replicas > 1 and self.ray is None:
             raise UsageError("--replicas needs --ray; say where the cluster is")
         self.extraction.check()
-        input_photos.require_names(self.photos)
+        if self.features is None:
+            input_photos.require_names(self.photos)
+            if self.others:
+                raise UsageError("--others needs --features")
+        elif self.photos or self.crop != "none" or self.extraction != ExtractionOptions():
+            raise UsageError("--features takes all from the store: leave out query photos, --crop and how to extract")
+        elif self.out is not None:
+            raise UsageError("--out draws photos, which --features does not read; leave one of them out")
         with self._opened_index() as index:
             if self.first_stage == "asmk" and getattr(index, "inverted_file", None) is None:
                 raise UsageError(
                     f"{self.index}: it has no visual words; add them with `delf-jax index --out INDEX --asmk CODEBOOK`"
                 )
-            self._search(index, report)
+            if self.features is not None:
+                self._search_stored(index, self.features, report)
+            else:
+                self._search(index, report)
+
+    def _search_stored(self, index: "retrieval.SearchableIndex", path: str, report: Report) -> None:
+        from delf_jax.store.reader import FeatureStore
+
+        store = FeatureStore.open(path)
+        if not len(store):
+            raise UsageError(f"{path}: it has no photos; extract some with `delf-jax extract PHOTOS --out {path}`")
+        answers = index.search_all(
+            store, others=self.others, first_stage=self.first_stage, verify=self.verify, top=self.top
+        )
+        with report.progress("searching", "queries") as advance:
+            for done, (query, result) in enumerate(answers, 1):
+                self._report(query, result, _sentences(query, result), {}, report)
+                advance(done, len(store))
 
     def _search(self, index: "retrieval.SearchableIndex", report: Report) -> None:
         queries = input_photos.find_paths(self.photos, report, kind="query")
@@ -151,10 +181,21 @@ class Search:
             verify=self.verify,
             top=self.top,
         )
-        lines = _sentences(query, features, result)
+        lines = _sentences(query, result) if len(features) else [f"{query}: {_EMPTY}"]
         if file is not None:
             result_pictures.save(file, result_pictures.draw_results(query, features, index, result))
             lines.append(f"  picture: {file}")
+        crop: dict[str, object] = {}
+        if self.crop == "foreground":
+            crop["crop"] = box
+            if box is not None:
+                lines.append(f"  searched only for the part from {box[0]},{box[1]} to {box[2]},{box[3]}")
+        self._report(query, result, lines, crop, report)
+
+    @staticmethod
+    def _report(
+        query: str, result: "retrieval.SearchResult", lines: list[str], more: dict[str, object], report: Report
+    ) -> None:
         report.succeeded += 1
         accepts = result.acceptance
         record: dict[str, object] = {
@@ -163,11 +204,8 @@ class Search:
             "threshold": accepts.threshold,
             "guarantee": accepts.guarantee,
             "calibration": None if accepts.calibration is None else accepts.calibration.to_json(),
+            **more,
         }
-        if self.crop == "foreground":
-            record["crop"] = box
-            if box is not None:
-                lines.append(f"  searched only for the part from {box[0]},{box[1]} to {box[2]},{box[3]}")
         if result.lost:
             record["lost_shards"] = [{"shard": name, "error": reason} for name, reason in result.lost.items()]
             lines += [f"  without shard {name}: {reason}" for name, reason in result.lost.items()]
@@ -188,9 +226,7 @@ def _record(found: "retrieval.verification.verify.Match") -> dict[str, object]:
     }
 
 
-def _sentences(query: str, features: "delf_jax.features.LocalFeatures", result: "retrieval.SearchResult") -> list[str]:
-    if not len(features):
-        return [f"{query}: no features to search for (the photo is empty or very small)"]
+def _sentences(query: str, result: "retrieval.SearchResult") -> list[str]:
     lines = [f"{query}: {'match' if result.accepted else 'no match'}"]
     if result.matches and result.matches[0].log10_nfa is not None:
         lines.append(f"  the first is {result.matches[0].confidence}")

@@ -3,7 +3,8 @@
 import abc
 import dataclasses
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
@@ -256,6 +257,51 @@ class SearchableIndex(abc.ABC):
         accepted = any(match.accepted for match in matches)
         return SearchResult(accepted, matches[:top], accepts, {**ranked.lost, **lost})
 
+    def search_all(
+        self,
+        photos: FeatureStore | Iterable[tuple[str, LocalFeatures]],
+        *,
+        others: bool = False,
+        first_stage: FirstStage = "votes",
+        verify: int = 100,
+        top: int = 10,
+        threshold: float | None = None,
+        settings: SearchSettings = _DEFAULT_SETTINGS,
+    ) -> Iterator[tuple[str, SearchResult]]:
+        """Searches for every photo of a store, or of a stream (name, features); no photo is read again.
+
+        Args:
+            photos: the queries, made by the model and the settings of this index.
+            others: leave out the photo of the same name, and exact copies: photos of the store whose files have the
+                same bytes.
+            first_stage, verify, top, threshold, settings: as in ``search``.
+
+        Yields:
+            The name of each photo and its answer, in the order of ``photos``.
+
+        Raises:
+            SearchIndexError: as ``search``; or a store was made by another model, or with other settings.
+            StoreError: the store cannot be read.
+        """
+        copies: dict[str, list[str]] = {}
+        if isinstance(photos, FeatureStore):
+            require_same_extraction(self, photos)
+            copies = _copies(photos.content_hashes()) if others else {}
+        for name, features in photos_with_names(photos):
+            exclude = copies.get(name, [name]) if others else ()
+            yield (
+                name,
+                self.search(
+                    features,
+                    first_stage=first_stage,
+                    verify=verify,
+                    top=top,
+                    exclude=exclude,
+                    threshold=threshold,
+                    settings=settings,
+                ),
+            )
+
     def acceptance(self, features: int, *, verify: int = 100, like_calibrated: bool = True) -> Acceptance:
         """When the matches of a query of so many features are accepted, and how often wrongly.
 
@@ -296,3 +342,11 @@ class SearchableIndex(abc.ABC):
     @abc.abstractmethod
     def _change(self, removed: Collection[str], added: Mapping[str, LocalFeatures]) -> None:
         """Takes photos out, then adds others, in place of those of the same names."""
+
+
+def _copies(hashes: Mapping[str, str]) -> dict[str, list[str]]:
+    """For every photo the names of all photos of the same content, its own among them."""
+    names = defaultdict(list)
+    for name, content in hashes.items():
+        names[content].append(name)
+    return {name: names[content] for name, content in hashes.items()}

@@ -84,6 +84,11 @@ class FeatureStore:
             except parts.UNREADABLE as error:
                 raise damaged(self._folder, part.name, f"it is not readable: {error}") from None
 
+    def content_hashes(self) -> dict[str, str]:
+        """The sha256 of every photo's file by its path, read without the features; raises as ``dataset``."""
+        table = self.dataset().to_table(columns=["path", "content_hash"], use_threads=False)
+        return dict(zip(table["path"].to_pylist(), table["content_hash"].to_pylist()))
+
     def dataset(self) -> "pyarrow.dataset.Dataset":
         """The rows that count, as a pyarrow dataset: for DuckDB, Polars, or whatever reads one.
 

@@ -32,6 +32,42 @@ def test_search_finds_the_photo_itself_in_the_order_of_the_queries(run: Run, ind
         assert best["score"] > 0
 
 
+def test_photos_of_a_store_are_searched_without_being_read(
+    run: Run, small: tuple[str, ...], photos: Path, tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine"
+    shutil.copytree(photos, mine)
+    shutil.copy(mine / "box.jpg", mine / "copy_of_box.jpg")
+    store, index = tmp_path / "store", tmp_path / "index"
+    assert run("extract", mine, "--out", store, *small).code == 0
+    assert run("index", store, "--out", index, "--backend", "exact").code == 0
+    shutil.rmtree(mine)
+    found = run("search", index, "--features", store, "--top", "2", "--json")
+    assert (found.code, found.err, len(found.records)) == (0, "", 6)
+    for record in found.records:
+        assert {record["query"]} <= {result["image"] for result in record["results"]}
+    others = run("search", index, "--features", store, "--others", "--json")
+    best = {Path(record["query"]).name: record["results"] for record in others.records}
+    boxes = {str(mine / "box.jpg"), str(mine / "copy_of_box.jpg")}
+    for name in ("box.jpg", "copy_of_box.jpg"):
+        assert not boxes & {result["image"] for result in best[name]}
+    assert boxes < {result["image"] for result in best["box_in_scene.jpg"]}
+
+
+def test_what_cannot_be_asked_of_a_store(run: Run, index: Path, store: Path, photos: Path, tmp_path: Path) -> None:
+    for options, reason in (
+        (["--features", store, photos], "--features takes all from the store"),
+        (["--features", store, "--crop", "foreground"], "--features takes all from the store"),
+        (["--features", store, "--max-side", "300"], "--features takes all from the store"),
+        (["--features", store, "--out", tmp_path / "out"], "--out draws photos"),
+        (["--features", tmp_path / "none"], "there is no feature store"),
+        ([photos, "--others"], "--others needs --features"),
+    ):
+        found = run("search", index, *options)
+        assert (found.code, found.out, found.err.count("\n")) == (2, "", 1), options
+        assert reason in found.err
+
+
 def test_search_uses_settings_and_head_of_the_index(run: Run, index: Path, photos: Path, tmp_path: Path) -> None:
     # The default model is another one, so this works only because the index brings its own.
     found = run("search", index, photos / "graf3.jpg")

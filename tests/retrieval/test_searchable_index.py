@@ -69,6 +69,14 @@ def test_an_index_of_every_kind_keeps_its_promises(kind: str, photos: dict[str, 
         index.add([("box", photos["box"])])
         assert retrieval.open_index(index.path).calibration == CALIBRATION
         index.remove(["box"])
+    queries = [(name, photos[name]) for name in ("leuvenB", "graf1", "nothing")]
+    for others in (False, True):
+        answers = dict(index.search_all(queries, others=others, verify=3, top=2))
+        assert [*answers] == ["leuvenB", "graf1", "nothing"]
+        for name, features in queries:
+            alone = index.search(features, verify=3, top=2, exclude=[name] if others else ())
+            assert [match.image for match in answers[name].matches] == [match.image for match in alone.matches]
+            assert [match.log10_nfa for match in answers[name].matches] == [m.log10_nfa for m in alone.matches]
     index.require("f" * 64)
     with pytest.raises(SearchIndexError, match="made by another model"):
         index.require("e" * 64)
