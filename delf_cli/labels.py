@@ -1,4 +1,4 @@
-"""The classes of photos for `fit-localizer --labels`: from folders, from a CSV file, or by clustering."""
+"""The classes of photos for ``--labels``: from folders, from a CSV file, or by clustering."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,15 +12,16 @@ if TYPE_CHECKING:
 _CLUSTER = "cluster:"
 
 
-def check(rule: str) -> None:
-    """Raises UsageError if ``of_photos`` does not know this rule."""
+def check(rule: str, *, clusters: bool = True) -> None:
+    """Raises UsageError if ``of_photos`` does not know this rule, or only by ``clusters``."""
     if rule in ("none", "folders"):
         return
-    if rule.startswith(_CLUSTER):
+    if clusters and rule.startswith(_CLUSTER):
         if not rule.removeprefix(_CLUSTER).isdecimal() or _clusters(rule) < 2:
             raise UsageError(f"--labels is {rule!r}; give the number of clusters, at least 2, for example cluster:5")
     elif not os.path.isfile(rule):
-        raise UsageError(f"--labels is {rule!r}; give folders, cluster:NUMBER, or a CSV file with columns file,label")
+        others = ", cluster:NUMBER," if clusters else ""
+        raise UsageError(f"--labels is {rule!r}; give folders{others} or a CSV file with columns file,label")
 
 
 def of_photos(
@@ -41,14 +42,19 @@ def of_photos(
     """
     if rule == "none":
         return None
-    if rule == "folders":
-        return {path: os.path.basename(os.path.dirname(path)) for path in paths}
     if rule.startswith(_CLUSTER):
         from localization.foreground import classes
 
         # Unreadable photos are reported later, when they are fitted.
         means = classes.mean_features(photos, encoder=encoder, on_error=lambda error: None)
         return classes.cluster(means, _clusters(rule))
+    return given(rule, paths)
+
+
+def given(rule: str, paths: Sequence[str]) -> Mapping[str, str]:
+    """As ``of_photos``, by folders or a CSV file."""
+    if rule == "folders":
+        return {path: os.path.basename(os.path.dirname(path)) for path in paths}
     known = _read(rule)
     labels = {path: known[path] for path in paths if path in known}
     if not labels:

@@ -28,6 +28,7 @@ _COMMANDS: dict[str, str | dict[str, str]] = {
     "codebook": "delf_cli.codebook:Codebook",
     "index": "delf_cli.index:Index",
     "search": "delf_cli.search:Search",
+    "group": "delf_cli.group:Group",
     "calibrate": "delf_cli.calibrate:Calibrate",
     "match": "delf_cli.match:Match",
     "serve": "delf_cli.serve:Serve",
@@ -38,6 +39,7 @@ _COMMANDS: dict[str, str | dict[str, str]] = {
     "localize": "delf_cli.localize:Localize",
     "explain": "delf_cli.explain:Explain",
     "evaluate": {
+        "groups": "delf_cli.evaluate_groups:EvaluateGroups",
         "localization": "delf_cli.evaluate_localization:EvaluateLocalization",
         "retrieval": "delf_cli.evaluate_retrieval:EvaluateRetrieval",
     },

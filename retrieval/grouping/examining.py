@@ -1,0 +1,201 @@
+"""Examines the likely pairs of a collection: which of them are proved to show the same thing.
+
+Every photo is compared with the photos that most of its features vote for. A pair is verified once, whichever of the
+two photos named the other, and not at all if both are surely in one group already.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import itertools
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import Float
+from networkx.utils import UnionFind
+
+from delf_jax.features import LocalFeatures
+from delf_jax.settings import ExtractionSettings
+from retrieval.grouping.copies import is_copy
+from retrieval.grouping.pair_log import Finding, PairLog
+from retrieval.search import SearchableIndex
+from retrieval.verification.verify import Match, VerificationSettings, domain_of, verify_candidates
+
+# An edge whose log10 NFA is so far below the limit is sure: its two photos need no further proof.
+SURE = 10.0
+# Each photo's nearest photos are verified first, because copies are among them; the next ones only if they are not
+# surely in one group with it yet.
+ROUNDS = (0, 2, 5, 10, 20, 50, 100)
+# Of single pairs, whatever the size of the collection; a pair above it is never accepted.
+LOOSE = -2.0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Edge:
+    """Two photos that are proved to show the same thing.
+
+    Attributes:
+        a, b: names of the photos.
+        inliers: matches that agree on the transform.
+        log10_nfa: log10 of the number of such pairs to expect by chance among all pairs of the collection.
+        limit: edges are accepted at or below this ``log10_nfa``.
+        transform: float64 [3, 3], from (x, y, 1) of ``a`` to ``b``, in pixels of the upright originals.
+        regions: boxes [x0, y0, x1, y1] around the inliers in ``a`` and in ``b``.
+        copy: they are copies of one picture; otherwise other views.
+    """
+
+    a: str
+    b: str
+    inliers: int
+    log10_nfa: float
+    limit: float
+    transform: Float[np.ndarray, "3 3"]
+    regions: Float[np.ndarray, "2 4"]
+    copy: bool
+
+    @property
+    def is_sure(self) -> bool:
+        """Far below the limit."""
+        return self.log10_nfa <= self.limit - SURE
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Examined:
+    """The accepted pairs of a collection.
+
+    Attributes:
+        names: all photos.
+        edges: accepted pairs.
+        likely: the pairs that were considered, each once; ``log10_nfa`` counts them all.
+        verified: how many of them were verified; the others lie inside of sure groups.
+    """
+
+    names: tuple[str, ...]
+    edges: tuple[Edge, ...]
+    likely: tuple[tuple[str, str], ...]
+    verified: int
+
+
+def examine(
+    index: SearchableIndex,
+    *,
+    neighbours: int = 20,
+    log: PairLog | None = None,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> Examined:
+    """Finds the accepted pairs of all photos of an index.
+
+    Args:
+        index: the collection.
+        neighbours: number of photos that each photo is compared with.
+        log: pairs that were verified before, and keeps those of this call.
+        advance: is told how much is done, and of how much.
+
+    Raises:
+        SearchIndexError: a shard of the index is lost.
+        OSError: the log cannot be written.
+    """
+    names = index.names
+    log = PairLog() if log is None else log
+    total = 2 * len(names)
+    likely: dict[str, list[str]] = {}
+    for done, name in enumerate(names):
+        found = index.search(index.features(name), verify=0, top=neighbours, exclude=[name])
+        likely[name] = [match.image for match in found.matches]
+        advance(done, total)
+    pairs = {frozenset((name, other)): (name, other) for name, others in likely.items() for other in others}
+    limits = functools.cache(lambda features: index.acceptance(features, verify=neighbours).threshold)
+    edges: list[Edge] = []
+    seen: set[frozenset[str]] = set()
+    groups = UnionFind(names)
+    verifier = _Verifier(index, log)
+    for begin, end in itertools.pairwise((*(rank for rank in ROUNDS if rank < neighbours), neighbours)):
+        for done, name in enumerate(names):
+            asked = [
+                other
+                for other in likely[name][begin:end]
+                if frozenset((name, other)) not in seen and (begin == 0 or groups[name] != groups[other])
+            ]
+            seen.update(frozenset((name, other)) for other in asked)
+            for other, finding in zip(asked, verifier.findings(name, asked), strict=True):
+                if finding is None:
+                    continue
+                limit = min(limits(verifier.size(name)), limits(verifier.size(other)))
+                edge = Edge(
+                    a=name,
+                    b=other,
+                    inliers=finding.inliers,
+                    log10_nfa=finding.log10_nfa + math.log10(len(pairs)),
+                    limit=limit,
+                    transform=finding.transform,
+                    regions=finding.regions,
+                    copy=finding.copy,
+                )
+                if edge.log10_nfa <= limit:
+                    edges.append(edge)
+                    if edge.is_sure:
+                        groups.union(name, other)
+            if begin == 0:
+                advance(len(names) + done + 1, total)
+    return Examined(names, tuple(edges), tuple(pairs.values()), len(seen))
+
+
+def proof(index: SearchableIndex, edge: Edge) -> Match:
+    """The match that proves an edge, found again: with the matched points, which an edge does not keep."""
+    a, b = index.features(edge.a), index.features(edge.b)
+    (match,) = verify_candidates(a, [(edge.b, 0.0, b)], _settings(_max_side(index)))
+    return dataclasses.replace(match, log10_nfa=edge.log10_nfa, threshold=edge.limit)
+
+
+def _settings(max_side: int) -> VerificationSettings:
+    """Each pair is judged as if there were no others, so that what is found never changes."""
+    return VerificationSettings(threshold=LOOSE, max_side=max_side, photos_verified=1)
+
+
+def _max_side(index: SearchableIndex) -> int:
+    return (index.settings or ExtractionSettings()).max_side
+
+
+class _Verifier:
+    """Verifies pairs of an index's photos, each as if there were no others, unless the log has them."""
+
+    def __init__(self, index: SearchableIndex, log: PairLog) -> None:
+        self._photo = functools.lru_cache(maxsize=1024)(index.features)
+        self._known = functools.cache(self._digest_and_size)
+        self._max_side = _max_side(index)
+        self._log = log
+
+    def size(self, name: str) -> int:
+        """Number of features of a photo."""
+        return self._known(name)[1]
+
+    def findings(self, name: str, others: Sequence[str]) -> list[Finding | None]:
+        """What the pairs of a photo with others prove, in the order of these."""
+        pairs = {other: (self._known(name)[0], self._known(other)[0]) for other in others}
+        new = [other for other in others if pairs[other] not in self._log]
+        query = self._photo(name)
+        candidates = [(other, 0.0, self._photo(other)) for other in new]
+        matches = verify_candidates(query, candidates, _settings(self._max_side))
+        self._log.add({pairs[m.image]: self._finding(query, self._photo(m.image), m) for m in matches})
+        return [self._log[pairs[other]] for other in others]
+
+    def _finding(self, query: LocalFeatures, photo: LocalFeatures, match: Match) -> Finding | None:
+        if not match.accepted or match.transform is None or match.log10_nfa is None:
+            return None
+        both = match.query_points[match.is_inlier], match.points[match.is_inlier]
+        domains = domain_of(query, self._max_side), domain_of(photo, self._max_side)
+        return Finding(
+            inliers=match.inliers,
+            log10_nfa=match.log10_nfa,
+            transform=match.transform.astype(np.float64),
+            regions=np.array([[*points.min(axis=0), *points.max(axis=0)] for points in both], np.float64),
+            copy=is_copy(query, photo, match, domains=domains),
+        )
+
+    def _digest_and_size(self, name: str) -> tuple[str, int]:
+        photo = self._photo(name)
+        digest = hashlib.sha256(repr((photo.image_size, photo.domain)).encode())
+        for column in (photo.keypoints, photo.scales, photo.descriptors):
+            digest.update(np.ascontiguousarray(column).tobytes())
+        return digest.hexdigest()[:32], len(photo)
