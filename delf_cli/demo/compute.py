@@ -6,10 +6,10 @@ import platform
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from delf_cli.demo import PHOTOS, dense_maps
-from delf_cli.demo.story import Candidate, Query, Step, Story
+from delf_cli.demo.story import Candidate, GroupOfPhotos, Query, Step, Story
 from delf_cli.options import ExtractionOptions
 from delf_cli.report import Report
 from delf_jax.errors import ImageError
@@ -18,7 +18,7 @@ from delf_jax.settings import ExtractionSettings
 if TYPE_CHECKING:
     from delf_jax.extractor import Extractor
     from delf_jax.features import LocalFeatures
-    from retrieval import SearchResult
+    from retrieval import Grouping, SearchResult
 
 PARTNERS = {
     "graf3": "graf1",
@@ -65,23 +65,25 @@ def compute_story(options: ExtractionOptions, report: Report) -> tuple[Story, di
     members = [name for name in collection if name not in PARTNERS.values()]
     with clock.step("Load the model"):
         extractor = options.load(base=ExtractionSettings(max_side=_MAX_SIDE))
-        from retrieval import Index
+        from retrieval import Index, group
     with clock.step("Extract features", f"{len(names)} photos; the first run also compiles one program per photo size"):
         features = _extract(extractor, names, report)
     with clock.step("Dense maps", f"{len(names)} photos, for heat-maps and localization"):
         maps = dense_maps.compute(extractor, {name: _path(name) for name in names})
     with clock.step("Index", f"{len(collection)} photos"):
-        index = Index.build(
-            ((name, features[name]) for name in collection),
-            settings=extractor.settings,
-            fingerprint=extractor.fingerprint,
-            head_path=options.head,
-        )
+        made_by: dict[str, Any] = {
+            "settings": extractor.settings,
+            "fingerprint": extractor.fingerprint,
+            "head_path": options.head,
+        }
+        index = Index.build(((name, features[name]) for name in collection), **made_by)
     with clock.step("Search and verify", f"{len(queries) + len(members)} queries"):
         results = {
             name: index.search(features[name], top=_SHOWN, exclude=(name,) if name in collection else ())
             for name in [*queries, *members]
         }
+    with clock.step("Group", f"{len(names)} photos"):
+        grouping = group(Index.build(features.items(), backend="exact", **made_by), neighbours=5)
     with clock.step("Localize and explain", f"{len(LOCATED)} photos, each with a predictor of the other photos"):
         located = [dense_maps.locate(name, maps) for name in LOCATED]
     with clock.step("Draw"):
@@ -91,6 +93,7 @@ def compute_story(options: ExtractionOptions, report: Report) -> tuple[Story, di
         partnered=[(shown[name], partner) for name, partner in PARTNERS.items()],
         strangers=[shown[name] for name in STRANGERS],
         members=[shown[name] for name in members],
+        groups=_groups(grouping),
         located=located,
         threshold=index.threshold,
         database=len(collection),
@@ -158,6 +161,22 @@ def _query(name: str, result: "SearchResult", features: Mapping[str, "LocalFeatu
         heat=heat,
         keypoints=drawing.to_jpeg(draw.draw_keypoints(query)),
     )
+
+
+def _groups(grouping: "Grouping") -> list[GroupOfPhotos]:
+    from delf_jax import drawing
+    from delf_jax.photos.load import load_photo
+
+    return [
+        GroupOfPhotos(
+            photos=[
+                (name, drawing.to_jpeg(load_photo(_path(name), max_side=320).pixels)) for name in sorted(each.names)
+            ],
+            log10_nfa=each.edges[0].log10_nfa,
+            are_copies=any(member.copy_of for member in each.members),
+        )
+        for each in grouping.groups
+    ]
 
 
 def _pictures(shown: Mapping[str, Query]) -> dict[str, bytes]:

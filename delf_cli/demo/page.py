@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-from delf_cli.demo.story import LocatedPhoto, Query, Step, Story, TrainingPlace
+from delf_cli.demo.story import GroupOfPhotos, LocatedPhoto, Query, Step, Story, TrainingPlace
 
 _TEMPLATE = Path(__file__).parent / "page.html"
 _LOOK = Path(__file__).parent.parent / "look.css"
@@ -26,6 +26,7 @@ def render(story: Story) -> str:
         found="\n".join(_card(q) for q, _ in story.partnered),
         refused="\n".join(_card(q) for q in story.strangers),
         others=_members(story.members),
+        groups="\n".join(map(_group, story.groups)),
         located="\n".join(map(_located, story.located)),
         threshold=_number(story.threshold),
         surest=_number(round(surest)),
@@ -117,6 +118,14 @@ def _members(queries: Sequence[Query]) -> str:
         '<th class="number">Inliers</th><th class="number">log10 NFA</th><th>Verdict</th></tr></thead>'
         f"<tbody>{rows}</tbody></table></div></div>"
     )
+
+
+def _group(group: GroupOfPhotos) -> str:
+    photos = "".join(
+        f"<figure>{_image(data, '')}<figcaption>{escape(name)}</figcaption></figure>" for name, data in group.photos
+    )
+    kind = "One picture, or nearly" if group.are_copies else "Views of one thing"
+    return f'<h4>{kind}, log10 NFA {_number(group.log10_nfa)}</h4><div class="places">{photos}</div>'
 
 
 def _located(found: LocatedPhoto) -> str:

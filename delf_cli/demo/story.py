@@ -66,6 +66,15 @@ class LocatedPhoto:
 
 
 @dataclasses.dataclass(frozen=True)
+class GroupOfPhotos:
+    """Photos that were grouped: each with its thumbnail, and the log10_nfa of the surest pair."""
+
+    photos: Sequence[tuple[str, bytes]]
+    log10_nfa: float
+    are_copies: bool
+
+
+@dataclasses.dataclass(frozen=True)
 class Step:
     """A part of the work, and how many seconds it took."""
 
@@ -83,6 +92,7 @@ class Story:
             what features are.
         strangers: queries without a partner.
         members: photos of the collection without a partner, each searched among the others.
+        groups: all photos, grouped without knowing which ones are queries.
         located: photos whose object was located without labels.
         threshold: largest log10_nfa that is accepted.
         database: number of photos in the collection.
@@ -94,6 +104,7 @@ class Story:
     partnered: Sequence[tuple[Query, str]]
     strangers: Sequence[Query]
     members: Sequence[Query]
+    groups: Sequence[GroupOfPhotos]
     located: Sequence[LocatedPhoto]
     threshold: float
     database: int

@@ -1,6 +1,7 @@
 """The demo: the whole story on the packaged photos, as `make demo` tells it."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -45,3 +46,9 @@ def test_every_partner_is_first_and_every_stranger_refused(
     singles = {path.stem for path in demo_photos.glob("*.jpg")} - {*PARTNERS, *PARTNERS.values()}
     assert set(answers) == singles | set(PARTNERS)
     assert [query for query in singles if answers[query]["accepted"]] == []
+    page = (tmp_path / "index.html").read_text()
+    groups = page.split('id="groups"')[1].split("</section>")[0]
+    # All partners are grouped but the pair that is refused above, and nothing else is.
+    found = re.findall("<figcaption>(.*?)</figcaption>", groups)
+    assert set(found) == {*PARTNERS, *PARTNERS.values()} - {"aero1", "aero3"}
+    assert groups.count("<h4>") == 5

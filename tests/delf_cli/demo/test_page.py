@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from delf_cli.demo.page import render
-from delf_cli.demo.story import Candidate, LocatedPhoto, Query, Step, Story, TrainingPlace
+from delf_cli.demo.story import Candidate, GroupOfPhotos, LocatedPhoto, Query, Step, Story, TrainingPlace
 
 
 def jpeg(colour: str) -> bytes:
@@ -52,6 +52,7 @@ def story() -> Story:
         partnered=[(query("wall3", "wall1", log10_nfa=-97.31), "wall1"), (query("b<2>", "c", log10_nfa=-9.0), "b1")],
         strangers=[query("cat", "squirrel", log10_nfa=2.2)],
         members=[query("cup", "saucer", log10_nfa=-4.9), Query("blank", 0, False, [], jpeg("white"))],
+        groups=[GroupOfPhotos([("a<1>", jpeg("blue")), ("a2", jpeg("red"))], -31.5, are_copies=True)],
         located=[located("squirrel")],
         threshold=-5.0,
         database=14,
@@ -107,7 +108,18 @@ def test_every_picture_has_a_text_in_its_place(story: Story) -> None:
 
 def test_numbers_and_names_are_told(story: Story) -> None:
     text = Page(render(story)).text
-    for told in ("20,931", "63 s", "−97.3", "−4.9", "∞", "61.2 s", "CPU with 2 cores", "b<2>"):
+    for told in (
+        "20,931",
+        "63 s",
+        "−97.3",
+        "−4.9",
+        "∞",
+        "61.2 s",
+        "CPU with 2 cores",
+        "b<2>",
+        "a<1>",
+        "nearly, log10 NFA −31.5",
+    ):
         assert told in text, told
     assert "b<2>" not in render(story)  # escaped
     assert "$" not in text
