@@ -94,7 +94,8 @@ class Group:
         from delf_jax.store.commit_log import COMMITS
         from delf_jax.store.reader import FeatureStore
 
-        if not os.path.isdir(os.path.join(self.collection, COMMITS)):
+        is_store = "://" in self.collection or os.path.isdir(os.path.join(self.collection, COMMITS))
+        if not is_store:
             return retrieval.open_index(self.collection)
         store = FeatureStore.open(self.collection)
         if not len(store):

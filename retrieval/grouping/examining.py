@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float
 from networkx.utils import UnionFind
 
+from delf_jax.errors import SearchIndexError
 from delf_jax.features import LocalFeatures
 from delf_jax.settings import ExtractionSettings
 from retrieval.grouping.copies import is_copy
@@ -98,20 +99,25 @@ def examine(
     """
     names = index.names
     log = PairLog() if log is None else log
-    total = 2 * len(names)
+    rounds = [*itertools.pairwise((*(rank for rank in ROUNDS if rank < neighbours), neighbours))]
+    steps = itertools.count(1)
+    total = len(names) * (1 + len(rounds))
     likely: dict[str, list[str]] = {}
-    for done, name in enumerate(names):
+    for name in names:
         found = index.search(index.features(name), verify=0, top=neighbours, exclude=[name])
+        if found.lost:
+            shard, reason = next(iter(found.lost.items()))
+            raise SearchIndexError(f"shard {shard} is lost ({reason}); groups need all photos")
         likely[name] = [match.image for match in found.matches]
-        advance(done, total)
+        advance(next(steps), total)
     pairs = {frozenset((name, other)): (name, other) for name, others in likely.items() for other in others}
     limits = functools.cache(lambda features: index.acceptance(features, verify=neighbours).threshold)
     edges: list[Edge] = []
     seen: set[frozenset[str]] = set()
     groups = UnionFind(names)
     verifier = _Verifier(index, log)
-    for begin, end in itertools.pairwise((*(rank for rank in ROUNDS if rank < neighbours), neighbours)):
-        for done, name in enumerate(names):
+    for begin, end in rounds:
+        for name in names:
             asked = [
                 other
                 for other in likely[name][begin:end]
@@ -136,8 +142,7 @@ def examine(
                     edges.append(edge)
                     if edge.is_sure:
                         groups.union(name, other)
-            if begin == 0:
-                advance(len(names) + done + 1, total)
+            advance(next(steps), total)
     return Examined(names, tuple(edges), tuple(pairs.values()), len(seen))
 
 

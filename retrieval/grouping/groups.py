@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from jaxtyping import Float
 
+from delf_jax.errors import SearchIndexError
+from delf_jax.files.changer import only_changer
 from retrieval.grouping import graph
 from retrieval.grouping.examining import Edge, Examined, examine
 from retrieval.grouping.pair_log import PairLog
@@ -85,10 +87,13 @@ def group(
         advance: is told how much is done, and of how much.
 
     Raises:
-        SearchIndexError: a shard of the index is lost.
+        SearchIndexError: a shard of the index is lost, or another process is writing the log.
         OSError: the log cannot be read or written.
     """
-    with contextlib.closing(PairLog(log)) as kept:
+    with contextlib.ExitStack() as stack:
+        if log is not None:
+            stack.enter_context(only_changer(log, SearchIndexError))
+        kept = stack.enter_context(contextlib.closing(PairLog(log)))
         examined = examine(index, neighbours=neighbours, log=kept, advance=advance)
     groups = tuple(map(_group, graph.grouped(examined.edges)))
     inside = {name for each in groups for name in each.names}

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 
 import retrieval
+from delf_jax.errors import SearchIndexError
 from delf_jax.features import LocalFeatures
+from delf_jax.files.changer import only_changer
 from retrieval.grouping import examining
 from retrieval.grouping.groups import Grouping, group
+from tests.elsewhere import errors_elsewhere
 
 SIZE = (600, 800)
 
@@ -125,6 +128,12 @@ def test_a_photo_with_other_features_of_the_same_name_is_verified_anew(tmp_path:
     assert group(index, log=log).groups == ()
 
 
+def test_one_run_at_a_time_writes_a_log(tmp_path: Path) -> None:
+    with only_changer(tmp_path / "pairs.jsonl", SearchIndexError):
+        (refused,) = errors_elsewhere(lambda: group(build(["a0"]), log=tmp_path / "pairs.jsonl"))
+    assert "another writer is at work" in str(refused)
+
+
 def test_what_is_no_whole_line_of_a_log_is_dropped(whole: Grouping, tmp_path: Path) -> None:
     log = tmp_path / "pairs.jsonl"
     for line in (b"\xff\n", b"[]\n", b"{}\n", b'{"pair": [1]}\n', b'{"pair": ["a", "b"], "inliers": 3}\n'):
@@ -137,6 +146,18 @@ def test_what_is_no_whole_line_of_a_log_is_dropped(whole: Grouping, tmp_path: Pa
 def test_collections_without_a_group(names: list[str]) -> None:
     found = group(build(names))
     assert (found.groups, found.alone) == ((), tuple(names))
+
+
+def test_an_index_in_shards_gives_the_same_and_needs_all_shards(
+    whole: Grouping, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = PHOTOS.items()
+    with retrieval.ShardedIndex.build(photos, tmp_path / "i", shards=2, backend="exact", threshold=-5.0) as index:
+        assert told(group(index)) == told(whole)
+        lost = retrieval.SearchResult(False, [], index.acceptance(60), {"00001": "being started again"})
+        monkeypatch.setattr(index, "search", lambda *features, **options: lost)
+        with pytest.raises(SearchIndexError, match=r"shard 00001 is lost \(being started again\)"):
+            group(index)
 
 
 def test_photos_that_are_all_alike_are_one_group_of_copies() -> None:
