@@ -48,7 +48,7 @@ class Group:
 
     collection: Annotated[Positional[str], arg(metavar="INDEX")]
     out: Annotated[str, arg(metavar="DIR")]
-    neighbours: int = 20
+    neighbours: int = 10
     labels: Annotated[str, arg(metavar="none|folders|FILE")] = "none"
     page: bool = True
     json: bool = False

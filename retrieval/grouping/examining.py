@@ -42,7 +42,7 @@ class Edge:
         log10_nfa: log10 of the number of such pairs to expect by chance among all pairs of the collection.
         limit: edges are accepted at or below this ``log10_nfa``.
         transform: float64 [3, 3], from (x, y, 1) of ``a`` to ``b``, in pixels of the upright originals.
-        regions: boxes [x0, y0, x1, y1] around the inliers in ``a`` and in ``b``.
+        regions: boxes [x0, y0, x1, y1], edges in pixels, around the inliers in ``a`` and in ``b``.
         copy: they are copies of one picture; otherwise other views.
     """
 
@@ -81,7 +81,7 @@ class Examined:
 def examine(
     index: SearchableIndex,
     *,
-    neighbours: int = 20,
+    neighbours: int = 10,
     log: PairLog | None = None,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> Examined:
@@ -194,7 +194,7 @@ class _Verifier:
             inliers=match.inliers,
             log10_nfa=match.log10_nfa,
             transform=match.transform.astype(np.float64),
-            regions=np.array([[*points.min(axis=0), *points.max(axis=0)] for points in both], np.float64),
+            regions=0.5 + np.array([[*points.min(axis=0), *points.max(axis=0)] for points in both], np.float64),
             copy=is_copy(query, photo, match, domains=domains),
         )
 

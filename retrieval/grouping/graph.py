@@ -65,7 +65,7 @@ def _contradicts(graph: "nx.Graph[str]", edge: Edge) -> bool:
 
 def _closes(graph: "nx.Graph[str]", edge: Edge, third: str) -> bool:
     """Whether the way over a third photo ends where the edge does, for the corners of the edge's region."""
-    (x0, y0, x1, y1), _ = edge.regions
+    x0, y0, x1, y1 = edge.regions[0] - 0.5  # from edges to points
     corners = np.array([[x, y, 1.0] for x, y in itertools.product((x0, x1), (y0, y1))])
     there, back = graph.edges[edge.a, third]["edge"], graph.edges[third, edge.b]["edge"]
     direct = _moved(corners, edge.transform)

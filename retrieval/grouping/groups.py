@@ -22,7 +22,7 @@ class Member:
 
     Attributes:
         name: of the photo.
-        region: box [x0, y0, x1, y1] around what its surest partner shows too, in pixels of the upright original.
+        region: box [x0, y0, x1, y1], edges in pixels of the upright original, around what its surest partner shows too.
         copy_of: the photo of the group that it is a copy of; None if it is no copy, or the one that others are
             copies of.
     """
@@ -70,7 +70,7 @@ class Grouping:
 def group(
     index: SearchableIndex,
     *,
-    neighbours: int = 20,
+    neighbours: int = 10,
     log: str | os.PathLike[str] | None = None,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> Grouping:

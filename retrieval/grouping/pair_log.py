@@ -17,7 +17,7 @@ class Finding(NamedTuple):
         inliers: matches that agree on the transform.
         log10_nfa: of this pair alone.
         transform: float64 [3, 3], from the first photo to the second.
-        regions: float64 [2, 4], boxes [x0, y0, x1, y1] around the inliers in the first and in the second photo.
+        regions: float64 [2, 4], boxes [x0, y0, x1, y1], edges in pixels, around the inliers in both photos.
         copy: the photos are copies of one picture.
     """
 

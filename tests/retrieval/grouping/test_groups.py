@@ -78,8 +78,9 @@ def test_scenes_are_groups_and_copies_are_told(whole: Grouping) -> None:
         moved = np.c_[src[:common], np.ones(common)] @ edge.transform.T
         assert np.abs(moved[:, :2] - dst[:common]).max() < 5
         for region, points in zip(edge.regions, (src, dst), strict=True):
-            assert (points.min(axis=0) <= region[:2]).all()
-            assert (region[2:] <= points.max(axis=0)).all()
+            edges = region - 0.5
+            assert (points.min(axis=0) <= edges[:2]).all()
+            assert (edges[2:] <= points.max(axis=0)).all()
 
 
 def test_every_pair_is_counted_once(whole: Grouping) -> None:
