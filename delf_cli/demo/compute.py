@@ -83,7 +83,7 @@ def compute_story(options: ExtractionOptions, report: Report) -> tuple[Story, di
             for name in [*queries, *members]
         }
     with clock.step("Group", f"{len(names)} photos"):
-        grouping = group(Index.build(features.items(), backend="exact", **made_by), neighbours=5)
+        grouping = group(Index.build(features.items(), **made_by), neighbours=5)
     with clock.step("Localize and explain", f"{len(LOCATED)} photos, each with a predictor of the other photos"):
         located = [dense_maps.locate(name, maps) for name in LOCATED]
     with clock.step("Draw"):
