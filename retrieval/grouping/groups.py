@@ -101,7 +101,8 @@ def group(
 
 
 def _group(edges: Iterable[Edge]) -> Group:
-    edges = tuple(sorted(edges, key=lambda edge: edge.log10_nfa))
+    # Names decide between equals: edges come out of sets, whose order changes from run to run.
+    edges = tuple(sorted(edges, key=lambda edge: (edge.log10_nfa, edge.a, edge.b)))
     best = graph.representative(edges)
     originals: dict[str, str] = {}
     for copies in graph.copies_of(edges):

@@ -10,7 +10,7 @@ import retrieval
 from delf_jax.errors import SearchIndexError
 from delf_jax.features import LocalFeatures
 from delf_jax.files.changer import only_changer
-from retrieval.grouping import examining
+from retrieval.grouping import examining, graph
 from retrieval.grouping.groups import Grouping, group
 from tests.elsewhere import errors_elsewhere
 
@@ -166,3 +166,16 @@ def test_photos_that_are_all_alike_are_one_group_of_copies() -> None:
     (each,) = group(index).groups
     assert len(each.members) == 5
     assert sum(member.copy_of is not None for member in each.members) == 4
+
+
+def test_names_decide_the_order_of_equally_sure_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    index = retrieval.Index.build([(name, PHOTOS["a0"]) for name in "abc"], backend="exact", threshold=-5.0)
+    in_order = graph.grouped
+    found = []
+    for step in (1, -1):
+        monkeypatch.setattr(graph, "grouped", lambda edges, step=step: [each[::step] for each in in_order(edges)])
+        found.append(group(index))
+    assert told(found[0]) == told(found[1])
+    (each,) = found[0].groups
+    assert len({edge.log10_nfa for edge in each.edges}) == 1
+    assert [edge.a + edge.b for edge in each.edges] == ["ab", "ac", "bc"]
