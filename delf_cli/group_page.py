@@ -87,7 +87,8 @@ class _Pictures:
         except ImageError:
             return ""
         self._drawn += 1
-        picture = result_pictures.draw_pair(left, right, proof(self._index, edge))
+        match = proof(self._index, edge.a, edge.b, log10_nfa=edge.log10_nfa, limit=edge.limit)
+        picture = result_pictures.draw_pair(left, right, match)
         return _image(picture, f"{_base(edge.a)} beside {_base(edge.b)}, their {edge.inliers} matches joined by lines")
 
 

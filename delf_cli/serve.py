@@ -28,6 +28,7 @@ class Serve:
         index: the index, as written by `delf-jax index`.
         predictor: predictor, as written by `delf-jax fit-localizer`. The page then also shows where the object is, and
             why.
+        groups: folder that `delf-jax group` wrote for the index. The page then also shows the groups.
         host: address to listen at. With any other than the default, everyone who can reach it can search the index and
             see its photos.
         port: port to listen at; 0 takes any free port.
@@ -38,6 +39,7 @@ class Serve:
 
     index: Annotated[Positional[str], arg(metavar="INDEX")]
     predictor: Annotated[str | None, arg(help_behavior_hint="(default: search only)")] = None
+    groups: Annotated[str | None, arg(metavar="DIR", help_behavior_hint="(default: search only)")] = None
     host: str = "127.0.0.1"
     port: int = 8000
     top: int = 10
@@ -86,6 +88,7 @@ class Serve:
         environment.start_jax()
         import retrieval
         from delf_cli.web import app
+        from delf_cli.web.groups import Groups
         from delf_cli.web.localizer import Localizer
         from delf_cli.web.searcher import Searcher
         from localization import Predictor
@@ -95,7 +98,8 @@ class Serve:
         index.require(extractor.fingerprint)
         localizer = None if self.predictor is None else Localizer(Predictor.open(self.predictor))
         searcher = Searcher(index, extractor, top=self.top, verify=self.verify)
-        return app.create(searcher, localizer, host=self.host)
+        groups = None if self.groups is None else Groups(self.groups, searcher)
+        return app.create(searcher, localizer, groups, host=self.host)
 
 
 def _listening(host: str, port: int) -> socket.socket:

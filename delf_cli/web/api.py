@@ -1,6 +1,10 @@
 """The JSON interface of the page. Errors are {"error": "a sentence"}, pictures are JPEG, everything else is JSON.
 
-    GET  /api/collection                      number of photos and features, upload limits, and the predictor or null
+    GET  /api/collection                      number of photos and features, upload limits, number of groups, and the
+                                              predictor or null
+    GET  /api/groups                          alone (photos in no group), and groups: label, members (name, place,
+                                              copy_of, other_name), pairs (a, b, inliers, log10_nfa, limit, copy)
+    GET  /api/groups/GROUP/PAIR.jpg           two photos of a group side by side, matches joined; both start at 0
     POST /api/photos                          body: the bytes of a photo file -> id, width, height (upright pixels)
     GET  /api/photos/ID.jpg                   the photo, upright and reduced
     POST /api/photos/ID/search                {"box": [x0, y0, x1, y1] or null} -> id, accepted, threshold, guarantee,
@@ -33,6 +37,7 @@ from starlette.routing import Route
 from delf_cli import result_pictures
 from delf_cli.report import jsonable
 from delf_cli.web import request_parsing
+from delf_cli.web.groups import Groups
 from delf_cli.web.localizer import LocalizedPhoto, Localizer
 from delf_cli.web.lru_cache import LruCache
 from delf_cli.web.searcher import SearchAnswer, Searcher
@@ -62,8 +67,8 @@ class _Photo(NamedTuple):
 class Api:
     """The request handlers, and what they keep in memory between requests."""
 
-    def __init__(self, searcher: Searcher, localizer: Localizer | None) -> None:
-        self._searcher, self._localizer = searcher, localizer
+    def __init__(self, searcher: Searcher, localizer: Localizer | None, groups: Groups | None) -> None:
+        self._searcher, self._localizer, self._groups = searcher, localizer, groups
         self._worker = Worker()
         self._photos: LruCache[_Photo] = LruCache(_PHOTOS, total=_PHOTO_BYTES, size=lambda photo: len(photo.data))
         # Answers hold the id of their photo, not the photo, so that they do not keep forgotten photos in memory.
@@ -71,7 +76,7 @@ class Api:
         self._localized: LruCache[tuple[str, LocalizedPhoto]] = LruCache(_ANSWERS)
 
     def routes(self) -> list[Route]:
-        """The addresses that are answered; those of the predictor only if there is one."""
+        """The addresses that are answered; those of the predictor and of the groups only if there are any."""
         routes = [
             Route("/api/collection", self._collection),
             Route("/api/collection/{place:int}.jpg", self._thumbnail),
@@ -87,6 +92,11 @@ class Api:
                 Route("/api/maps/{id}/boxes", self._boxes),
                 Route("/api/maps/{id}.jpg", self._heat_map),
             ]
+        if self._groups is not None:
+            routes += [
+                Route("/api/groups", self._all_groups),
+                Route("/api/groups/{group:int}/{pair:int}.jpg", self._proof_of_pair),
+            ]
         return routes
 
     async def _collection(self, request: Request) -> Response:
@@ -98,6 +108,7 @@ class Api:
                 "max_bytes": MAX_BYTES,
                 "max_pixels": MAX_PIXELS,
                 "smallest_box": request_parsing.SMALLEST_BOX,
+                "groups": 0 if self._groups is None else len(self._groups.record()["groups"]),
                 "predictor": None if self._localizer is None else self._localizer.describe(),
             }
         )
@@ -132,6 +143,18 @@ class Api:
         if place >= len(self._searcher.index):
             raise HTTPException(404, "the index has no such photo")
         return _jpeg(await run_in_threadpool(_or_404, self._searcher.thumbnail, place))
+
+    async def _all_groups(self, request: Request) -> Response:
+        assert self._groups is not None
+        return JSONResponse(self._groups.record())
+
+    async def _proof_of_pair(self, request: Request) -> Response:
+        assert self._groups is not None
+        group, pair = request.path_params["group"], request.path_params["pair"]
+        try:
+            return _jpeg(await self._worker.run(request, _or_404, self._groups.proof, group, pair))
+        except IndexError:
+            raise HTTPException(404, "there is no such pair") from None
 
     async def _localize(self, request: Request) -> Response:
         assert self._localizer is not None

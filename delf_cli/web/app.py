@@ -13,6 +13,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from delf_cli.web.api import Api
+from delf_cli.web.groups import Groups
 from delf_cli.web.guard import Guard
 from delf_cli.web.localizer import Localizer
 from delf_cli.web.searcher import Searcher
@@ -26,14 +27,15 @@ FILES = {
     "/page.js": (_HERE / "page.js", "text/javascript"),
     "/stage.js": (_HERE / "stage.js", "text/javascript"),
     "/show.js": (_HERE / "show.js", "text/javascript"),
+    "/tabs.js": (_HERE / "tabs.js", "text/javascript"),
 }
 
 _log = logging.getLogger(__name__)
 
 
-def create(searcher: Searcher, localizer: Localizer | None, *, host: str) -> ASGIApp:
+def create(searcher: Searcher, localizer: Localizer | None, groups: Groups | None, *, host: str) -> ASGIApp:
     """The application, for any ASGI server that listens at ``host``."""
-    routes = [*(Route(path, _file(*file)) for path, file in FILES.items()), *Api(searcher, localizer).routes()]
+    routes = [*(Route(path, _file(*file)) for path, file in FILES.items()), *Api(searcher, localizer, groups).routes()]
     handlers: Any = {HTTPException: _http_error, ImageError: _bad_photo, Exception: _internal_error}
     return Guard(Starlette(routes=routes, exception_handlers=handlers), host=host)
 

@@ -1,7 +1,8 @@
 // The page: takes a photo, asks the server, and shows the answer. Only the answer to the latest request is shown.
 
-import { element, number, showLocated, showMatches, showWhy } from "/show.js";
+import { element, number, showGroups, showLocated, showMatches, showWhy } from "/show.js";
 import { Stage } from "/stage.js";
+import { Tabs } from "/tabs.js";
 
 const $ = (id) => document.getElementById(id);
 const HINTS = {
@@ -83,8 +84,11 @@ const stage = new Stage($("stage"), {
   onDrawing: (on) => $("draw").setAttribute("aria-pressed", String(on)),
 });
 
+const views = new Tabs($("views"), view);
+
 async function take(file) {
   if (!file) return;
+  views.choose($("tab-find"));
   const name = file.name || "pasted photo";
   if (collection && file.size > collection.max_bytes) {
     complain(name, new RequestError(`the file is larger than ${collection.max_bytes >> 20} MiB; save the photo smaller`));
@@ -184,13 +188,17 @@ async function moveThreshold(value) {
   }
 }
 
-function choose(tab) {
-  const isSearch = tab.id === "tab-search";
-  for (const other of document.querySelectorAll("[role=tab]")) {
-    other.setAttribute("aria-selected", String(other === tab));
-    other.tabIndex = other === tab ? 0 : -1;
-    $(other.getAttribute("aria-controls")).hidden = other !== tab;
+async function view(tab) {
+  if (tab.id !== "tab-groups" || $("view-groups").childElementCount) return;
+  try {
+    $("status").textContent = showGroups($("view-groups"), await ask("/api/groups"));
+  } catch (error) {
+    complain("Groups", error);
   }
+}
+
+function act(tab) {
+  const isSearch = tab.id === "tab-search";
   $("box-controls").hidden = !isSearch;
   $("map-controls").hidden = isSearch;
   stage.setMode(isSearch ? "box" : "place");
@@ -209,17 +217,7 @@ function describeStage() {
 
 async function start() {
   describeStage();
-  const [finding, locating] = document.querySelectorAll("[role=tab]");
-  for (const tab of [finding, locating]) {
-    tab.addEventListener("click", () => choose(tab));
-    tab.addEventListener("keydown", (event) => {
-      const next = { ArrowLeft: finding, Home: finding, ArrowRight: locating, End: locating }[event.key];
-      if (!next) return;
-      event.preventDefault();
-      next.focus();
-      choose(next);
-    });
-  }
+  new Tabs($("actions"), act);
   $("file").addEventListener("change", () => {
     take($("file").files[0]);
     $("file").value = ""; // so that choosing the same file again is a change
@@ -257,7 +255,9 @@ async function start() {
   }
   $("collection").textContent = `${number(collection.photos)} photos, ${number(collection.features)} features`;
   const predictor = collection.predictor;
-  document.querySelector("[role=tablist]").hidden = !predictor;
+  $("actions").hidden = !predictor;
+  $("views").hidden = !collection.groups;
+  $("tab-groups").textContent = `Groups (${number(collection.groups)})`;
   if (!predictor?.labels.length) return;
   $("label").append(element("option", { value: "" }, "any class"), ...predictor.labels.map((name) => element("option", { value: name }, name)));
   $("label-choice").hidden = false;

@@ -48,12 +48,15 @@ class Searcher:
             raise features
         return SearchAnswer(features, self.index.search(features, verify=self._verify, top=self._top))
 
+    def photo(self, name: str) -> dict[str, Any]:
+        """A photo of the index for JSON: its display name and its place in the index; KeyError if there is none."""
+        return {"name": self._shown[name], "place": self._places[name]}
+
     def record(self, answer: SearchAnswer) -> dict[str, Any]:
-        """The answer for JSON; photos of the index have their display name and their place in the index."""
+        """The answer for JSON; photos of the index as ``photo`` gives them."""
         matches = [
             {
-                "name": self._shown[found.image],
-                "place": self._places[found.image],
+                **self.photo(found.image),
                 "inliers": found.inliers,
                 "putative": found.putative,
                 "log10_nfa": found.log10_nfa,

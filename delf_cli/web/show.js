@@ -103,6 +103,51 @@ export function showMatches(panel, found, photos, hasBox) {
     : `No match for ${what}.`;
 }
 
+const count = (many, what) => `${number(many)} ${what}${many === 1 ? "" : "s"}`;
+
+function member(photo) {
+  const marks = [...(photo.copy_of ? [["copy", `a copy of ${photo.copy_of}`]] : []), ...(photo.other_name ? [["another name", ""]] : [])];
+  const chips = marks.map(([word, title]) => element("span", { className: "chip no", title }, word));
+  return element(
+    "li",
+    { title: photo.name },
+    picture(`/api/collection/${photo.place}.jpg`, "", gone("Its file has been moved or deleted.")),
+    photo.name,
+    ...chips,
+  );
+}
+
+function pair(found, address) {
+  const kind = found.copy ? "copies" : "two views";
+  const line = `${found.a} and ${found.b}: ${kind}, ${found.inliers} inliers, log10 NFA ${number(found.log10_nfa, 1)} (limit ${number(found.limit, 1)})`;
+  const proof = element("div", { className: "proof" });
+  const details = element("details", {}, element("summary", {}, line), proof);
+  details.addEventListener("toggle", () => {
+    if (!details.open || proof.childElementCount) return;
+    const alt = `${found.a} beside ${found.b}, ${found.inliers} matching features joined by lines`;
+    proof.append(picture(address, alt, gone("No picture: a photo’s file has been moved or deleted.")));
+  });
+  return details;
+}
+
+// Shows the groups of the collection. Returns one sentence for screen readers.
+export function showGroups(panel, found) {
+  const cards = found.groups.map((group, place) => {
+    const size = `${group.members.length} photos${group.label ? ` · ${group.label}` : ""}`;
+    const title = `Group ${place + 1}`;
+    return element(
+      "article",
+      { className: "card", "aria-label": title },
+      element("div", { className: "head" }, element("h3", {}, title), element("span", {}, size)),
+      element("ul", { className: "sheet" }, ...group.members.map(member)),
+      ...group.pairs.map((each, rank) => pair(each, `/api/groups/${place}/${rank}.jpg`)),
+    );
+  });
+  const sentence = `${count(found.groups.length, "group")}; ${count(found.alone, "photo")} in none.`;
+  panel.replaceChildren(element("p", { className: "soft" }, `${sentence} Open a pair to see its proof.`), ...cards);
+  return sentence;
+}
+
 // Shows what was located. Returns one sentence for screen readers.
 export function showLocated(panel, located) {
   const count = located.boxes.length;

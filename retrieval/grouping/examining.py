@@ -146,11 +146,15 @@ def examine(
     return Examined(names, tuple(edges), tuple(pairs.values()), len(seen))
 
 
-def proof(index: SearchableIndex, edge: Edge) -> Match:
-    """The match that proves an edge, found again: with the matched points, which an edge does not keep."""
-    a, b = index.features(edge.a), index.features(edge.b)
-    (match,) = verify_candidates(a, [(edge.b, 0.0, b)], _settings(_max_side(index)))
-    return dataclasses.replace(match, log10_nfa=edge.log10_nfa, threshold=edge.limit)
+def proof(index: SearchableIndex, a: str, b: str, *, log10_nfa: float, limit: float) -> Match:
+    """The match that proves an edge, found again: with the matched points, which an edge does not keep.
+
+    Args:
+        index: of the photos.
+        a, b, log10_nfa, limit: of the edge.
+    """
+    (match,) = verify_candidates(index.features(a), [(b, 0.0, index.features(b))], _settings(_max_side(index)))
+    return dataclasses.replace(match, log10_nfa=log10_nfa, threshold=limit)
 
 
 def _settings(max_side: int) -> VerificationSettings:

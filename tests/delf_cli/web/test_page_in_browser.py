@@ -1,11 +1,14 @@
 """The page in headless Chromium: by mouse, by keyboard alone, and with what is no photo."""
 
+import contextlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.delf_cli.web.conftest import Grouped
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs delf-jax[web,browser]")
 pytest.importorskip("uvicorn", reason="needs delf-jax[web,browser]")
@@ -31,8 +34,8 @@ def browser() -> Iterator[Any]:
         browser.close()
 
 
-@pytest.fixture
-def page(browser: Any, address: str) -> Iterator[Any]:
+@contextlib.contextmanager
+def opened(browser: Any, address: str) -> Iterator[Any]:
     """The page, freshly opened; nothing may fail in it unseen, and nothing be asked of another host."""
     page = browser.new_page(viewport={"width": 1100, "height": 800})
     page.set_default_timeout(WAIT)
@@ -42,10 +45,16 @@ def page(browser: Any, address: str) -> Iterator[Any]:
         "request", lambda request: None if request.url.startswith((address, "data:")) else failures.append(request.url)
     )
     page.goto(address)
-    sync_api.expect(page.locator("#collection")).to_contain_text("5 photos")
+    sync_api.expect(page.locator("#collection")).to_contain_text("photos")
     yield page
     page.close()
     assert not failures
+
+
+@pytest.fixture
+def page(browser: Any, address: str) -> Iterator[Any]:
+    with opened(browser, address) as page:
+        yield page
 
 
 def settled(page: Any) -> None:
@@ -132,6 +141,24 @@ def test_the_keyboard_alone_is_enough(page: Any, photos: Path) -> None:
     for key in ("ArrowRight", "ArrowDown", "Enter"):
         keyboard.press(key)
     expect(page.locator("#why h3")).to_contain_text("Why")
+
+
+def test_groups_and_their_proofs_by_keyboard_and_back_to_a_photo(browser: Any, grouped: Grouped, photos: Path) -> None:
+    with opened(browser, grouped.address) as page:
+        expect, keyboard = sync_api.expect, page.keyboard
+        keyboard.press("Tab")
+        keyboard.press("End")
+        expect(page.locator("#view-find")).to_be_hidden()
+        expect(page.locator("#status")).to_have_text("1 group; 1 photo in none.")
+        expect(page.locator("#view-groups .sheet img")).to_have_count(2)
+        expect(page.locator("#view-groups .chip")).to_have_text("copy")
+        keyboard.press("Tab")
+        assert page.evaluate("() => document.activeElement.tagName") == "SUMMARY"
+        keyboard.press("Enter")
+        expect(page.locator("#view-groups details[open] .proof img")).to_be_visible()
+        drop(page, photos / "graf1.jpg")
+        expect(page.locator("#view-groups")).to_be_hidden()
+        expect(page.locator(".verdict h2")).to_contain_text("Found in")
 
 
 def test_what_is_no_photo_gets_a_friendly_sentence(page: Any, photos: Path) -> None:

@@ -24,6 +24,7 @@ from delf_cli.web import api, app  # noqa: E402
 from delf_cli.web.lru_cache import LruCache  # noqa: E402
 from tests.conftest import ROOT  # noqa: E402
 from tests.delf_cli.conftest import Run  # noqa: E402
+from tests.delf_cli.web.conftest import Grouped  # noqa: E402
 from tests.delf_cli.web.live_page import served  # noqa: E402
 
 
@@ -66,6 +67,37 @@ def test_an_index_in_shards_is_searched_and_shown(store: Path, photos: Path, tmp
         assert (best["name"], best["accepted"]) == ("graf1.jpg", True)
         for picture in (f"/api/searches/{found['id']}/0.jpg", f"/api/collection/{best['place']}.jpg"):
             assert client.get(picture).headers["content-type"] == "image/jpeg"
+
+
+def test_groups_are_shown_with_their_proofs(grouped: Grouped) -> None:
+    (written,) = (json.loads(line) for line in (grouped.groups / "groups.jsonl").read_text().splitlines())
+    with httpx.Client(base_url=grouped.address, timeout=120) as client:
+        assert client.get("/api/collection").json()["groups"] == 1
+        found = client.get("/api/groups").json()
+        assert found["alone"] == 1
+        (shown,) = found["groups"]
+        assert [one["name"] for one in shown["members"]] == [
+            os.path.basename(one["file"]) for one in written["members"]
+        ]
+        assert sum(one["copy_of"] is not None for one in shown["members"]) == 1
+        assert [pair["inliers"] for pair in shown["pairs"]] == [edge["inliers"] for edge in written["edges"]]
+        picture = client.get("/api/groups/0/0.jpg")
+        assert picture.headers["content-type"] == "image/jpeg"
+        Image.open(io.BytesIO(picture.content)).load()
+        for address in ("/api/groups/1/0.jpg", "/api/groups/0/99.jpg"):
+            assert client.get(address).status_code == 404
+
+
+def test_groups_that_are_not_of_the_index_are_one_line(run: Run, grouped: Grouped, tmp_path: Path) -> None:
+    missing = run("serve", grouped.index, "--groups", tmp_path, "--port", "0")
+    assert "write it with delf-jax group INDEX --out" in missing.err
+    other = (grouped.groups / "groups.jsonl").read_text().replace("graf1.jpg", "gone.jpg")
+    for text in (other, "{", "[]\n"):
+        (tmp_path / "groups.jsonl").write_text(text)
+        refused = run("serve", grouped.index, "--groups", tmp_path, "--port", "0")
+        assert (refused.code, refused.out) == (missing.code, "")
+        assert "write it again with delf-jax group" in refused.err
+        assert refused.err.count("\n") == 1
 
 
 def test_a_part_is_searched_alone(client: Any, photos: Path) -> None:
