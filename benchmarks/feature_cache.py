@@ -63,11 +63,4 @@ def photo_key(photo: Path) -> str:
 
 def strongest(features: LocalFeatures, count: int) -> LocalFeatures:
     """The first ``count`` features of a photo; they have the highest scores."""
-    return LocalFeatures(
-        keypoints=features.keypoints[:count],
-        scales=features.scales[:count],
-        scores=features.scores[:count],
-        descriptors=features.descriptors[:count],
-        image_size=features.image_size,
-        domain=features.domain,
-    )
+    return features.take(slice(count))

@@ -118,16 +118,7 @@ def at_scales(features: LocalFeatures, point: Point) -> LocalFeatures:
     relative = features.scales * Domain.whole(features.image_size, point.max_side).pixel
     nearest = np.array(ALL_SCALES)[np.abs(np.log(relative[:, None] / np.array(ALL_SCALES))).argmin(axis=1)]
     rows = np.isin(nearest, point.scales)
-    return strongest(
-        dataclasses.replace(
-            features,
-            keypoints=features.keypoints[rows],
-            scales=features.scales[rows],
-            scores=features.scores[rows],
-            descriptors=features.descriptors[rows],
-        ),
-        point.features,
-    )
+    return strongest(features.take(rows), point.features)
 
 
 def _reduced_to(longest: int, max_side: int) -> int:

@@ -39,13 +39,13 @@ class HeadStatistics(NamedTuple):
         return closed_form.solve(self.foreground).w.astype("float32")
 
 
-def evenly_spaced(photos: Sequence[_T]) -> Sequence[_T]:
-    """At most 300 of the photos, in even steps: enough to fit a head.
+def evenly_spaced(photos: Sequence[_T], most: int = _PHOTOS) -> Sequence[_T]:
+    """At most so many of the photos, in even steps: 300 are enough to fit a head.
 
     >>> list(evenly_spaced(range(1000)))[:4]
     [0, 4, 8, 12]
     """
-    return photos[:: max(1, math.ceil(len(photos) / _PHOTOS))]
+    return photos[:: max(1, math.ceil(len(photos) / most))]
 
 
 def gather_statistics(

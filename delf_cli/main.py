@@ -34,6 +34,7 @@ _COMMANDS: dict[str, str | dict[str, str]] = {
     "serve": "delf_cli.serve:Serve",
     "prepare": "delf_cli.prepare:Prepare",
     "pca": "delf_cli.pca:Pca",
+    "descriptors": "delf_cli.descriptors:Descriptors",
     "train": "delf_cli.train:Train",
     "fit-localizer": "delf_cli.fit_localizer:FitLocalizer",
     "localize": "delf_cli.localize:Localize",

@@ -103,6 +103,11 @@ class LocalFeatures:
         columns = (self.keypoints, self.scales[:, None], self.scores[:, None], self.descriptors)
         return np.logical_and.reduce([np.isfinite(np.asarray(column)).all(axis=1) for column in columns])
 
+    def take(self, rows: Any) -> "LocalFeatures":
+        """The features of one photo at these rows: a slice, a mask, or numbers in the wanted order."""
+        columns = {name: getattr(self, name)[rows] for name in ("keypoints", "scales", "scores", "descriptors")}
+        return dataclasses.replace(self, **columns)
+
     @classmethod
     def empty(cls, image_size: tuple[int, int], dimension: int) -> "LocalFeatures":
         """The features of a photo in which nothing was found."""

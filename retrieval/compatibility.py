@@ -1,6 +1,5 @@
 """Checks that features fit an index: the same model, the same settings, the same dimension."""
 
-import dataclasses
 from collections.abc import Iterable, Iterator
 from typing import Protocol, runtime_checkable
 
@@ -69,7 +68,4 @@ def photos_with_names(
 def finite_features(features: LocalFeatures) -> LocalFeatures:
     """The same features without those that hold NaN or infinite numbers."""
     finite = features.is_finite()
-    if finite.all():
-        return features
-    columns = {name: getattr(features, name)[finite] for name in ("keypoints", "scales", "scores", "descriptors")}
-    return dataclasses.replace(features, **columns)
+    return features if finite.all() else features.take(finite)

@@ -6,30 +6,26 @@ two photos named the other, and not at all if both are surely in one group alrea
 
 import dataclasses
 import functools
-import hashlib
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float
 from networkx.utils import UnionFind
 
 from delf_jax.errors import SearchIndexError
-from delf_jax.features import LocalFeatures
 from delf_jax.settings import ExtractionSettings
-from retrieval.grouping.copies import is_copy
-from retrieval.grouping.pair_log import Finding, PairLog
+from retrieval.grouping.pair_log import PairLog
+from retrieval.grouping.pair_verifier import PairVerifier, alone
 from retrieval.search import SearchableIndex
-from retrieval.verification.verify import Match, VerificationSettings, domain_of, verify_candidates
+from retrieval.verification.verify import Match, verify_candidates
 
 # An edge whose log10 NFA is so far below the limit is sure: its two photos need no further proof.
 SURE = 10.0
 # Each photo's nearest photos are verified first, because copies are among them; the next ones only if they are not
 # surely in one group with it yet.
 ROUNDS = (0, 2, 5, 10, 20, 50, 100)
-# Of single pairs, whatever the size of the collection; a pair above it is never accepted.
-LOOSE = -2.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -115,7 +111,7 @@ def examine(
     edges: list[Edge] = []
     seen: set[frozenset[str]] = set()
     groups = UnionFind(names)
-    verifier = _Verifier(index, log)
+    verifier = PairVerifier(index.features, _max_side(index), log)
     for begin, end in rounds:
         for name in names:
             asked = [
@@ -153,58 +149,9 @@ def proof(index: SearchableIndex, a: str, b: str, *, log10_nfa: float, limit: fl
         index: of the photos.
         a, b, log10_nfa, limit: of the edge.
     """
-    (match,) = verify_candidates(index.features(a), [(b, 0.0, index.features(b))], _settings(_max_side(index)))
+    (match,) = verify_candidates(index.features(a), [(b, 0.0, index.features(b))], alone(_max_side(index)))
     return dataclasses.replace(match, log10_nfa=log10_nfa, threshold=limit)
-
-
-def _settings(max_side: int) -> VerificationSettings:
-    """Each pair is judged as if there were no others, so that what is found never changes."""
-    return VerificationSettings(threshold=LOOSE, max_side=max_side, photos_verified=1)
 
 
 def _max_side(index: SearchableIndex) -> int:
     return (index.settings or ExtractionSettings()).max_side
-
-
-class _Verifier:
-    """Verifies pairs of an index's photos, each as if there were no others, unless the log has them."""
-
-    def __init__(self, index: SearchableIndex, log: PairLog) -> None:
-        self._photo = functools.lru_cache(maxsize=1024)(index.features)
-        self._known = functools.cache(self._digest_and_size)
-        self._max_side = _max_side(index)
-        self._log = log
-
-    def size(self, name: str) -> int:
-        """Number of features of a photo."""
-        return self._known(name)[1]
-
-    def findings(self, name: str, others: Sequence[str]) -> list[Finding | None]:
-        """What the pairs of a photo with others prove, in the order of these."""
-        pairs = {other: (self._known(name)[0], self._known(other)[0]) for other in others}
-        new = [other for other in others if pairs[other] not in self._log]
-        query = self._photo(name)
-        candidates = [(other, 0.0, self._photo(other)) for other in new]
-        matches = verify_candidates(query, candidates, _settings(self._max_side))
-        self._log.add({pairs[m.image]: self._finding(query, self._photo(m.image), m) for m in matches})
-        return [self._log[pairs[other]] for other in others]
-
-    def _finding(self, query: LocalFeatures, photo: LocalFeatures, match: Match) -> Finding | None:
-        if not match.accepted or match.transform is None or match.log10_nfa is None:
-            return None
-        both = match.query_points[match.is_inlier], match.points[match.is_inlier]
-        domains = domain_of(query, self._max_side), domain_of(photo, self._max_side)
-        return Finding(
-            inliers=match.inliers,
-            log10_nfa=match.log10_nfa,
-            transform=match.transform.astype(np.float64),
-            regions=0.5 + np.array([[*points.min(axis=0), *points.max(axis=0)] for points in both], np.float64),
-            copy=is_copy(query, photo, match, domains=domains),
-        )
-
-    def _digest_and_size(self, name: str) -> tuple[str, int]:
-        photo = self._photo(name)
-        digest = hashlib.sha256(repr((photo.image_size, photo.domain)).encode())
-        for column in (photo.keypoints, photo.scales, photo.descriptors):
-            digest.update(np.ascontiguousarray(column).tobytes())
-        return digest.hexdigest()[:32], len(photo)

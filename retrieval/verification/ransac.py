@@ -135,7 +135,7 @@ def estimate(
         found = lax.platform_dependent(photo, candidates, key, cpu=on_cpu, default=elsewhere)
     else:
         is_cpu = jax.default_backend() == "cpu"
-        with compiling_for("the verification of matches"):
+        with compiling_for(f"the verification of up to {_rows(n)} matches"):
             found = map_chunks(
                 partial(program, key=key, together=not is_cpu),
                 photo,

@@ -10,7 +10,7 @@ import retrieval
 from delf_jax.errors import SearchIndexError
 from delf_jax.features import LocalFeatures
 from delf_jax.files.changer import only_changer
-from retrieval.grouping import examining, graph
+from retrieval.grouping import graph, pair_verifier
 from retrieval.grouping.groups import Grouping, group
 from tests.elsewhere import errors_elsewhere
 
@@ -93,13 +93,13 @@ def test_a_run_that_was_killed_goes_on_and_comes_to_the_same(
     whole: Grouping, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log, asked = tmp_path / "pairs.jsonl", []
-    verify = examining.verify_candidates
+    verify = pair_verifier.verify_candidates
 
     def counted(query: LocalFeatures, candidates: list[tuple[str, float, LocalFeatures]], settings: object) -> object:
         asked.extend(candidates)
         return verify(query, candidates, settings)
 
-    monkeypatch.setattr(examining, "verify_candidates", counted)
+    monkeypatch.setattr(pair_verifier, "verify_candidates", counted)
     assert told(group(build(), log=log)) == told(whole)
     assert len(asked) == whole.examined.verified
     data = log.read_bytes()
