@@ -15,9 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 import delf_jax
-from benchmarks.feature_cache import cached_features, strongest
-from benchmarks.frontier_points import ALL_SCALES, Point, at_scales
-from benchmarks.raw_features import ALL_PEAKS, RawFeatures, with_head
+from benchmarks.raw_features import RawFeatures, with_head
 from benchmarks.strangers import PARTS, Stranger, part_of
 from delf_jax.extraction.head import Head
 from delf_jax.features import LocalFeatures
@@ -129,28 +127,15 @@ def verified(query: LocalFeatures, indexed: Sequence[LocalFeatures]) -> Float[np
 
 def extracted(head: Path, cache: Path, deadline: float = np.inf) -> Callable[[Path], LocalFeatures]:
     """A function from photos to their features; it raises OutOfTime after the deadline."""
-    arrays = Head.open(head).arrays()
-    raw = RawFeatures(scales=ALL_SCALES)
-    point = Point(ExtractionSettings.max_side, ExtractionSettings.scales, ALL_PEAKS)
-    kind = {
-        "scorer": ExtractionSettings.scorer,
-        "dimension": 128,
-        "scales": point.scales,
-        "most": None,
-        "head": fingerprint(head),
-    }
-
-    def finished(photos: Sequence[Path]) -> list[LocalFeatures]:
-        if time.monotonic() > deadline:
-            raise OutOfTime
-        return [
-            with_head(at_scales(one, point), arrays, ExtractionSettings.scorer) for one in raw.cached(photos, cache)
-        ]
+    arrays, raw = Head.open(head).arrays(), RawFeatures()
+    most, scorer = ExtractionSettings.max_features, ExtractionSettings.scorer
 
     @functools.cache
     def features(photo: Path) -> LocalFeatures:
-        (kept,) = cached_features(finished, [photo], description=raw.description | kind, folder=cache)
-        return strongest(kept, ExtractionSettings.max_features)
+        if time.monotonic() > deadline:
+            raise OutOfTime
+        (kept,) = raw.cached([photo], cache)
+        return with_head(kept, arrays, scorer, max_features=most)
 
     return features
 

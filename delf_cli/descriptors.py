@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -15,11 +15,16 @@ from delf_jax.errors import DelfError, ModelError
 from delf_jax.files.changer import only_changer
 
 if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Int
+
     import delf_jax.extractor
     from delf_jax.extraction.head import Head
     from delf_jax.extraction.pca import Pca
     from delf_jax.features import LocalFeatures
     from delf_jax.store.reader import FeatureStore
+    from retrieval.grouping.pair_log import PairLog
+    from retrieval.grouping.proved_pairs import ProvedPair
 
 FEATURES, LOG = "features", "verified.jsonl"
 # Their features take 2.4 GB of memory.
@@ -80,12 +85,13 @@ class Descriptors:
             raise UsageError("this head uses an autoencoder in place of a projection; choose another head")
         # The same features, before they are projected.
         plain = dataclasses.replace(base, pca=None)
-        folder = Path(self.work)
-        folder.mkdir(parents=True, exist_ok=True)
         settings = extractor.settings
         extractor = delf_jax.load(settings.model, settings=settings, head=plain, batch_size=self.extraction.batch_size)
-        store = self._extracted(extractor, paths, folder / FEATURES, report)
-        projection, counts = self._fitted(store, extractor.dimension, base, folder, report)
+        store = self._extracted(extractor, paths, Path(self.work) / FEATURES, report)
+        # The folder may have more photos, from an earlier run.
+        given = set(paths)
+        photos = {name: one for name, one in in_memory(store).items() if name in given}
+        projection, counts = self._fitted(photos, extractor, base, report)
         head = dataclasses.replace(
             base,
             pca=projection,
@@ -120,45 +126,31 @@ class Descriptors:
         return FeatureStore.open(out)
 
     def _fitted(
-        self, store: "FeatureStore", channels: int, base: "Head", folder: Path, report: Report
+        self,
+        photos: "Mapping[str, LocalFeatures]",
+        extractor: "delf_jax.extractor.Extractor",
+        base: "Head",
+        report: Report,
     ) -> "tuple[Pca, Mapping[str, int]]":
         """The projection, and how many photos, pairs of photos and pairs of features it was learned from."""
         from delf_jax.extraction.pca import PcaStatistics
-        from delf_jax.training.descriptors.correspondences import correspondences
         from delf_jax.training.descriptors.whitening import PairStatistics, solve
         from retrieval.grouping.pair_log import PairLog
-        from retrieval.grouping.proved_pairs import proved_pairs
-        from retrieval.indexing.index import Index
-        from retrieval.verification.verify import domain_of
 
-        photos, features = {}, PcaStatistics.zero(channels)
-        for photo in store:
-            half = photo.features.descriptors.astype("float16")
-            photos[photo.path] = dataclasses.replace(photo.features, descriptors=half)
-            features += PcaStatistics.of(half)
+        channels, max_side = extractor.dimension, extractor.settings.max_side
+        features, pairs, photo_pairs = PcaStatistics.zero(channels), PairStatistics.zero(channels), 0
+        for one in photos.values():
+            features += PcaStatistics.of(one.descriptors)
         label_of = None if self.labels == "none" else labels.given(self.labels, list(photos))
-        max_side = store.settings.max_side
-        pairs, photo_pairs = PairStatistics.zero(channels), 0
-        projected = functools.cache(lambda name: _projected(photos[name], base))
-        # The strongest features find likely pairs, in an exact search: the same ones in every run.
-        index = Index.build(
-            ((name, projected(name).take(slice(_STRONGEST))) for name in sorted(photos)), backend="exact"
-        )
-        log = PairLog(folder / LOG)
+        log = PairLog(Path(self.work) / LOG)
         with report.progress("verifying") as advance:
-            found = proved_pairs(
-                index,
-                projected,
-                max_side=max_side,
-                neighbours=self.neighbours,
-                log=log,
-                advance=advance,
+            found = matching_features(
+                photos, base, max_side=max_side, neighbours=self.neighbours, log=log, advance=advance
             )
-            for pair in found:
+            for pair, rows in found:
                 if label_of is None or label_of.get(pair.a) == label_of.get(pair.b, ""):
-                    a, b = photos[pair.a], photos[pair.b]
-                    rows = correspondences(a, b, pair.transform, pixel=domain_of(b, max_side).pixel)
-                    pairs += PairStatistics.of(a.descriptors[rows[:, 0]], b.descriptors[rows[:, 1]])
+                    a, b = photos[pair.a].descriptors, photos[pair.b].descriptors
+                    pairs += PairStatistics.of(a[rows[:, 0]], b[rows[:, 1]])
                     photo_pairs += 1
         log.close()
         try:
@@ -166,6 +158,43 @@ class Descriptors:
         except ValueError as error:
             raise DelfError(f"descriptors: {error}") from error
         return projection, {"photos": len(photos), "photo_pairs": photo_pairs, "pairs": pairs.count}
+
+
+def in_memory(store: "FeatureStore") -> "dict[str, LocalFeatures]":
+    """The features of all photos by their names, descriptors in float16."""
+    return {
+        photo.path: dataclasses.replace(photo.features, descriptors=photo.features.descriptors.astype("float16"))
+        for photo in store
+    }
+
+
+def matching_features(
+    photos: "Mapping[str, LocalFeatures]",
+    base: "Head",
+    *,
+    max_side: int,
+    neighbours: int,
+    log: "PairLog",
+    advance: Callable[[int, int], None],
+) -> "Iterator[tuple[ProvedPair, Int[np.ndarray, 'm 2']]]":
+    """The proved pairs of photos, and for each the rows of features that see the same spot.
+
+    Args:
+        photos: features before they are projected.
+        base: the head whose projection finds and proves the pairs.
+        max_side, neighbours, log, advance: as for ``proved_pairs``.
+    """
+    from delf_jax.training.descriptors.correspondences import correspondences
+    from retrieval.grouping.proved_pairs import proved_pairs
+    from retrieval.indexing.index import Index
+    from retrieval.verification.verify import domain_of
+
+    projected = functools.cache(lambda name: _projected(photos[name], base))
+    # The strongest features find likely pairs, in an exact search: the same ones in every run.
+    index = Index.build(((name, projected(name).take(slice(_STRONGEST))) for name in sorted(photos)), backend="exact")
+    for pair in proved_pairs(index, projected, max_side=max_side, neighbours=neighbours, log=log, advance=advance):
+        a, b = photos[pair.a], photos[pair.b]
+        yield pair, correspondences(a, b, pair.transform, pixel=domain_of(b, max_side).pixel)
 
 
 def _projected(features: "LocalFeatures", head: "Head") -> "LocalFeatures":

@@ -29,7 +29,9 @@ class Failure(NamedTuple):
 def failure_of(error: BaseException) -> Failure:
     """The exit code and the message for an error that ended the command."""
     if isinstance(error, KeyboardInterrupt):
-        message = "interrupted; run extract, train, localize or group again and it goes on from what is done"
+        message = (
+            "interrupted; run extract, train, descriptors, localize or group again and it goes on from what is done"
+        )
         return Failure(INTERRUPTED, message)
     if isinstance(error, DelfError):
         return Failure(NOTHING_DONE, str(error))

@@ -33,8 +33,8 @@ class ExtractionOptions:
         preset: fast, default or best: scales, size and number of features, unless other options say otherwise.
         as_released: use the scales, the score threshold and the feature grid of the model's authors, unless other
             options say otherwise.
-        head: head file (PCA, foreground vector, attention) to use instead of the model's own. `delf-jax pca` and
-            `delf-jax train` write such files.
+        head: head file (PCA, foreground vector, attention) to use instead of the model's own. `delf-jax pca`,
+            `descriptors` and `train` write such files.
         scorer: the score that decides which features are kept.
         max_features: most features per photo, over all scales.
         max_side: reduce photos to this longest side first, in pixels.

@@ -48,7 +48,15 @@ def test_a_head_is_learned_without_labels_and_serves(
     assert run(*command, "--work", tmp_path / "other").code == 0
     assert out.read_bytes() == content
 
-    (features,) = delf_jax.load(tiny_model, head=out, max_side=96, scales=(1.0,), max_features=10)([views / "box.jpg"])
+    # Photos of an earlier run that are not given now do not count.
+    fewer = run("descriptors", views / "box.jpg", views / "small_box.png", *command[2:], "--work", work)
+    assert fewer.records[0]["photos"] == 2
+
+    learned = tmp_path / "learned.safetensors"
+    learned.write_bytes(content)
+    (features,) = delf_jax.load(tiny_model, head=learned, max_side=96, scales=(1.0,), max_features=10)(
+        [views / "box.jpg"]
+    )
     assert features.descriptors.shape[1] == 8
     np.testing.assert_allclose(np.linalg.norm(features.descriptors, axis=1), 1, atol=1e-5)
 
