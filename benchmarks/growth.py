@@ -8,7 +8,7 @@ Every row is measured in a process of its own. Extraction and fitting read JPEG 
 packaged photos. Their memory may grow with the number of photos, whatever the model is. So a small model (one that
 ``tests.tiny_model`` writes) leaves time for more photos. Indexes hold 100 features per photo: real features of the
 packaged photos, seen from other viewpoints and with noise (``growth_photos.warped``), because extracting so many would
-take too long.
+take too long. Groups are of places with ten views each (``growth_photos.views_of_places``).
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ from benchmarks import growth_photos, growth_probe, results_file
 from benchmarks.command_line import run
 from delf_cli.environment import start_jax
 
-Part = Literal["extract", "fit-localizer", "index"]
+Part = Literal["extract", "fit-localizer", "index", "group"]
 Rows = list[dict[str, Any]]
 
 # Photos of extraction and fitting; what takes longest comes last.
@@ -37,6 +37,7 @@ _QUICK, _FULL = ((100, 1000),), ((1000, 10_000), (100_000,))
 # Photos of each index, and its shards; 0 is one index.
 _INDEXES = ((1000, 0), (1000, 4), (10_000, 0), (10_000, 4))
 _LARGE_INDEXES = ((50_000, 0), (100_000, 10))
+_GROUPED = (1000, 10_000)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,7 @@ class Options:
 
     json: Annotated[Path | None, arg(metavar="FILE")] = None
     full: bool = False
-    parts: tuple[Part, ...] = ("extract", "fit-localizer", "index")
+    parts: tuple[Part, ...] = ("extract", "fit-localizer", "index", "group")
     model: str = "delf-r50"
     model_name: str | None = None
     work: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="(default: a temporary folder)")] = None
@@ -74,7 +75,7 @@ def main(options: Options) -> Rows:
         data = Path(folder)
         rows: Rows = []
         passes = [_passes(options, data, counts) for counts in (_FULL if options.full else _QUICK)]
-        for row in itertools.chain(passes[0], _indexes(options, data), *passes[1:]):
+        for row in itertools.chain(passes[0], _indexes(options, data), _groups(options, data), *passes[1:]):
             rows.append(row)
             print(table([row]), file=sys.stderr, flush=True)
             if options.json is not None:
@@ -108,6 +109,16 @@ def _indexes(options: Options, data: Path) -> Iterator[dict[str, Any]]:
             row = {"part": part, "photos": count, "shards": shards or 1}
             described = {"in_shards": bool(shards), "features_are": "real, seen from elsewhere, with noise"}
             yield row | described | _of_process(probe)
+
+
+def _groups(options: Options, data: Path) -> Iterator[dict[str, Any]]:
+    """Groups of an index in memory: what comes after it is there."""
+    if "group" not in options.parts:
+        return
+    growth_photos.save_features(data / "features.npz", growth_photos.real_features())
+    for count in _GROUPED:
+        described = {"part": "group", "photos": count, "views_of_a_place": growth_photos.VIEWS}
+        yield described | _of_process(growth_probe.Options(part="group", photos=count, data=data))
 
 
 def _of_process(options: growth_probe.Options) -> dict[str, Any]:
@@ -147,6 +158,10 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 _CELLS = {
     "descriptors": "{:>9} descriptors",
     "seconds": "{:8.1f} s",
+    "core_seconds": "{:8.1f} core-s",
+    "verified": "{:>8} pairs verified",
+    "precision": "{:6.4f} precision",
+    "recall": "{:6.4f} recall",
     "photos_per_s": "{:7.1f} photos/s",
     "seconds_to_open": "{:6.2f} s to open",
     "ms_votes": "{:7.1f} ms votes",

@@ -1,5 +1,6 @@
 """Makes any number of photos and features from the packaged photos."""
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from delf_jax.photos.load import load_photo
 TILE = (120, 160)
 FEATURES = 100
 DIMENSION = 128
+VIEWS = 10
 
 # Standard deviation of the noise on a unit descriptor, over its length: cosines of 0.8 between views of one point.
 _NOISE = 0.75
@@ -76,18 +78,34 @@ def warped(
     for number in range(start, start + count):
         rng = np.random.default_rng((seed, number))
         source = sources[number % len(sources)]
-        rows = np.sort(rng.permutation(len(source))[:FEATURES])
-        angle, size = rng.uniform(-0.3, 0.3), rng.uniform(0.7, 1.4)
-        turn = size * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-        noise = rng.standard_normal((len(rows), DIMENSION), np.float32)
-        descriptors = source.descriptors[rows] + _NOISE / DIMENSION**0.5 * noise
-        yield (
-            f"{number:07}",
-            LocalFeatures(
-                keypoints=(source.keypoints[rows] @ turn.T + rng.uniform(-20, 20, 2)).astype(np.float32),
-                scales=(source.scales[rows] / size).astype(np.float32),
-                scores=source.scores[rows],
-                descriptors=descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True),
-                image_size=source.image_size,
-            ),
-        )
+        yield f"{number:07}", _seen(source.take(np.sort(rng.permutation(len(source))[:FEATURES])), rng, _NOISE)
+
+
+def views_of_places(sources: Sequence[LocalFeatures], count: int) -> Iterator[tuple[str, LocalFeatures]]:
+    """``VIEWS`` photos each of many places, with 100 features each; the names are PLACE/VIEW.
+
+    A place has descriptors of a real photo at other keypoints of it, so that no two places agree. Its views are made as
+    by ``warped``.
+    """
+    for number in range(count):
+        place, view = divmod(number, VIEWS)
+        rng = np.random.default_rng(place)
+        source = sources[place % len(sources)]
+        at, of = (rng.permutation(len(source))[:FEATURES] for _ in range(2))
+        scene = dataclasses.replace(source.take(np.sort(at)), descriptors=source.descriptors[of])
+        yield f"{place:06}/{view}", _seen(scene, np.random.default_rng((place, view)), _NOISE)
+
+
+def _seen(source: LocalFeatures, rng: np.random.Generator, noise: float) -> LocalFeatures:
+    """All features from another viewpoint: places turned, resized and moved, descriptors with noise."""
+    angle, size = rng.uniform(-0.3, 0.3), rng.uniform(0.7, 1.4)
+    turn = size * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    shift = rng.standard_normal((len(source), DIMENSION), np.float32)
+    descriptors = source.descriptors + noise / DIMENSION**0.5 * shift
+    return LocalFeatures(
+        keypoints=(source.keypoints @ turn.T + rng.uniform(-20, 20, 2)).astype(np.float32),
+        scales=(source.scales / size).astype(np.float32),
+        scores=source.scores,
+        descriptors=descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True),
+        image_size=source.image_size,
+    )

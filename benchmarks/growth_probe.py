@@ -27,6 +27,7 @@ import retrieval
 from benchmarks import growth_photos
 from benchmarks.timing import seconds_of, spread
 from delf_jax.job import extraction_job
+from retrieval.grouping.measures import group_scores
 
 MAX_POINTS = 10_000
 QUERIES = 20
@@ -45,7 +46,7 @@ class Options:
         points: keep training points for explanations.
     """
 
-    part: Positional[Literal["extract", "fit-localizer", "index", "search"]]
+    part: Positional[Literal["extract", "fit-localizer", "index", "search", "group"]]
     photos: int
     data: Path
     model: str = "delf-r50"
@@ -55,7 +56,8 @@ class Options:
 
 def probe(options: Options) -> dict[str, Any]:
     """Runs the measurement in this process."""
-    return {"extract": _extract, "fit-localizer": _fit, "index": _index, "search": _search}[options.part](options)
+    parts = {"extract": _extract, "fit-localizer": _fit, "index": _index, "search": _search, "group": _group}
+    return parts[options.part](options)
 
 
 def _extract(options: Options) -> dict[str, Any]:
@@ -119,6 +121,27 @@ def _search(options: Options) -> dict[str, Any]:
         "open_megabytes": opened,
         "peak_megabytes": peak(),
         "bytes_a_descriptor": 1e6 * (opened - before) / index.feature_count,
+    }
+
+
+def _group(options: Options) -> dict[str, Any]:
+    sources = growth_photos.open_features(options.data / "features.npz")
+    index = retrieval.Index.build(growth_photos.views_of_places(sources, options.photos))
+    retrieval.group(retrieval.Index.build(growth_photos.views_of_places(sources, 20)))  # compiles
+    begin, log = time.process_time(), options.data / f"pairs-{options.photos}.jsonl"
+    found: list[retrieval.Grouping] = []
+    row = _measured(lambda: found.append(retrieval.group(index, log=log)))
+    core_seconds = time.process_time() - begin
+    marks = {name: str(number) for number, each in enumerate(found[0].groups) for name in each.names}
+    scores = group_scores(marks, {name: name.partition("/")[0] for name in index.names})
+    return row | {
+        "descriptors": index.feature_count,
+        "core_seconds": core_seconds,
+        "likely_pairs": len(found[0].examined.likely),
+        "verified": found[0].examined.verified,
+        "precision": scores.precision,
+        "recall": scores.recall,
+        "log_megabytes": log.stat().st_size / 1e6,
     }
 
 

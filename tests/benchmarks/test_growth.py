@@ -38,6 +38,14 @@ def test_views_of_one_photo_are_found_and_others_are_not(sources: list[LocalFeat
     assert {match.image for match in found.matches if match.accepted} == {"0000001", "0000004"}
 
 
+def test_views_of_a_place_are_one_group(sources: list[LocalFeatures]) -> None:
+    count = 4 * growth_photos.VIEWS
+    found = retrieval.group(retrieval.Index.build(growth_photos.views_of_places(sources, count), backend="exact"))
+    assert [len(each.names) for each in found.groups] == [growth_photos.VIEWS] * 4
+    for each in found.groups:
+        assert len({name.partition("/")[0] for name in each.names}) == 1
+
+
 def test_features_are_kept_and_tiles_are_photos(sources: list[LocalFeatures], tmp_path: Path) -> None:
     growth_photos.save_features(tmp_path / "features.npz", sources)
     for kept, given in zip(growth_photos.open_features(tmp_path / "features.npz"), sources, strict=True):
@@ -54,7 +62,7 @@ def test_features_are_kept_and_tiles_are_photos(sources: list[LocalFeatures], tm
 def test_every_part_measures_itself(sources: list[LocalFeatures], tiny_model: Path, tmp_path: Path) -> None:
     growth_photos.save_features(tmp_path / "features.npz", sources)
     growth_photos.write_tiles(tmp_path / "tiles-20", 20)
-    for part, shards in (("extract", 0), ("fit-localizer", 0), ("index", 2), ("search", 2)):
+    for part, shards in (("extract", 0), ("fit-localizer", 0), ("group", 0), ("index", 2), ("search", 2)):
         row = growth_probe.probe(
             growth_probe.Options(part=part, photos=20, data=tmp_path, model=str(tiny_model), shards=shards)
         )
