@@ -7,7 +7,7 @@ from typing import Any
 from delf_cli import group, result_pictures
 from delf_cli.web.searcher import Searcher
 from delf_jax import drawing
-from delf_jax.errors import SearchIndexError
+from delf_jax.errors import SearchIndexError, reason_of
 from retrieval.grouping.examining import proof
 
 
@@ -29,7 +29,7 @@ class Groups:
             self._groups = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
             self._records = [self._record(each) for each in self._groups]
         except OSError as error:
-            reason = f"cannot be read ({error.strerror}); write it with delf-jax group INDEX --out {folder}"
+            reason = f"cannot be read ({reason_of(error)}); write it with delf-jax group INDEX --out {folder}"
             raise SearchIndexError(f"{path}: {reason}") from error
         except (ValueError, TypeError, KeyError) as error:
             reason = "is damaged, or has photos that the index does not have; write it again with delf-jax group"
