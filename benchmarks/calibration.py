@@ -9,7 +9,7 @@ one landmark or one region (all are searched in one index) go wrong together; ho
 is measured. For larger indexes the threshold falls with their size, as if each photo were one more chance; that was not
 measured. Stated bounds are tested: thresholds that two regions calibrate meet the strangers of the other two.
 
-It takes half an hour of one core, and extraction another one. A run goes on where the last one was stopped.
+Extraction takes half an hour of one core, the search five minutes of two. A run goes on where the last one was stopped.
 With --write the packaged head gets the calibration.
 """
 

@@ -8,8 +8,10 @@ the same spot of two photos test: how often is the right feature the nearest one
 often is it nearer than all features of 20 photos of other landmarks (``surest``)?
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -105,18 +107,17 @@ def read(work: Path) -> tuple[Half, Half]:
     fold_of = {row["class"]: row["fold"] for _, row in folds}
     half_of = {name: fold_of[Path(name).parent.name] for name in photos}
     found: dict[str, list[Pair]] = {"A": [], "B": []}
-    log = PairLog(work / descriptors.LOG)
-    for pair, rows in descriptors.matching_features(
-        photos,
-        Head.open(model_paths(store.settings.model)[1]),
-        max_side=store.settings.max_side,
-        neighbours=descriptors.Descriptors.neighbours,
-        log=log,
-        advance=lambda done, total: None,
-    ):
-        if Path(pair.a).parent == Path(pair.b).parent and len(rows):
-            found[half_of[pair.a]].append(Pair(pair.a, pair.b, rows))
-    log.close()
+    with contextlib.closing(PairLog(work / descriptors.LOG)) as log:
+        for pair, rows in descriptors.matching_features(
+            photos,
+            Head.open(model_paths(store.settings.model)[1]),
+            max_side=store.settings.max_side,
+            neighbours=descriptors.Descriptors.neighbours,
+            log=log,
+            advance=lambda done, total: None,
+        ):
+            if Path(pair.a).parent == Path(pair.b).parent and len(rows):
+                found[half_of[pair.a]].append(Pair(pair.a, pair.b, rows))
     first, second = (
         _half({name: one.descriptors for name, one in photos.items() if half_of[name] == fold}, pairs)
         for fold, pairs in found.items()
@@ -140,20 +141,12 @@ def projections(teaching: Half) -> list[tuple[str, int, Projection]]:
     for dimension in DIMENSIONS:
         pca = teaching.features.solve(dimension)
         for name, whiten in (("pca, whitened", True), ("pca", False)):
-            made.append((name, dimension, _by(pca.mean, pca.projection(whiten=whiten))))
+            made.append((name, dimension, partial(pca.descriptors, whiten=whiten)))
         for shrinkage in SHRINKAGES:
             learned = solve(teaching.features, teaching.matches, dimension, shrinkage=shrinkage)
-            made.append((f"learned, {shrinkage:g}", dimension, _by(learned.mean, learned.basis.T)))
+            made.append((f"learned, {shrinkage:g}", dimension, partial(learned.descriptors, whiten=False)))
     channels = len(teaching.features.total)
     return [*made, ("none", channels, lambda unit: unit.astype(np.float32))]
-
-
-def _by(mean: Float[np.ndarray, " c"], matrix: Float[np.ndarray, "c d"]) -> Projection:
-    def project(unit: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "n d"]:
-        moved = (unit - mean) @ matrix
-        return moved / np.maximum(np.linalg.norm(moved, axis=1, keepdims=True), 1e-12)
-
-    return project
 
 
 def score(testing: Half, projection: Projection) -> tuple[float, float]:

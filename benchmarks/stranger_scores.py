@@ -75,7 +75,7 @@ def scores(photos: Mapping[str, Sequence[Path]], *, head: Path, cache: Path, dea
         others = photos[next_region][:SIZE]
         described = {
             "head": fingerprint(head),
-            "scales": ExtractionSettings.scales,
+            "features": ExtractionSettings().to_json(),
             "queries": [f"{stranger.photo} {stranger.part}" for stranger in queries],
             "others": [str(photo) for photo in others],
         }

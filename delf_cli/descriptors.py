@@ -1,5 +1,6 @@
 """`delf-jax descriptors`: learns the projection of descriptors from photos that show the same places."""
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -116,7 +117,7 @@ class Descriptors:
         with report.progress("extracting") as advance:
 
             def show(progress: extraction_job.Progress) -> None:
-                advance(progress.done + progress.skipped + progress.failed, progress.total)
+                advance(progress.finished, progress.total)
 
             options = extraction_job.JobOptions(progress=show if report.shows_progress else None)
             result = extraction_job.run(extractor, paths, out, options=options)
@@ -142,8 +143,7 @@ class Descriptors:
         for one in photos.values():
             features += PcaStatistics.of(one.descriptors)
         label_of = None if self.labels == "none" else labels.given(self.labels, list(photos))
-        log = PairLog(Path(self.work) / LOG)
-        with report.progress("verifying") as advance:
+        with contextlib.closing(PairLog(Path(self.work) / LOG)) as log, report.progress("verifying") as advance:
             found = matching_features(
                 photos, base, max_side=max_side, neighbours=self.neighbours, log=log, advance=advance
             )
@@ -152,7 +152,6 @@ class Descriptors:
                     a, b = photos[pair.a].descriptors, photos[pair.b].descriptors
                     pairs += PairStatistics.of(a[rows[:, 0]], b[rows[:, 1]])
                     photo_pairs += 1
-        log.close()
         try:
             projection = solve(features, pairs, self.dimension)
         except ValueError as error:
@@ -189,20 +188,15 @@ def matching_features(
     from retrieval.indexing.index import Index
     from retrieval.verification.verify import domain_of
 
-    projected = functools.cache(lambda name: _projected(photos[name], base))
+    @functools.cache
+    def projected(name: str) -> "LocalFeatures":
+        photo = photos[name]
+        if base.pca is None:
+            return photo
+        return dataclasses.replace(photo, descriptors=base.pca.descriptors(photo.descriptors, whiten=base.whiten))
+
     # The strongest features find likely pairs, in an exact search: the same ones in every run.
     index = Index.build(((name, projected(name).take(slice(_STRONGEST))) for name in sorted(photos)), backend="exact")
     for pair in proved_pairs(index, projected, max_side=max_side, neighbours=neighbours, log=log, advance=advance):
         a, b = photos[pair.a], photos[pair.b]
         yield pair, correspondences(a, b, pair.transform, pixel=domain_of(b, max_side).pixel)
-
-
-def _projected(features: "LocalFeatures", head: "Head") -> "LocalFeatures":
-    """Features with descriptors as the head makes them of unit features."""
-    if head.pca is None:
-        return features
-    import numpy as np
-
-    moved = (features.descriptors - head.pca.mean) @ head.pca.projection(whiten=head.whiten)
-    length = np.maximum(np.linalg.norm(moved, axis=1, keepdims=True), 1e-12)
-    return dataclasses.replace(features, descriptors=(moved / length).astype(np.float32))

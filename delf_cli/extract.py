@@ -102,7 +102,7 @@ class Extract:
         with report.progress("extracting") as advance:
 
             def show(progress: extraction_job.Progress) -> None:
-                advance(progress.done + progress.skipped + progress.failed, progress.total)
+                advance(progress.finished, progress.total)
 
             options = extraction_job.JobOptions(
                 verify=self.verify,

@@ -66,12 +66,13 @@ class PcaStatistics:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pca:
-    """A fitted PCA: ``(f / ||f|| - mean) @ basis.T``, divided by ``sqrt(variance)`` if whitened, then L2.
+    """A fitted projection: ``(f / ||f|| - mean) @ basis.T``, divided by ``sqrt(variance)`` if whitened, then L2.
 
     Attributes:
         mean: float32 [C].
-        basis: float32 [d, C], orthonormal rows, by descending variance.
-        variance: float32 [d].
+        basis: float32 [d, C], the most telling rows first. Those of a PCA are orthonormal, by descending variance; rows
+            of learned whitening (``delf_jax.training.descriptors``) are not orthogonal.
+        variance: float32 [d]; 1 for learned whitening.
     """
 
     mean: Float[np.ndarray, " c"]
@@ -82,6 +83,11 @@ class Pca:
         """The matrix of ``project``, float32; whitening is part of it."""
         scale = 1 / np.sqrt(np.maximum(self.variance, 1e-12)) if whiten else 1.0
         return (self.basis.T * scale).astype(np.float32)
+
+    def descriptors(self, unit: Float[np.ndarray, "n c"], *, whiten: bool) -> Float[np.ndarray, "n d"]:
+        """Descriptors of unit features, float32 of unit length: as ``descriptors.describe``, but compiles nothing."""
+        moved = (np.asarray(unit, np.float32) - self.mean) @ self.projection(whiten=whiten)
+        return moved / np.maximum(np.linalg.norm(moved, axis=1, keepdims=True), 1e-12)
 
 
 def project(

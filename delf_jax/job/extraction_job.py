@@ -66,6 +66,11 @@ class Progress(NamedTuple):
     failed: int
     total: int | None
 
+    @property
+    def finished(self) -> int:
+        """Photos and names that are done, skipped or failed."""
+        return self.done + self.skipped + self.failed
+
 
 class JobReport(NamedTuple):
     """The result of a job.

@@ -27,7 +27,7 @@ def proved_pairs(
     *,
     max_side: int,
     neighbours: int = 10,
-    log: PairLog | None = None,
+    log: PairLog,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> Iterator[ProvedPair]:
     """Every pair of a photo and one of its nearest photos that is proved.
@@ -47,7 +47,7 @@ def proved_pairs(
         OSError: the log cannot be written.
     """
     names = index.names
-    verifier = PairVerifier(features, max_side, PairLog() if log is None else log)
+    verifier = PairVerifier(features, max_side, log)
     limit = LOOSE - math.log10(max(len(names) * neighbours, 1))
     seen: set[frozenset[str]] = set()
     for done, name in enumerate(names, 1):

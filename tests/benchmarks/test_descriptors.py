@@ -37,6 +37,6 @@ def test_the_measures_by_hand() -> None:
     photos = {"x/a": np.stack([east, north]), "x/b": np.stack([east, west]), "y/c": np.stack([north, west])}
     pairs = [Pair("x/a", "x/b", np.array([[0, 0], [1, 1]]))]
     half = descriptors._half(photos, pairs)
-    # East finds itself. North is nearer to east (0) than to west (0)? Both are 0, and the first one counts: wrong.
-    # Among the others, north itself is nearer to north than its partner is.
+    # East finds itself, and nothing of the other landmark is as near. North is as near to east as to its partner west,
+    # where the first one counts, and the other landmark has north itself.
     assert descriptors.score(half, lambda unit: unit) == (0.5, 0.5)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from delf_jax.extraction.descriptors import describe
 from delf_jax.extraction.pca import PcaStatistics
 from delf_jax.features import LocalFeatures
 from delf_jax.training.descriptors.correspondences import correspondences
@@ -54,6 +55,16 @@ def test_without_knowledge_of_pairs_it_is_the_pca_and_fewer_dimensions_are_its_f
     np.testing.assert_allclose(found.basis / np.linalg.norm(found.basis, axis=1, keepdims=True), pca.basis, atol=1e-5)
     np.testing.assert_allclose(found.mean, pca.mean)
     np.testing.assert_allclose(solve(statistics, pairs, 3).basis, solve(statistics, pairs, 6).basis[:3], atol=1e-6)
+
+
+def test_descriptors_are_those_of_the_extractor() -> None:
+    statistics, _ = planted(50)
+    pca = statistics.solve(4)
+    unit = np.random.default_rng(2).normal(size=(9, 12)).astype(np.float32)
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    for whiten in (True, False):
+        head = {"pca_mean": pca.mean, "pca_projection": pca.projection(whiten=whiten)}
+        np.testing.assert_allclose(pca.descriptors(unit, whiten=whiten), describe(unit, head), atol=1e-5)
 
 
 def test_sums_of_parts_are_those_of_all() -> None:
