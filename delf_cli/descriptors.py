@@ -104,8 +104,8 @@ class Descriptors:
         record = {"head": self.out, "dimension": self.dimension, **counts}
         report.result(
             record,
-            f"{self.out}: {self.dimension} dimensions, learned from {counts['pairs']} matches in "
-            f"{counts['photo_pairs']} pairs of {counts['photos']} photos",
+            f"{self.out}: {self.dimension} dimensions, learned from {counts['photos']} photos: {counts['pairs']} matches, "
+            f"pairs of photos: {counts['photo_pairs']}",
         )
 
     def _extracted(
