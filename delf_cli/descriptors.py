@@ -104,8 +104,8 @@ class Descriptors:
         record = {"head": self.out, "dimension": self.dimension, **counts}
         report.result(
             record,
-            f"{self.out}: {self.dimension} dimensions, learned from {counts['photos']} photos: {counts['pairs']} matches, "
-            f"pairs of photos: {counts['photo_pairs']}",
+            f"{self.out}: {self.dimension} dimensions, learned from {counts['photos']} photos: "
+            f"{counts['pairs']} matches, pairs of photos: {counts['photo_pairs']}",
         )
 
     def _extracted(
